@@ -1,0 +1,3 @@
+//! Stage deploy.
+
+pub mod spec;

@@ -1,0 +1,3 @@
+//! Stage features.
+
+pub mod spec;

@@ -1,0 +1,3 @@
+//! Stage ingest.
+
+pub mod spec;

@@ -1,0 +1,70 @@
+//! Every limit of the product in one place. Sizes in bytes, times in milliseconds, unless named otherwise.
+
+/// Longest name of an asset, in characters.
+pub const NAME_CHARS_MAX: usize = 63;
+/// Largest HTTP body of a control or prediction request.
+pub const BODY_BYTES_MAX: usize = 8 << 20;
+/// Largest body of one `POST /ingest/SOURCE`.
+pub const INGEST_BODY_BYTES_MAX: usize = 32 << 20;
+/// Most rows in one `POST /ingest/SOURCE`.
+pub const INGEST_ROWS_MAX: usize = 100_000;
+/// Deepest JSON accepted from outside.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Longest idempotency key.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 200;
+/// Events waiting in one source's journal before pushes are refused with 429.
+pub const JOURNAL_ROWS_MAX: u64 = 5_000_000;
+/// Rows taken from a journal into one table commit.
+pub const JOURNAL_DRAIN_ROWS_MAX: usize = 200_000;
+/// Most rows in one prediction request.
+pub const PREDICT_ROWS_MAX: usize = 10_000;
+/// Predictions waiting to be written; beyond it the oldest wait is shortened and new ones are refused.
+pub const PREDICTION_BUFFER_ROWS_MAX: usize = 200_000;
+/// Prediction requests in flight per endpoint.
+pub const PREDICT_IN_FLIGHT_MAX: usize = 256;
+/// Longest time one prediction may take.
+pub const PREDICT_TIMEOUT_MS: u64 = 10_000;
+/// Open TCP connections.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// Longest wait for a request's headers.
+pub const HEADER_READ_TIMEOUT_MS: u64 = 10_000;
+/// Longest wait for a whole request.
+pub const REQUEST_TIMEOUT_MS: u64 = 60_000;
+/// Longest wait for requests in flight when stopping.
+pub const DRAIN_TIMEOUT_MS: u64 = 20_000;
+/// Memory of one query.
+pub const QUERY_MEMORY_BYTES_MAX: usize = 8 << 30;
+/// Longest time of one ad-hoc query (`gristmill sql`).
+pub const QUERY_TIMEOUT_MS: u64 = 600_000;
+/// Rows printed by an ad-hoc query unless asked for more.
+pub const QUERY_ROWS_SHOWN: usize = 100;
+/// Longest SQL text of a feature, label or condition.
+pub const SQL_CHARS_MAX: usize = 100_000;
+/// Rows per record batch.
+pub const BATCH_ROWS: usize = 8_192;
+/// Distinct values kept of a text column in a model's dictionary; the rest become "other".
+pub const CATEGORIES_MAX: usize = 1_000;
+/// Bins of a reference histogram.
+pub const DRIFT_BINS: usize = 10;
+/// Least predictions in a window before drift is judged; fewer is inconclusive.
+pub const DRIFT_ROWS_MIN: usize = 200;
+/// Distinct values kept by a column profile.
+pub const PROFILE_TOP_VALUES: usize = 20;
+/// How often a step is tried when its failure is transient.
+pub const STEP_ATTEMPTS_MAX: u32 = 4;
+/// First wait before a retry; doubles each time.
+pub const STEP_BACKOFF_MS: u64 = 500;
+/// Longest time of one step.
+pub const STEP_TIMEOUT_MS: u64 = 6 * 60 * 60 * 1_000;
+/// How long a lease on a run lasts without renewal.
+pub const LEASE_MS: u64 = 30_000;
+/// Runs waiting in the queue.
+pub const QUEUE_RUNS_MAX: u64 = 10_000;
+/// Largest model file.
+pub const MODEL_BYTES_MAX: usize = 512 << 20;
+/// Largest blob read into memory.
+pub const BLOB_BYTES_MAX: usize = 4 << 30;
+/// Longest wait for a webhook's answer.
+pub const WEBHOOK_TIMEOUT_MS: u64 = 5_000;
+/// Trials of one tuning.
+pub const TUNE_TRIALS_MAX: u32 = 10_000;

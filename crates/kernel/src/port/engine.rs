@@ -1,0 +1,123 @@
+use crate::condition::{Figures, Judged};
+use crate::table::{Catalog, TableInfo, TableName, TableWrite, Written};
+use crate::view::{Ties, ViewDef};
+use crate::{Check, Result, Span};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What parsing a query told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Analysis {
+    /// The names in FROM that the query does not define itself, in order of appearance, each once.
+    pub tables: Vec<String>,
+    /// Whether it uses `as_of()`.
+    pub uses_as_of: bool,
+    /// The query without comments and with one spelling of white space, keywords and identifiers: equal texts mean equal work.
+    pub normalised: String,
+}
+
+/// How a view will be computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewShape {
+    /// `aggregate` (one group per entity), `lookup` (a row per entity), `request`, or `general` (evaluated per label; correct but slow).
+    pub shape: &'static str,
+    /// The features: names and types without the entity columns.
+    pub features: SchemaRef,
+    /// Its kept rows online.
+    pub kept: Vec<KeptRows>,
+    /// What a user should know: unbounded history, no incremental form, ...
+    pub remarks: Vec<String>,
+}
+
+/// Rows that must be kept per entity to answer a view online.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptRows {
+    /// The name in FROM.
+    pub table: String,
+    /// The table's columns that identify the entity, in the order of the view's entity; empty when the whole table is needed for every entity
+    /// (a small table joined by something else).
+    pub key: Vec<String>,
+    /// The event time column; `None` for a snapshot.
+    pub time: Option<String>,
+    /// How far back the view looks; `None` is all of history.
+    pub window: Option<Span>,
+    /// Ties at the moment.
+    pub ties: Ties,
+}
+
+/// A compiled view: one plan for offline, online and request. Made by [`Engine::compile`], cheap to share.
+#[async_trait]
+pub trait AsOfPlan: Send + Sync {
+    /// How it will be computed.
+    fn shape(&self) -> &ViewShape;
+    /// Its values for `asked`: one row per asked row, in the asked order, never dropped or collapsed.
+    ///
+    /// `asked` has the view's entity columns and a column `time` (Timestamp(us, UTC)); for a request view also what the caller sends, under the
+    /// name `request`. `tables` gives the rows of each table the plan reads: stored tables (training, backfill) or kept rows at hand (online). Rows
+    /// not yet known at the asked moment are filtered by the plan itself, so giving too many is never wrong.
+    /// Event tables carry their own columns and [`crate::table::SYSTEM_COLUMNS`]; a snapshot's moment is `_loaded_at`.
+    /// The answer has one column per feature, named as in the view, and bits that do not depend on the order of the rows given.
+    async fn evaluate(&self, asked: &RecordBatch, tables: &Catalog) -> Result<RecordBatch>;
+}
+
+/// SQL, tables, `as_of()` and conditions. Queries are fenced: one SELECT, no DDL, no COPY, no SET, no files.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    // tables
+    /// Writes rows, note and positions in one atomic, durable commit.
+    async fn write(&self, write: TableWrite) -> Result<Written>;
+    /// The table as it stands, `None` if there is none.
+    async fn table(&self, table: &TableName) -> Result<Option<TableInfo>>;
+    /// Rows of a table at a version (`None`: the newest), own columns included, only loads behind `after_load`, ordered by (load, row).
+    /// A table without own columns is read as written.
+    async fn scan(&self, table: &TableName, version: Option<u64>, after_load: i64) -> Result<BoxStream<'static, Result<RecordBatch>>>;
+
+    // queries
+    /// Parses and fences a query without running it. `file` and `line_offset` place errors in the user's file.
+    fn analyse(&self, sql: &str, file: &str, line_offset: usize) -> Result<Analysis>;
+    /// The schema of a query's answer.
+    async fn schema(&self, sql: &str, catalog: &Catalog) -> Result<SchemaRef>;
+    /// Runs a query. Our own columns are hidden from stored tables unless `with_system` is set.
+    async fn query(&self, sql: &str, catalog: &Catalog, with_system: bool) -> Result<BoxStream<'static, Result<RecordBatch>>>;
+
+    // as_of
+    /// Compiles a view. `tables` gives the schema and time column of every table it reads; `request` columns come as table `request`.
+    async fn compile(&self, view: &ViewDef, tables: &BTreeMap<String, TableShape>) -> Result<Arc<dyn AsOfPlan>>;
+
+    // conditions
+    /// Judges row conditions over rows: for each condition a boolean per row (NULL counts as true unless the condition itself asks about NULL:
+    /// SQL's CHECK rule). Knows the helper `unique(column, ...)`; `history` holds the rows already accepted, for it.
+    async fn judge_rows(&self, conditions: &[String], rows: &RecordBatch, history: Option<(&TableName, u64)>) -> Result<Vec<Vec<bool>>>;
+    /// Judges a condition over figures.
+    async fn judge(&self, condition: &str, figures: &Figures) -> Result<Judged>;
+    /// Checks that a condition parses and uses only these names; `rows` gives the columns for a row condition.
+    fn check_condition(&self, condition: &str, names: &[String]) -> Result<()>;
+}
+
+/// What compiling needs to know of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableShape {
+    /// Without our own columns.
+    pub schema: SchemaRef,
+    /// The event time column; `None` for a snapshot.
+    pub time: Option<String>,
+}
+
+/// Runs several conditions over figures and collects the checks.
+pub async fn judge_all(engine: &dyn Engine, conditions: &[String], figures: &Figures) -> Result<Vec<Check>> {
+    let mut checks = Vec::with_capacity(conditions.len());
+    for condition in conditions {
+        let judged = engine.judge(condition, figures).await?;
+        let verdict = match judged.holds {
+            Some(true) => crate::Verdict::Pass,
+            Some(false) => crate::Verdict::Fail,
+            None => crate::Verdict::Inconclusive,
+        };
+        checks.push(Check { condition: condition.clone(), verdict, observed: judged.observed });
+    }
+    Ok(checks)
+}

@@ -1,0 +1,46 @@
+//! Ports: everything a stage may ask of the outside. Small and `dyn`-safe; adapters implement them, `wiring.rs`
+//! plugs them in, stages see nothing else.
+//!
+//! Each port has one conformance suite in the crate of its adapters (`store/src/suite/`, `engine/tests/`), run by every
+//! implementation, the in-memory one too.
+
+mod blobs;
+mod engine;
+mod features;
+mod journal;
+mod ledger;
+mod online;
+mod serving;
+mod system;
+
+pub use blobs::Blobs;
+pub use engine::{Analysis, AsOfPlan, Engine, KeptRows, TableShape, ViewShape, judge_all};
+pub use features::{FeatureReader, FeatureRequest, FeatureRows};
+pub use journal::{Journal, JournalEntry, JournalState};
+pub use ledger::{AuditEntry, AuditFilter, Ledger, RunFilter, Token, Tokens};
+pub use online::{Online, OnlineRow, SlotState};
+pub use serving::{FlowOrder, LiveFigures, Runs};
+pub use system::{Clock, Ids, Secrets};
+
+use std::sync::Arc;
+
+/// The ports a stage works with.
+#[derive(Clone)]
+pub struct Ports {
+    /// Runs, versions, aliases.
+    pub ledger: Arc<dyn Ledger>,
+    /// Content by digest.
+    pub blobs: Arc<dyn Blobs>,
+    /// Kept rows per entity.
+    pub online: Arc<dyn Online>,
+    /// Pushed events that are not in a table yet.
+    pub journal: Arc<dyn Journal>,
+    /// SQL, tables, `as_of()`.
+    pub engine: Arc<dyn Engine>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// New ids.
+    pub ids: Arc<dyn Ids>,
+    /// Values behind `${NAME}`.
+    pub secrets: Arc<dyn Secrets>,
+}

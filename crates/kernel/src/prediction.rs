@@ -1,0 +1,81 @@
+//! Predictions and the live figures about them: what `serve` produces and `deploy` and `monitor` judge.
+
+use crate::{Name, Timestamp, VersionRef};
+use std::collections::BTreeMap;
+
+/// Which part of the traffic an answer belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arm {
+    /// The deployed version.
+    Stable,
+    /// The version being rolled out.
+    Canary,
+}
+
+impl Arm {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Arm::Stable => "stable",
+            Arm::Canary => "canary",
+        }
+    }
+}
+
+/// What one arm of an endpoint did since a moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArmFigures {
+    /// The model version that answered.
+    pub model: VersionRef,
+    /// Rows answered, failed ones included.
+    pub rows: u64,
+    /// Rows that failed or came out NaN or infinite.
+    pub errors: u64,
+    /// Median latency of a request in milliseconds; NaN without requests.
+    pub p50_ms: f64,
+    /// 99th percentile latency in milliseconds; NaN without requests.
+    pub p99_ms: f64,
+    /// Mean score; NaN without rows.
+    pub score_mean: f64,
+    /// Counts of scores in 20 equal bins over the range [0, 1]; scores outside fall into the first or last bin.
+    pub score_bins: Vec<u64>,
+}
+
+/// How an endpoint answers: the content of an `endpoints.NAME` version. `serve` follows the alias `live`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Deployment {
+    /// Format of this record.
+    pub format: u32,
+    /// The endpoint.
+    pub endpoint: Name,
+    /// The version that answers.
+    pub stable: VersionRef,
+    /// The version being rolled out, if any.
+    pub canary: Option<Canary>,
+    /// What serving needs to know of the spec: cache, limits, features; `serve` reads its own part.
+    pub serve: serde_json::Value,
+}
+
+impl Deployment {
+    /// The format this binary writes and the newest it reads.
+    pub const FORMAT: u32 = 1;
+}
+
+/// A version being rolled out.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Canary {
+    /// The version.
+    pub model: VersionRef,
+    /// Its share of the traffic in per mille, 0 to 1000.
+    pub permille: u32,
+    /// Which step of the rollout, from 0.
+    pub step: u32,
+    /// When the rollout began.
+    pub began_at: Timestamp,
+    /// When this step began.
+    pub since: Timestamp,
+}
+
+/// Live figures of an endpoint by arm.
+pub type EndpointFigures = BTreeMap<Arm, ArmFigures>;

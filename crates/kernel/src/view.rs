@@ -1,0 +1,78 @@
+//! Feature views and label sets: SQL files with a small header.
+
+use crate::{Name, Span};
+
+/// Where a view is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ViewAt {
+    /// From kept rows of its sources (the default).
+    Sources,
+    /// Inside the prediction call, on what the caller sends.
+    Request,
+}
+
+/// Whether a row at exactly the asked moment counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ties {
+    /// Strictly before (the default).
+    #[default]
+    Exclude,
+    /// Before or at.
+    Include,
+}
+
+/// A feature view: a query *as of a moment*. `features/NAME.sql`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ViewDef {
+    /// Its name: the file's.
+    pub name: Name,
+    /// The entity's columns, in order. Empty only for a request view that has none.
+    pub entity: Vec<String>,
+    /// Where it is computed.
+    pub at: ViewAt,
+    /// Whether kept rows for it are maintained online (`serve = "online"`).
+    pub online: bool,
+    /// Ties at the moment.
+    pub ties: Ties,
+    /// The query without the header.
+    pub sql: String,
+    /// The file, for messages.
+    pub file: String,
+    /// Lines of the file before the query, so that places in the query become places in the file.
+    pub line_offset: usize,
+}
+
+/// A label set: entity, moment, outcome. `labels/NAME.sql`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LabelDef {
+    /// Its name: the file's.
+    pub name: Name,
+    /// The entity's columns.
+    pub entity: Vec<String>,
+    /// The column with the moment asked about.
+    pub time: String,
+    /// The column with the outcome.
+    pub label: String,
+    /// How long after the moment the outcome is known, if the header says so (`horizon = "90d"`).
+    pub horizon: Option<Span>,
+    /// The query without the header.
+    pub sql: String,
+    /// The file, for messages.
+    pub file: String,
+    /// Lines of the file before the query.
+    pub line_offset: usize,
+}
+
+/// The type of a feature as a model sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeatureType {
+    /// Integers and floats.
+    Number,
+    /// True or false.
+    Boolean,
+    /// Text with a dictionary.
+    Category,
+}

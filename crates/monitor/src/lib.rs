@@ -1,0 +1,3 @@
+//! Stage monitor.
+
+pub mod spec;

@@ -1,0 +1,25 @@
+//! What the user writes about watching an endpoint.
+
+use gristmill_kernel::{Name, Span};
+
+/// The spec of node `monitors.NAME` (the endpoint's name).
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct MonitorSpec {
+    /// The endpoint.
+    pub endpoint: Name,
+    /// The model.
+    pub model: Name,
+    /// The metric that decides about the model's quality.
+    pub measure: String,
+    /// A SQL boolean that means drift, judged per feature and for the score: `psi > 0.2`, `ks_p < 0.01`, `chi2_p < 0.01`, `missing_rate > 0.1`,
+    /// `missing_shift > 0.1`, `ks`, `rows`.
+    pub drift: Option<String>,
+    /// How often, and the width of a window.
+    pub every: Span,
+    /// Rows a window needs to be judged; fewer is inconclusive.
+    pub at_least: u64,
+    /// The label set that says what happened.
+    pub outcomes: Option<Name>,
+    /// Where alerts go besides the log and the ledger: `https://...` webhooks, `slack://...`; `${NAME}` unresolved.
+    pub alerts: Vec<String>,
+}

@@ -1,0 +1,3 @@
+//! Stage registry.
+
+pub mod spec;

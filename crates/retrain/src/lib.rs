@@ -1,0 +1,3 @@
+//! Stage retrain.
+
+pub mod spec;

@@ -1,0 +1,3 @@
+//! Stage serve.
+
+pub mod spec;

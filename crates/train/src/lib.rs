@@ -1,0 +1,3 @@
+//! Stage train.
+
+pub mod spec;

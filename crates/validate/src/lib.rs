@@ -1,0 +1,3 @@
+//! Stage validate.
+
+pub mod spec;
