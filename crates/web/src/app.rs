@@ -1,0 +1,139 @@
+//! From a request to an answer: door, route, permission, handler, and the headers every answer carries.
+
+use crate::call::{Call, too_large};
+use crate::door::Door;
+use crate::error::{error_body, error_response};
+use crate::route::{Route, Routes};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::RawPathParams;
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::response::Response;
+use futures::FutureExt;
+use gristmill_kernel::{Code, Fault, Kind, Result};
+use http::{HeaderName, HeaderValue, Method, Request, header};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tower::ServiceExt;
+
+/// What every answer carries: nothing from elsewhere is loaded, nothing is guessed, nobody may frame us.
+const ALWAYS: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; \
+         form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+/// All routes behind one door. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    door: Door,
+    router: Router,
+}
+
+impl App {
+    /// Puts the routes behind the door. Two routes in each other's way are a mistake in the program.
+    pub fn new(routes: Routes, door: Door) -> Result<App> {
+        let mut router = Router::new();
+        for (path, routes) in routes.by_path()? {
+            let (routes, door) = (Arc::new(routes), door.clone());
+            let answer = move |params: Result<RawPathParams, RawPathParamsRejection>, request: Request<Body>| {
+                let (routes, door) = (routes.clone(), door.clone());
+                async move { dispatch(&routes, &door, params, request).await }
+            };
+            router = router.route(&path, axum::routing::any(answer));
+        }
+        let nowhere = door.clone();
+        let router = router.fallback(move |request: Request<Body>| {
+            let id = nowhere.request_id();
+            async move { error_response(&no_route(request.method(), request.uri().path()), error_body, &id) }
+        });
+        Ok(App { door, router })
+    }
+
+    /// Answers one request. Never fails, never panics.
+    pub async fn handle(&self, request: Request<Body>) -> Response {
+        let mut response = match self.door.hosts.check(request.uri(), request.headers()) {
+            Err(fault) => error_response(&fault, error_body, &self.door.request_id()),
+            Ok(()) => match self.router.clone().oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+        };
+        let headers = response.headers_mut();
+        for (name, value) in ALWAYS {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+/// Answers a request for a known path.
+async fn dispatch(
+    routes: &[Route],
+    door: &Door,
+    params: Result<RawPathParams, RawPathParamsRejection>,
+    request: Request<Body>,
+) -> Response {
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    let Some(route) = routes.iter().find(|r| r.method == method) else {
+        let methods: Vec<&str> = routes.iter().map(|r| r.method.as_str()).collect();
+        let fault = Fault::not_found(Code::NO_ROUTE, format!("{} does not answer {}", routes[0].path, request.method()))
+            .fix(format!("use {}", methods.join(" or ")));
+        let mut response = error_response(&fault, routes[0].errors, &door.request_id());
+        *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
+        if let Ok(allow) = HeaderValue::from_str(&methods.join(", ")) {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        return response;
+    };
+    let work = AssertUnwindSafe(admitted(route, door, params, request)).catch_unwind();
+    let outcome = match tokio::time::timeout(route.timeout, work).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => Err(Fault::internal(format!("{} {} panicked: {}", route.method, route.path, panic_text(&*panic)))),
+        Err(_) => {
+            let waited = route.timeout.as_millis();
+            Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("the request took longer than {waited} ms")).fix("try again, or ask for less"))
+        }
+    };
+    outcome.unwrap_or_else(|fault| error_response(&fault, route.errors, &door.request_id()))
+}
+
+/// Admits the caller, then lets the handler work.
+async fn admitted(
+    route: &Route,
+    door: &Door,
+    params: Result<RawPathParams, RawPathParamsRejection>,
+    request: Request<Body>,
+) -> Result<Response> {
+    let (mut parts, body) = request.into_parts();
+    let caller = door.admit(&parts.headers, route.permission).await?;
+    parts.headers.remove(header::AUTHORIZATION);
+    parts.headers.remove(header::COOKIE);
+    let params = params.map_err(|e| Fault::invalid(Code::NO_ROUTE, format!("the path cannot be read: {}", e.body_text())))?;
+    let params = params.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes > route.body_bytes_max as u64) {
+        return Err(too_large(route.body_bytes_max));
+    }
+    (route.handler)(Call::new(caller, parts, params, body, route.body_bytes_max)).await
+}
+
+fn no_route(method: &Method, path: &str) -> Fault {
+    Fault::not_found(Code::NO_ROUTE, format!("there is no {method} {path}")).fix("GET /openapi.json lists the routes")
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "no message",
+    }
+}
