@@ -179,6 +179,8 @@ codes! {
     TIMED_OUT = "E0703";
     /// An address that names nothing.
     UNKNOWN_ADDRESS = "E0704";
+    /// A step whose process ended before it did.
+    INTERRUPTED = "E0705";
     /// A bug of ours.
     INTERNAL = "E0999";
 }

@@ -68,3 +68,17 @@ pub const BLOB_BYTES_MAX: usize = 4 << 30;
 pub const WEBHOOK_TIMEOUT_MS: u64 = 5_000;
 /// Trials of one tuning.
 pub const TUNE_TRIALS_MAX: u32 = 10_000;
+/// Longest record of a CSV or JSON lines file; a quote that is never closed ends here and not at the end of the disk.
+pub const RECORD_BYTES_MAX: usize = 16 << 20;
+/// Bytes of rows gathered into one record batch before it is closed early.
+pub const BATCH_BYTES_MAX: usize = 64 << 20;
+/// Bytes of rows (in memory) that one load of an event source commits at once; larger inputs are committed in several loads.
+pub const LOAD_BYTES_MAX: usize = 1 << 30;
+/// Files that one source may name.
+pub const SOURCE_FILES_MAX: usize = 100_000;
+/// Columns of one source.
+pub const SOURCE_COLUMNS_MAX: usize = 4_096;
+/// Distinct values a column profile counts exactly; beyond it the count is an estimate.
+pub const PROFILE_DISTINCT_MAX: usize = 1 << 16;
+/// Numbers a column profile keeps for its quantiles.
+pub const PROFILE_SAMPLE_MAX: usize = 10_000;

@@ -120,6 +120,10 @@ impl FromStr for Selector {
     }
 }
 
+/// Stands in an alias move inside a [`Finish`](crate::run::Finish) for "the version this run makes of the asset": numbers start
+/// at 1 and are given inside the transaction.
+pub const NEW_OUTPUT: u64 = 0;
+
 /// A wish to move an alias.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AliasMove {

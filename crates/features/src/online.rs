@@ -1,0 +1,230 @@
+//! Answers the request plane: kept rows, evaluated by the same plan that made the training set.
+//!
+//! Never touches the ledger on a request: [`OnlineFeatures::refresh`] loads the views' newest versions and compiles them, and
+//! swaps the whole map; a view that fails to load keeps its last good plan and the fault is reported.
+
+use crate::kept::Slot;
+use crate::plan::{bug, moment_type};
+use crate::run::{ViewMeta, compile, stored, table_info};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
+use async_trait::async_trait;
+use bytes::Bytes;
+use gristmill_kernel::error::Code;
+use gristmill_kernel::port::{AsOfPlan, FeatureReader, FeatureRequest, FeatureRows, KeptRows, Ports};
+use gristmill_kernel::table::{Catalog, Relation};
+use gristmill_kernel::version::Which;
+use gristmill_kernel::view::{Ties, ViewAt};
+use gristmill_kernel::{AssetKind, Digest, Fault, Kind, Name, Result, Timestamp};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A view ready to answer.
+struct Ready {
+    definition: Digest,
+    meta: ViewMeta,
+    plan: Arc<dyn AsOfPlan>,
+    kept: Vec<(KeptRows, Slot)>,
+}
+
+/// The views of a project, ready to answer for kept entities.
+pub struct OnlineFeatures {
+    ports: Ports,
+    views: RwLock<Arc<HashMap<Name, Arc<Ready>>>>,
+}
+
+impl OnlineFeatures {
+    /// Nothing is loaded yet; call [`Self::refresh`].
+    pub fn new(ports: Ports) -> OnlineFeatures {
+        OnlineFeatures { ports, views: RwLock::default() }
+    }
+
+    /// Loads the newest version of every view. Views whose definition did not change keep their plan.
+    pub async fn refresh(&self) -> Result<()> {
+        let mut next: HashMap<Name, Arc<Ready>> = HashMap::new();
+        let mut trouble = None;
+        for asset in self.ports.ledger.assets().await? {
+            if asset.kind != AssetKind::Features {
+                continue;
+            }
+            let Some(version) = self.ports.ledger.version(&asset, &Which::Latest).await? else { continue };
+            let before = self.loaded(&asset.name);
+            match self.ready(&version.meta, before.as_ref()).await {
+                Ok(ready) => {
+                    next.insert(asset.name, ready);
+                }
+                Err(fault) => {
+                    tracing::error!(view = %asset.name, error = %fault, "a view could not be loaded; the last good one stays");
+                    next.extend(before.map(|b| (asset.name, b)));
+                    trouble = Some(fault);
+                }
+            }
+        }
+        *self.views.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        trouble.map_or(Ok(()), Err)
+    }
+
+    fn loaded(&self, view: &Name) -> Option<Arc<Ready>> {
+        self.views.read().unwrap_or_else(PoisonError::into_inner).get(view).cloned()
+    }
+
+    fn get(&self, view: &Name) -> Result<Arc<Ready>> {
+        self.loaded(view).ok_or_else(|| {
+            Fault::new(Kind::Unavailable, Code::NOT_READY, format!("view {view} is not loaded yet"))
+                .fix(format!("bring it up to date: gristmill run features.{view}"))
+        })
+    }
+
+    async fn ready(&self, meta: &serde_json::Value, before: Option<&Arc<Ready>>) -> Result<Arc<Ready>> {
+        let meta: ViewMeta =
+            serde_json::from_value(meta.clone()).map_err(|e| Fault::damaged("a view has no readable definition").because(e))?;
+        let mut shapes = Vec::new();
+        for (name, pinned) in &meta.tables {
+            let info = table_info(&self.ports, &pinned.table).await?;
+            shapes.push(format!("{name} {} {:?} {:?}", pinned.table, pinned.time, info.schema));
+        }
+        let text = serde_json::to_string(&meta.view).map_err(|e| Fault::internal("a view does not serialise").because(e))?;
+        let definition = Digest::of_parts(std::iter::once(text.as_bytes()).chain(shapes.iter().map(String::as_bytes)));
+        if let Some(before) = before.filter(|b| b.definition == definition) {
+            return Ok(before.clone());
+        }
+        let plan = compile(&self.ports, &meta.view, &meta.tables).await?;
+        let mut kept = Vec::new();
+        for rows in &plan.shape().kept {
+            let pinned = meta
+                .tables
+                .get(&rows.table)
+                .ok_or_else(|| Fault::internal(format!("the plan keeps rows of unknown table {}", rows.table)))?;
+            let info = table_info(&self.ports, &pinned.table).await?;
+            kept.push((rows.clone(), Slot::new(pinned.table.clone(), rows, &info.schema)));
+        }
+        Ok(Arc::new(Ready { definition, meta, plan, kept }))
+    }
+
+    /// The rows a view needs for these entities at this moment, and the newest event time per asked row.
+    async fn kept_rows(&self, ready: &Ready, asked: &RecordBatch, at: Timestamp, newest: &mut [Option<Timestamp>]) -> Result<Catalog> {
+        let mut tables = Catalog::new();
+        for (kept, slot) in &ready.kept {
+            let columns: Vec<String> = match kept.key.is_empty() {
+                true => Vec::new(),
+                false => ready.meta.view.entity.clone(),
+            };
+            let keys = slot.keys(asked, &columns)?;
+            let mut distinct: BTreeMap<Bytes, usize> = BTreeMap::new();
+            for key in keys.iter().flatten() {
+                let next = distinct.len();
+                distinct.entry(key.clone()).or_insert(next);
+            }
+            let mut wanted = vec![Bytes::new(); distinct.len()];
+            for (key, place) in &distinct {
+                wanted[*place] = key.clone();
+            }
+            let (from, before) = match (&kept.time, kept.window) {
+                (Some(_), window) => (
+                    window.map(|w| at.minus(w)),
+                    Some(match kept.ties {
+                        Ties::Exclude => at,
+                        Ties::Include => Timestamp::from_micros(at.micros().saturating_add(1)),
+                    }),
+                ),
+                // A snapshot: which load counts is the plan's business.
+                (None, _) => (None, None),
+            };
+            let found = self.ports.online.read_many(&slot.name, &wanted, from, before).await?;
+            if kept.time.is_some() && !kept.key.is_empty() {
+                for (place, key) in keys.iter().enumerate() {
+                    let last = key.as_ref().and_then(|k| found[distinct[k]].last()).map(|r| r.at);
+                    newest[place] = newest[place].max(last);
+                }
+            }
+            let rows = slot.decode(found.iter().flatten().map(|r| &r.value))?;
+            tables.insert(kept.table.clone(), Relation::Rows(vec![rows], slot.schema.clone()));
+        }
+        Ok(tables)
+    }
+}
+
+#[async_trait]
+impl FeatureReader for OnlineFeatures {
+    async fn read(&self, request: FeatureRequest) -> Result<FeatureRows> {
+        let count = request.rows.num_rows();
+        let mut newest = vec![None; count];
+        let mut fields = Vec::new();
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        for name in &request.views {
+            let ready = self.get(name)?;
+            let view = &ready.meta.view;
+            if view.at == ViewAt::Sources && !view.online {
+                return Err(Fault::invalid(Code::AS_OF_UNSUPPORTED, format!("view {name} is not kept online"))
+                    .fix(format!("add serve = \"online\" to the header of {}", view.file)));
+            }
+            let asked = asked(&request, view.at, &view.entity)?;
+            let mut tables = self.kept_rows(&ready, &asked, request.at, &mut newest).await?;
+            if view.at == ViewAt::Request {
+                tables.insert("request".to_owned(), Relation::Rows(vec![asked.clone()], asked.schema()));
+            }
+            let values = ready.plan.evaluate(&asked, &tables).await?;
+            for (field, column) in values.schema_ref().fields().iter().zip(values.columns()) {
+                let column = stored(column)?;
+                fields.push(Field::new(format!("{name}.{}", field.name()), column.data_type().clone(), true));
+                columns.push(column);
+            }
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(count));
+        let columns = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(bug)?;
+        Ok(FeatureRows { columns, newest })
+    }
+
+    async fn schema(&self, view: &Name) -> Result<SchemaRef> {
+        Ok(self.get(view)?.plan.shape().features.clone())
+    }
+}
+
+/// What a plan is asked: the entity columns (or, for a request view, all the caller sent) and the moment.
+fn asked(request: &FeatureRequest, at: ViewAt, entity: &[String]) -> Result<RecordBatch> {
+    let rows = &request.rows;
+    let mut columns: Vec<(String, ArrayRef)> = Vec::new();
+    match at {
+        ViewAt::Request => {
+            for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+                columns.push((field.name().clone(), column.clone()));
+            }
+        }
+        ViewAt::Sources => {
+            for name in entity {
+                let column = rows.column_by_name(name).ok_or_else(|| {
+                    Fault::invalid(Code::MISSING_INPUT, format!("the request has no `{name}`"))
+                        .fix(format!("send {} with every row", entity.join(", ")))
+                })?;
+                columns.push((name.clone(), column.clone()));
+            }
+        }
+    }
+    let moments = TimestampMicrosecondArray::from(vec![request.at.micros(); rows.num_rows()]).with_timezone("UTC");
+    columns.retain(|(name, _)| name != "time");
+    columns.push(("time".to_owned(), Arc::new(moments)));
+    RecordBatch::try_from_iter(columns).map_err(bug)
+}
+
+/// The newest event time in the event tables, for projects whose features are asked as of their data (`clock = "events"`).
+pub async fn newest_event(ports: &Ports, sources: &[(Name, String)]) -> Result<Option<Timestamp>> {
+    use futures::TryStreamExt as _;
+    let mut newest = None;
+    for (name, time) in sources {
+        let table = gristmill_kernel::table::TableName::of(&gristmill_kernel::Address::new(AssetKind::Sources, name.clone()));
+        if ports.engine.table(&table).await?.is_none() {
+            continue;
+        }
+        let catalog = Catalog::from([("t".to_owned(), Relation::Stored { table, version: None, time: Some(time.clone()) })]);
+        let sql = format!("select max(\"{}\") as newest from t", time.replace('"', "\"\""));
+        let rows: Vec<RecordBatch> = ports.engine.query(&sql, &catalog, false).await?.try_collect().await?;
+        for batch in rows.iter().filter(|b| b.num_rows() > 0) {
+            let column = arrow::compute::cast(batch.column(0), &moment_type()).map_err(bug)?;
+            let moments = column.as_primitive::<TimestampMicrosecondType>();
+            if moments.is_valid(0) {
+                newest = newest.max(Some(Timestamp::from_micros(moments.value(0))));
+            }
+        }
+    }
+    Ok(newest)
+}

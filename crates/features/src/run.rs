@@ -1,0 +1,314 @@
+//! The stage: reads through ports, calls [`plan`](crate::plan), writes blobs and kept rows.
+
+use crate::kept::{self, Slot};
+use crate::plan::{self, bug};
+use crate::spec::FeaturesSpec;
+use crate::{blob, kept::follow};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field};
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use gristmill_kernel::error::Code;
+use gristmill_kernel::port::{AsOfPlan, Ports, TableShape};
+use gristmill_kernel::stage::Made;
+use gristmill_kernel::table::{Catalog, Relation, TableInfo, TableName};
+use gristmill_kernel::training::{self, FeatureColumn, TrainingSetMeta};
+use gristmill_kernel::version::Place;
+use gristmill_kernel::view::{LabelDef, ViewAt, ViewDef};
+use gristmill_kernel::{Address, AssetKind, Digest, Done, Fault, Name, NewVersion, Order, Result, Stage, StageContext, StageKind, Version};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The `meta` of a `features.NAME` version: the definition and the tables it was brought up to date with.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ViewMeta {
+    /// Format of this record.
+    pub format: u32,
+    /// The definition.
+    pub view: ViewDef,
+    /// Name in SQL -> the pinned table.
+    pub tables: BTreeMap<String, PinnedTable>,
+    /// The features it gives.
+    pub features: Vec<FeatureColumn>,
+}
+
+/// A table as a version saw it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PinnedTable {
+    /// The table.
+    pub table: TableName,
+    /// Its version.
+    pub version: u64,
+    /// The event time column; `None`: a snapshot.
+    pub time: Option<String>,
+}
+
+/// The newest format of [`ViewMeta`].
+const VIEW_FORMAT: u32 = 1;
+
+/// Stage `features`.
+#[derive(Debug, Default)]
+pub struct FeaturesStage;
+
+#[async_trait]
+impl Stage for FeaturesStage {
+    fn kind(&self) -> StageKind {
+        StageKind::Features
+    }
+
+    async fn run(&self, cx: &StageContext, order: Order) -> Result<Done> {
+        let made = match order.spec()? {
+            FeaturesSpec::View { view, tables } => bring_up_to_date(cx, &order, view, tables).await?,
+            FeaturesSpec::Labels { labels, tables } => label_set(cx, &order, labels, tables).await?,
+            FeaturesSpec::TrainingSet { name, labels, views, split, group } => {
+                training_set(cx, &order, &name, &labels, &views, split, group).await?
+            }
+        };
+        Ok(Done::Made(made))
+    }
+}
+
+/// The tables a query reads, pinned to the versions among the order's inputs.
+async fn pin(
+    cx: &StageContext,
+    order: &Order,
+    tables: &BTreeMap<String, Option<String>>,
+) -> Result<BTreeMap<String, (PinnedTable, TableInfo)>> {
+    let mut pinned = BTreeMap::new();
+    for (name, time) in tables {
+        let asset = Address::new(AssetKind::Sources, Name::new(name.as_str())?);
+        let Place::Table { table, version } = &order.input(&asset)?.place else {
+            return Err(Fault::damaged(format!("{asset} is no table")));
+        };
+        let info = table_info(&cx.ports, table).await?;
+        pinned.insert(name.clone(), (PinnedTable { table: table.clone(), version: *version, time: time.clone() }, info));
+    }
+    Ok(pinned)
+}
+
+pub(crate) async fn table_info(ports: &Ports, table: &TableName) -> Result<TableInfo> {
+    ports.engine.table(table).await?.ok_or_else(|| Fault::damaged(format!("the ledger names table {table}, which does not exist")))
+}
+
+fn catalog<'a>(pinned: impl Iterator<Item = (&'a String, &'a PinnedTable)>) -> Catalog {
+    pinned
+        .map(|(name, p)| (name.clone(), Relation::Stored { table: p.table.clone(), version: Some(p.version), time: p.time.clone() }))
+        .collect()
+}
+
+/// Compiles a view over the tables as they are shaped now.
+pub(crate) async fn compile(ports: &Ports, view: &ViewDef, tables: &BTreeMap<String, PinnedTable>) -> Result<Arc<dyn AsOfPlan>> {
+    let mut shapes = BTreeMap::new();
+    for (name, pinned) in tables {
+        let info = table_info(ports, &pinned.table).await?;
+        shapes.insert(name.clone(), TableShape { schema: info.schema, time: pinned.time.clone() });
+    }
+    ports.engine.compile(view, &shapes).await
+}
+
+/// The features of a compiled view.
+pub(crate) fn feature_columns(view: &ViewDef, plan: &dyn AsOfPlan) -> Result<Vec<FeatureColumn>> {
+    plan.shape()
+        .features
+        .fields()
+        .iter()
+        .map(|f| {
+            let column =
+                FeatureColumn { view: view.name.to_string(), column: f.name().clone(), kind: plan::feature_type(f.name(), f.data_type())? };
+            Ok(column)
+        })
+        .collect()
+}
+
+async fn bring_up_to_date(cx: &StageContext, order: &Order, view: ViewDef, tables: BTreeMap<String, Option<String>>) -> Result<Made> {
+    let pinned = pin(cx, order, &tables).await?;
+    let only: BTreeMap<String, PinnedTable> = pinned.iter().map(|(n, (p, _))| (n.clone(), p.clone())).collect();
+    let plan = compile(&cx.ports, &view, &only).await?;
+    let features = feature_columns(&view, plan.as_ref())?;
+    let mut applied = 0;
+    let online = view.online || view.at == ViewAt::Request;
+    if online {
+        for kept in &plan.shape().kept {
+            let (table, info) =
+                pinned.get(&kept.table).ok_or_else(|| Fault::internal(format!("the plan keeps rows of unknown table {}", kept.table)))?;
+            let slot = Slot::new(table.table.clone(), kept, &info.schema);
+            applied += follow(&cx.ports, Some(cx), &slot, info, info.version).await?;
+        }
+    }
+    let count = features.len();
+    let meta = ViewMeta { format: VIEW_FORMAT, view, tables: only, features };
+    let meta = serde_json::to_value(&meta).map_err(|e| Fault::internal("a view does not serialise").because(e))?;
+    let summary = match online {
+        true => format!("{count} features, {} as of any moment, {applied} rows applied online", plan.shape().shape),
+        false => format!("{count} features, {} as of any moment", plan.shape().shape),
+    };
+    let output = NewVersion { asset: order.node.address.clone(), digest: Digest::of_json(&meta), place: Place::Meta, rows: None, meta };
+    Ok(Made { outputs: vec![output], summary, ..Made::default() })
+}
+
+async fn label_set(cx: &StageContext, order: &Order, def: LabelDef, tables: BTreeMap<String, Option<String>>) -> Result<Made> {
+    let pinned = pin(cx, order, &tables).await?;
+    let catalog = catalog(pinned.iter().map(|(n, (p, _))| (n, p)));
+    let schema = cx.ports.engine.schema(&def.sql, &catalog).await?;
+    let answer: Vec<RecordBatch> = cx.ports.engine.query(&def.sql, &catalog, false).await?.try_collect().await?;
+    let schema = answer.first().map_or(schema, RecordBatch::schema);
+    let (rows, unknown) = plan::label_rows(&def, &kept::one_batch(&schema, &answer)?)?;
+    let bytes = blob::write(&rows)?;
+    let digest = cx.ports.blobs.put(bytes).await?;
+    let mut summary = format!("{} label rows", rows.num_rows());
+    if unknown > 0 {
+        summary += &format!(", {unknown} more whose outcome is not known yet");
+    }
+    let meta = serde_json::json!({
+        "format": 1, "entity": def.entity, "time": def.time, "label": def.label, "unknown": unknown,
+        "tables": pinned.iter().map(|(n, (p, _))| (n.clone(), p.version)).collect::<BTreeMap<_, _>>(),
+    });
+    let output =
+        NewVersion { asset: order.node.address.clone(), digest, place: Place::Blob { digest }, rows: Some(rows.num_rows() as u64), meta };
+    Ok(Made { outputs: vec![output], summary, ..Made::default() })
+}
+
+async fn training_set(
+    cx: &StageContext,
+    order: &Order,
+    name: &Name,
+    labels: &Name,
+    views: &[Name],
+    split: training::Split,
+    group: Option<String>,
+) -> Result<Made> {
+    let label_version = order.input(&Address::new(AssetKind::Labels, labels.clone()))?;
+    let labels = read_blob(&cx.ports, label_version).await?;
+    if labels.num_rows() == 0 {
+        return Err(Fault::invalid(Code::UNTRAINABLE, format!("{} has no rows", label_version.id))
+            .fix("run the label query with gristmill sql and see why it is empty"));
+    }
+    let entity: Vec<String> = serde_json::from_value(label_version.meta["entity"].clone())
+        .map_err(|e| Fault::damaged(format!("{} does not name its entity", label_version.id)).because(e))?;
+    let (sides, test_from) = plan::split_rows(&split, &labels, &entity)?;
+
+    let mut fields: Vec<Field> = Vec::new();
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for column in entity.iter().map(String::as_str).chain([training::TIME, training::LABEL]) {
+        let (index, field) =
+            labels.schema_ref().column_with_name(column).ok_or_else(|| Fault::damaged(format!("label rows lack `{column}`")))?;
+        fields.push(field.clone());
+        columns.push(labels.column(index).clone());
+    }
+    fields.push(Field::new(training::SPLIT, DataType::Utf8, false));
+    columns.push(Arc::new(sides.clone()));
+    if let Some(column) = &group {
+        fields.push(Field::new(training::GROUP, DataType::Utf8, true));
+        columns.push(plan::cast_column(&labels, column, &DataType::Utf8)?);
+    }
+    let mut features = Vec::new();
+    for (done, view) in views.iter().enumerate() {
+        cx.cancel.check()?;
+        cx.progress.at(done as u64, views.len() as u64, "views");
+        let version = order.input(&Address::new(AssetKind::Features, view.clone()))?;
+        let (mut view_fields, mut view_columns, mut view_features) = as_of(cx, version, &labels).await?;
+        fields.append(&mut view_fields);
+        columns.append(&mut view_columns);
+        features.append(&mut view_features);
+    }
+    cx.progress.at(views.len() as u64, views.len() as u64, "views");
+    let rows = plan::batch(fields, columns)?;
+    let test_rows = sides.iter().filter(|s| *s == Some("test")).count() as u64;
+    let meta = TrainingSetMeta {
+        format: TrainingSetMeta::FORMAT,
+        entity,
+        features,
+        split,
+        train_rows: rows.num_rows() as u64 - test_rows,
+        test_rows,
+        test_from,
+    };
+    let digest = cx.ports.blobs.put(blob::write(&rows)?).await?;
+    let summary = format!(
+        "{} labels in, {} rows out with {} features as of each label's moment; {} to train, {test_rows} held out{}",
+        labels.num_rows(),
+        rows.num_rows(),
+        meta.features.len(),
+        meta.train_rows,
+        test_from.map(|t| format!(" from {t}")).unwrap_or_default(),
+    );
+    let output = NewVersion {
+        asset: Address::new(AssetKind::TrainingSets, name.clone()),
+        digest,
+        place: Place::Blob { digest },
+        rows: Some(rows.num_rows() as u64),
+        meta: serde_json::to_value(&meta).map_err(|e| Fault::internal("a training set does not serialise").because(e))?,
+    };
+    Ok(Made { outputs: vec![output], summary, ..Made::default() })
+}
+
+/// The features of one view as of each label's moment, in the order of the labels.
+async fn as_of(cx: &StageContext, version: &Version, labels: &RecordBatch) -> Result<(Vec<Field>, Vec<ArrayRef>, Vec<FeatureColumn>)> {
+    let meta: ViewMeta = serde_json::from_value(version.meta.clone())
+        .map_err(|e| Fault::damaged(format!("{} has no readable definition", version.id)).because(e))?;
+    let plan = compile(&cx.ports, &meta.view, &meta.tables).await?;
+    let mut asked: Vec<(String, ArrayRef)> = Vec::new();
+    if meta.view.at == ViewAt::Request {
+        for (field, column) in labels.schema_ref().fields().iter().zip(labels.columns()) {
+            if ![training::TIME, training::LABEL].contains(&field.name().as_str()) {
+                asked.push((field.name().clone(), column.clone()));
+            }
+        }
+    } else {
+        for column in &meta.view.entity {
+            let values = labels.column_by_name(column).ok_or_else(|| {
+                Fault::invalid(
+                    Code::UNKNOWN_COLUMN,
+                    format!("view {} is about `{column}`, which the label set does not give", meta.view.name),
+                )
+                .fix(format!("add {column} to the label query, or use a view about the label set's entity"))
+            })?;
+            asked.push((column.clone(), values.clone()));
+        }
+    }
+    let time = labels.column_by_name(training::TIME).ok_or_else(|| Fault::damaged("label rows lack their moment"))?;
+    asked.push(("time".to_owned(), cast(time, &plan::moment_type()).map_err(bug)?));
+    let asked = RecordBatch::try_from_iter(asked).map_err(bug)?;
+    let mut tables = catalog(meta.tables.iter());
+    if meta.view.at == ViewAt::Request {
+        tables.insert("request".to_owned(), Relation::Rows(vec![asked.clone()], asked.schema()));
+    }
+    let values = plan.evaluate(&asked, &tables).await?;
+    if values.num_rows() != labels.num_rows() {
+        return Err(Fault::internal(format!(
+            "view {} answered {} rows for {} labels",
+            meta.view.name,
+            values.num_rows(),
+            labels.num_rows()
+        )));
+    }
+    let features = feature_columns(&meta.view, plan.as_ref())?;
+    let mut fields = Vec::new();
+    let mut columns = Vec::new();
+    for feature in &features {
+        let column = values
+            .column_by_name(&feature.column)
+            .ok_or_else(|| Fault::internal(format!("view {} did not answer `{}`", meta.view.name, feature.column)))?;
+        let column = stored(column)?;
+        fields.push(Field::new(feature.qualified(), column.data_type().clone(), true));
+        columns.push(column);
+    }
+    Ok((fields, columns, features))
+}
+
+/// Text columns are stored as plain text, whatever the engine prefers.
+pub(crate) fn stored(column: &ArrayRef) -> Result<ArrayRef> {
+    match column.data_type() {
+        DataType::Utf8View | DataType::LargeUtf8 | DataType::Dictionary(_, _) => cast(column, &DataType::Utf8).map_err(bug),
+        DataType::Null => cast(column, &DataType::Float64).map_err(bug),
+        _ => Ok(column.clone()),
+    }
+}
+
+/// The rows of a blob version.
+pub async fn read_blob(ports: &Ports, version: &Version) -> Result<RecordBatch> {
+    let digest = version.blob()?;
+    let bytes = ports.blobs.get(&digest).await?.ok_or_else(|| Fault::damaged(format!("the blob of {} is gone", version.id)))?;
+    blob::read(bytes)
+}
