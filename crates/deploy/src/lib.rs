@@ -1,3 +1,20 @@
-//! Stage deploy.
+//! Stage `deploy`: decides which model version answers, and brings a new one in without betting the traffic on it.
+//!
+//! Promises:
+//! - No data is never success: a step of a rollout counts only when the canary has answered enough rows and the abort condition could be
+//!   judged. Without that the rollout waits, then says that it is paused, and is never promoted.
+//! - An abort condition that holds ends the rollout at once; the stable version keeps answering everything.
+//! - Shares only rise, one step at a time, and each step lasts at least its time.
+//! - All state is in the live deployment version (`endpoints.NAME@live`): a crash between two decisions loses nothing, and
+//!   a decision is one transaction (deployment, aliases, run). Two deciders cannot both win: every move names what it expects.
+//! - The endpoint follows the aliases of its model: a new `challenger` is rolled out, a `champion` moved by a person is followed at once.
+//!
+//! To add a strategy: a variant of [`spec::Rollout`], a file in `strategy/`, an arm in [`plan::next`].
 
+pub mod plan;
+pub mod run;
 pub mod spec;
+pub mod strategy;
+
+pub use run::{DeployStage, StepTaken, live, rollback, tick};
+pub use spec::{DeploySpec, Rollout};

@@ -66,8 +66,13 @@ mod tests {
 
     #[test]
     fn the_best_comes_first_and_the_unmeasured_last() {
-        let mut runs =
-            vec![run(&[("auc", 0.7)], &[]), run(&[], &[]), run(&[("auc", f64::NAN)], &[]), run(&[("auc", 0.9)], &[]), run(&[("auc", 0.8)], &[])];
+        let mut runs = vec![
+            run(&[("auc", 0.7)], &[]),
+            run(&[], &[]),
+            run(&[("auc", f64::NAN)], &[]),
+            run(&[("auc", 0.9)], &[]),
+            run(&[("auc", 0.8)], &[]),
+        ];
         let values = |runs: &[Run]| runs.iter().map(|r| r.metrics.get("auc").copied().filter(|v| !v.is_nan())).collect::<Vec<_>>();
         sort(&mut runs, &Order::Highest("auc".into()));
         assert_eq!(values(&runs), [Some(0.9), Some(0.8), Some(0.7), None, None]);

@@ -69,7 +69,9 @@ fn figures_without_value_are_missing_not_absent() {
 
 #[test]
 fn the_champion_is_recognised_in_a_condition() {
-    for yes in ["auc >= champion.auc - 0.01", "CHAMPION.auc < auc", "x > (champion . auc)", "\"champion\".\"auc\" > 1", "\"champion.auc\" > 1"] {
+    for yes in
+        ["auc >= champion.auc - 0.01", "CHAMPION.auc < auc", "x > (champion . auc)", "\"champion\".\"auc\" > 1", "\"champion.auc\" > 1"]
+    {
         assert!(mentions_champion(yes), "{yes}");
     }
     for no in ["auc > 0.7", "plan = 'champion.x'", "old_champion.auc > 1", "champions.auc > 1", "a.champion.auc > 1"] {

@@ -93,8 +93,7 @@ pub async fn promote(ports: &Ports, wish: Promote) -> Result<AliasState> {
     if let Some(state) = now.filter(|_| from == Some(version.id.number)) {
         return Ok(state);
     }
-    let wish =
-        AliasMove { asset, alias: wish.to, to: Some(version.id.number), expect: Some(from), actor: wish.actor, reason, run: None };
+    let wish = AliasMove { asset, alias: wish.to, to: Some(version.id.number), expect: Some(from), actor: wish.actor, reason, run: None };
     ports.ledger.move_alias(wish, ports.clock.now()).await
 }
 

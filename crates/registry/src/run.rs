@@ -9,7 +9,9 @@ use gristmill_kernel::port::Ports;
 use gristmill_kernel::run::{Metric, Run};
 use gristmill_kernel::stage::{Made, StageMove};
 use gristmill_kernel::version::{AliasMove, Place, Which};
-use gristmill_kernel::{AliasName, Check, Digest, Done, Fault, NewVersion, Order, Result, Stage, StageContext, StageKind, Verdict, Version};
+use gristmill_kernel::{
+    AliasName, Check, Digest, Done, Fault, NewVersion, Order, Result, Stage, StageContext, StageKind, Verdict, Version,
+};
 use std::collections::BTreeMap;
 
 /// A champion that beats everyone and one that beats nobody: see [`plan::judged_alone`].

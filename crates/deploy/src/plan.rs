@@ -1,0 +1,260 @@
+//! What an endpoint's next deployment is. Pure: where things stand goes in, a change or a reason for none comes out.
+
+use crate::spec::{DeploySpec, Rollout};
+use crate::strategy::Step;
+use crate::strategy::canary::{ALL, Evidence, first_share, percent};
+use gristmill_kernel::prediction::{Canary, Deployment};
+use gristmill_kernel::version::AliasState;
+use gristmill_kernel::{Address, AliasName, AssetKind, Timestamp, Verdict, VersionRef};
+
+/// Where an endpoint and its model stand.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    /// The spec.
+    pub spec: &'a DeploySpec,
+    /// The live deployment.
+    pub live: Option<&'a Deployment>,
+    /// The model's `champion`.
+    pub champion: Option<u64>,
+    /// The model's `challenger`.
+    pub challenger: Option<u64>,
+    /// The model's `rejected`.
+    pub rejected: Option<u64>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A move of one of the model's aliases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelMove {
+    /// The alias.
+    pub alias: AliasName,
+    /// Where it stands.
+    pub from: Option<u64>,
+    /// Where it shall stand.
+    pub to: Option<u64>,
+}
+
+/// What kind of change it is. The word is a parameter of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// The endpoint answers for the first time.
+    First,
+    /// A rollout began.
+    Began,
+    /// A rollout took the next share.
+    Advanced,
+    /// A rollout completed: the new version answers everything.
+    Completed,
+    /// A rollout was aborted: the old version answers everything.
+    Aborted,
+    /// A version was swapped in at once.
+    Swapped,
+    /// A person took it back.
+    RolledBack,
+    /// Only serving's own settings changed.
+    Settings,
+    /// A rollout waits for data; nothing moved.
+    Paused,
+}
+
+impl What {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            What::First => "first",
+            What::Began => "began",
+            What::Advanced => "advanced",
+            What::Completed => "completed",
+            What::Aborted => "aborted",
+            What::Swapped => "swapped",
+            What::RolledBack => "rolled_back",
+            What::Settings => "settings",
+            What::Paused => "paused",
+        }
+    }
+}
+
+/// A new deployment and what moves with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// What kind of change.
+    pub what: What,
+    /// The deployment that becomes live.
+    pub deployment: Deployment,
+    /// The model's aliases that move in the same transaction.
+    pub moves: Vec<ModelMove>,
+    /// Why, with the numbers that decided.
+    pub reason: String,
+    /// What it means for the version that was judged, if one was.
+    pub verdict: Option<Verdict>,
+}
+
+/// The model version behind a number.
+pub fn model(spec: &DeploySpec, number: u64) -> VersionRef {
+    VersionRef { asset: Address::new(AssetKind::Models, spec.model.clone()), number }
+}
+
+/// What the model's aliases and the spec demand of the endpoint, judged against what is live. `Err` says why nothing is to be done.
+pub fn follow(facts: &Facts) -> Result<Change, String> {
+    let Some(live) = facts.live else { return first(facts) };
+    if let Some(champion) = facts.champion.filter(|c| *c != live.stable.number) {
+        let reason = format!("{} is champion instead of {}", model(facts.spec, champion), live.stable);
+        return Ok(swap(facts, champion, What::Swapped, reason));
+    }
+    let running = live.canary.as_ref().map(|c| c.model.number);
+    match (facts.challenger.filter(|c| *c != live.stable.number), running) {
+        (Some(challenger), _) if facts.spec.rollout == Rollout::Direct => {
+            let reason = format!("{} takes over from {} at once", model(facts.spec, challenger), live.stable);
+            Ok(swap(facts, challenger, What::Swapped, reason))
+        }
+        (Some(challenger), None) => {
+            let reason = format!("{} begins its rollout beside {}", model(facts.spec, challenger), live.stable);
+            Ok(begin(facts, live, challenger, reason))
+        }
+        (Some(challenger), Some(canary)) if challenger != canary => {
+            let reason = format!("{} replaces {} in the rollout", model(facts.spec, challenger), model(facts.spec, canary));
+            Ok(begin(facts, live, challenger, reason))
+        }
+        (None, Some(canary)) => {
+            let reason = format!("{} is no longer challenger: its rollout ends", model(facts.spec, canary));
+            let deployment = Deployment { canary: None, ..with_settings(facts, live) };
+            Ok(Change { what: What::Aborted, deployment, moves: vec![], reason, verdict: None })
+        }
+        _ if live.serve != facts.spec.serve => {
+            let reason = "the endpoint's settings changed".to_owned();
+            Ok(Change { what: What::Settings, deployment: with_settings(facts, live), moves: vec![], reason, verdict: None })
+        }
+        (Some(challenger), Some(_)) => Err(format!("{} is being rolled out", model(facts.spec, challenger))),
+        (None, None) => Err(format!("{} answers and nothing waits for a rollout", live.stable)),
+    }
+}
+
+fn first(facts: &Facts) -> Result<Change, String> {
+    let Some(number) = facts.champion.or(facts.challenger) else {
+        return Err(format!("no version of models.{} has passed its gates yet", facts.spec.model));
+    };
+    let reason = format!("{} is the first version that answers", model(facts.spec, number));
+    Ok(swap(facts, number, What::First, reason))
+}
+
+/// A version answers everything from now on, and is the champion.
+fn swap(facts: &Facts, number: u64, what: What, reason: String) -> Change {
+    let deployment = Deployment {
+        format: Deployment::FORMAT,
+        endpoint: facts.spec.endpoint.clone(),
+        stable: model(facts.spec, number),
+        canary: None,
+        serve: facts.spec.serve.clone(),
+    };
+    Change { what, deployment, moves: won(facts, number), reason, verdict: None }
+}
+
+fn begin(facts: &Facts, live: &Deployment, challenger: u64, reason: String) -> Change {
+    let permille = match &facts.spec.rollout {
+        Rollout::Direct => ALL,
+        Rollout::Canary { steps, .. } => first_share(steps),
+    };
+    let canary = Canary { model: model(facts.spec, challenger), permille, step: 0, began_at: facts.now, since: facts.now };
+    let deployment = Deployment { canary: Some(canary), ..with_settings(facts, live) };
+    Change { what: What::Began, deployment, moves: vec![], reason: format!("{reason}, at {}", percent(permille)), verdict: None }
+}
+
+fn with_settings(facts: &Facts, live: &Deployment) -> Deployment {
+    Deployment { serve: facts.spec.serve.clone(), ..live.clone() }
+}
+
+/// The aliases of a version that has won: it is champion, and no longer challenger.
+fn won(facts: &Facts, number: u64) -> Vec<ModelMove> {
+    let mut moves = Vec::new();
+    if facts.champion != Some(number) {
+        moves.push(ModelMove { alias: AliasName::champion(), from: facts.champion, to: Some(number) });
+    }
+    if facts.challenger == Some(number) {
+        moves.push(ModelMove { alias: AliasName::challenger(), from: facts.challenger, to: None });
+    }
+    moves
+}
+
+/// The aliases of a version that has lost: it is rejected, and no longer challenger.
+fn lost(facts: &Facts, number: u64) -> Vec<ModelMove> {
+    let mut moves = Vec::new();
+    if facts.challenger == Some(number) {
+        moves.push(ModelMove { alias: AliasName::challenger(), from: facts.challenger, to: None });
+    }
+    if facts.rejected != Some(number) {
+        moves.push(ModelMove { alias: AliasName::rejected(), from: facts.rejected, to: Some(number) });
+    }
+    moves
+}
+
+/// What a step of the rollout changes; `None` for a step that changes nothing.
+pub fn apply(facts: &Facts, step: &Step, evidence: &Evidence) -> Option<Change> {
+    let live = facts.live?;
+    let canary = live.canary.as_ref()?;
+    let lasted = facts.now.since(canary.since);
+    let proof = format!("{} rows in {lasted} at {}, {}", evidence.rows, percent(canary.permille), evidence.observed);
+    match step {
+        Step::Hold(_) | Step::Pause(_) => None,
+        Step::Advance { permille, step } => {
+            let next = Canary { permille: *permille, step: *step, since: facts.now, ..canary.clone() };
+            let deployment = Deployment { canary: Some(next), ..with_settings(facts, live) };
+            let reason = format!("{} goes to {}: {proof}", canary.model, percent(*permille));
+            Some(Change { what: What::Advanced, deployment, moves: vec![], reason, verdict: Some(Verdict::Pass) })
+        }
+        Step::Complete => {
+            let reason = format!("{} completed its rollout: {proof}", canary.model);
+            let change = swap(facts, canary.model.number, What::Completed, reason);
+            Some(Change { verdict: Some(Verdict::Pass), ..change })
+        }
+        Step::Abort(why) => {
+            let deployment = Deployment { canary: None, ..with_settings(facts, live) };
+            let reason = format!("rollout of {} aborted: {why}; {proof}", canary.model);
+            Some(Change { what: What::Aborted, deployment, moves: lost(facts, canary.model.number), reason, verdict: Some(Verdict::Fail) })
+        }
+    }
+}
+
+/// What a person's rollback does: a running rollout ends; without one, the version before answers again. The version left is
+/// rejected, so that it does not come back by itself. `history` is every stable version that was live, oldest first, each
+/// with the reason of its move.
+pub fn roll_back(facts: &Facts, history: &[(u64, String)], reason: &str) -> Result<Change, String> {
+    let live = facts.live.ok_or_else(|| format!("endpoint `{}` is not deployed", facts.spec.endpoint))?;
+    if let Some(canary) = &live.canary {
+        let deployment = Deployment { canary: None, ..with_settings(facts, live) };
+        let reason = format!("rollback: {reason} (rollout of {} ended by hand)", canary.model);
+        return Ok(Change { what: What::RolledBack, deployment, moves: lost(facts, canary.model.number), reason, verdict: None });
+    }
+    let now = live.stable.number;
+    let before = previous(history).filter(|n| *n != now);
+    let before =
+        before.ok_or_else(|| format!("endpoint `{}` never answered with a version before {}", facts.spec.endpoint, live.stable))?;
+    let why = format!("rollback: {reason} (from {} to {})", live.stable, model(facts.spec, before));
+    let mut change = swap(facts, before, What::RolledBack, why);
+    change.moves.extend(lost(facts, now));
+    Ok(change)
+}
+
+/// The stable version before the present one, walking back over rollbacks: after 1, 2, 3 and a rollback to 2, it is 1.
+pub fn previous(history: &[(u64, String)]) -> Option<u64> {
+    let mut stack: Vec<u64> = Vec::new();
+    for (number, reason) in history {
+        match stack.iter().rposition(|n| n == number) {
+            Some(at) if reason.starts_with("rollback") => stack.truncate(at + 1),
+            _ if stack.last() == Some(number) => {}
+            _ => stack.push(*number),
+        }
+    }
+    stack.pop();
+    stack.pop()
+}
+
+/// Where an alias stands in the ledger's list.
+pub fn alias(states: &[AliasState], alias: AliasName) -> Option<u64> {
+    states.iter().find(|s| s.alias == alias).and_then(|s| s.number)
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

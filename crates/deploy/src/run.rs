@@ -1,0 +1,387 @@
+//! The stage, the clockwork and a person's rollback: three ways to the same plan, one way to write it.
+
+use crate::plan::{self, Change, Facts, What};
+use crate::spec::{DeploySpec, Rollout};
+use crate::strategy::{Step, canary};
+use async_trait::async_trait;
+use gristmill_kernel::condition::Figures;
+use gristmill_kernel::port::{LiveFigures, Ports, RunFilter};
+use gristmill_kernel::prediction::Deployment;
+use gristmill_kernel::run::{Finish, Metric, NewRun, Run, RunError};
+use gristmill_kernel::stage::{Made, StageMove};
+use gristmill_kernel::version::{AliasMove, AliasState, Place, Which};
+use gristmill_kernel::{
+    Actor, Address, AliasName, AssetKind, Check, Code, Digest, Done, Fault, Kind, Name, NewVersion, Order, Result, RunId, RunStatus, Span,
+    Stage, StageContext, StageKind, Timestamp, Verdict, Version,
+};
+use std::collections::BTreeMap;
+
+/// A decision is written at once; one that is not finished after this time died with its process.
+const DECISION: Span = Span::from_secs(10);
+
+/// Stage `deploy`: node `endpoints.NAME`. Follows the aliases of the model; the steps of a rollout are taken by [`tick`].
+#[derive(Debug, Default)]
+pub struct DeployStage;
+
+#[async_trait]
+impl Stage for DeployStage {
+    fn kind(&self) -> StageKind {
+        StageKind::Deploy
+    }
+    fn skippable(&self) -> bool {
+        false
+    }
+    async fn run(&self, cx: &StageContext, order: Order) -> Result<Done> {
+        let spec: DeploySpec = order.spec()?;
+        if others_at_work(&cx.ports, &address(&spec.endpoint), Some(&order.run)).await? {
+            return Err(Fault::new(
+                Kind::Busy,
+                Code::ROLLOUT_CONFLICT,
+                format!("another decision about endpoint `{}` is being written", spec.endpoint),
+            ));
+        }
+        let state = State::read(&cx.ports, &spec).await?;
+        match plan::follow(&state.facts(&spec, cx.ports.clock.now())) {
+            Ok(change) => Ok(Done::Made(made(&state, &order, change)?)),
+            Err(why) => Ok(Done::Unchanged { versions: state.live.iter().map(|(v, _)| v.id.clone()).collect(), summary: why }),
+        }
+    }
+}
+
+/// A step that was taken.
+#[derive(Debug, Clone)]
+pub struct StepTaken {
+    /// What it was.
+    pub what: What,
+    /// The run that records it.
+    pub run: Run,
+}
+
+/// The live deployment of an endpoint and its version, `None` before the first.
+pub async fn live(ports: &Ports, endpoint: &Name) -> Result<Option<(Version, Deployment)>> {
+    let address = address(endpoint);
+    let Some(version) = ports.ledger.version(&address, &Which::Alias(AliasName::live())).await? else { return Ok(None) };
+    let deployment = read(&version)?;
+    Ok(Some((version, deployment)))
+}
+
+/// Takes the next step of an endpoint if one is due: follows the model's aliases, or advances, completes, aborts or pauses a
+/// rollout. Called every second or so; what it decides it writes as one run in one transaction. `Ok(None)`: nothing to do,
+/// or somebody else was first.
+pub async fn tick(ports: &Ports, figures: &dyn LiveFigures, spec: &DeploySpec, worker: &str) -> Result<Option<StepTaken>> {
+    let state = State::read(ports, spec).await?;
+    let facts = state.facts(spec, ports.clock.now());
+    let actor = Actor::system("deploy");
+    // Before the first deployment the project's own flow decides; a tick only keeps going what is live.
+    let Some((_, deployment)) = &state.live else { return Ok(None) };
+    if let Ok(change) = plan::follow(&facts) {
+        return write(ports, &state, spec, Written { change, evidence: Evidence::default(), actor, worker }).await;
+    }
+    let Some(canary) = &deployment.canary else { return Ok(None) };
+    let evidence = judge(ports, figures, spec, deployment).await?;
+    let step = canary::decide(&spec.rollout, deployment, &evidence.judged, facts.now);
+    if let Step::Pause(why) = &step {
+        let mark = canary.since.to_string();
+        if said_before(ports, &address(&spec.endpoint), &mark).await? {
+            return Ok(None);
+        }
+        let change = Change {
+            what: What::Paused,
+            deployment: deployment.clone(),
+            moves: vec![],
+            reason: format!("rollout of {} paused at {}: {why}", canary.model, canary::percent(canary.permille)),
+            verdict: Some(Verdict::Inconclusive),
+        };
+        return write(ports, &state, spec, Written { change, evidence, actor, worker }).await;
+    }
+    match plan::apply(&facts, &step, &evidence.judged) {
+        Some(change) => write(ports, &state, spec, Written { change, evidence, actor, worker }).await,
+        None => Ok(None),
+    }
+}
+
+/// A person takes it back, at once: a running rollout ends; without one, the version before answers again.
+pub async fn rollback(ports: &Ports, spec: &DeploySpec, actor: &Actor, reason: &str, worker: &str) -> Result<StepTaken> {
+    let state = State::read(ports, spec).await?;
+    let history = stable_history(ports, &address(&spec.endpoint)).await?;
+    let change = plan::roll_back(&state.facts(spec, ports.clock.now()), &history, reason).map_err(|why| {
+        Fault::conflict(Code::ROLLOUT_CONFLICT, why).fix(format!("promote a version by hand: gristmill promote models.{}@N", spec.model))
+    })?;
+    let wish = Written { change, evidence: Evidence::default(), actor: actor.clone(), worker };
+    write(ports, &state, spec, wish).await?.ok_or_else(|| {
+        Fault::conflict(Code::ROLLOUT_CONFLICT, format!("endpoint `{}` changed at the same moment", spec.endpoint))
+            .fix("look at its status and try again")
+    })
+}
+
+fn address(endpoint: &Name) -> Address {
+    Address::new(AssetKind::Endpoints, endpoint.clone())
+}
+
+fn read(version: &Version) -> Result<Deployment> {
+    let format = version.meta.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if format > u64::from(Deployment::FORMAT) {
+        let message = format!("{} has format {format}, this binary reads up to {}", version.id, Deployment::FORMAT);
+        return Err(Fault::invalid(Code::NEWER_FORMAT, message).fix("use the newer gristmill that wrote it"));
+    }
+    serde_json::from_value(version.meta.clone()).map_err(|e| Fault::damaged(format!("{} is not a deployment: {e}", version.id)).because(e))
+}
+
+/// What the ledger says about an endpoint and its model.
+struct State {
+    endpoint: Address,
+    model: Address,
+    live: Option<(Version, Deployment)>,
+    aliases: Vec<AliasState>,
+}
+
+impl State {
+    async fn read(ports: &Ports, spec: &DeploySpec) -> Result<State> {
+        let model = Address::new(AssetKind::Models, spec.model.clone());
+        // The live version first: whatever moves after it makes the move conflict, never the decision wrong.
+        let live = live(ports, &spec.endpoint).await?;
+        let aliases = ports.ledger.aliases(&model).await?;
+        Ok(State { endpoint: address(&spec.endpoint), model, live, aliases })
+    }
+    fn facts<'a>(&'a self, spec: &'a DeploySpec, now: Timestamp) -> Facts<'a> {
+        Facts {
+            spec,
+            live: self.live.as_ref().map(|(_, d)| d),
+            champion: plan::alias(&self.aliases, AliasName::champion()),
+            challenger: plan::alias(&self.aliases, AliasName::challenger()),
+            rejected: plan::alias(&self.aliases, AliasName::rejected()),
+            now,
+        }
+    }
+    /// The moves of a change; the move of `live` comes first and guards all others.
+    fn moves(&self, change: &Change, actor: &Actor, run: &RunId) -> Vec<AliasMove> {
+        let wish = |asset: &Address, alias: AliasName, from: Option<u64>, to: Option<u64>| AliasMove {
+            asset: asset.clone(),
+            alias,
+            to,
+            expect: Some(from),
+            actor: actor.clone(),
+            reason: change.reason.clone(),
+            run: Some(run.clone()),
+        };
+        let live = self.live.as_ref().map(|(v, _)| v.id.number);
+        let mut moves = vec![wish(&self.endpoint, AliasName::live(), live, None)];
+        moves.extend(change.moves.iter().map(|m| wish(&self.model, m.alias.clone(), m.from, m.to)));
+        moves
+    }
+}
+
+fn version_of(endpoint: &Address, deployment: &Deployment) -> Result<NewVersion> {
+    let meta = serde_json::to_value(deployment).map_err(|e| Fault::internal("a deployment does not serialise").because(e))?;
+    Ok(NewVersion { asset: endpoint.clone(), digest: Digest::of_json(&meta), place: Place::Meta, rows: None, meta })
+}
+
+fn params(change: &Change) -> BTreeMap<String, String> {
+    let mut params =
+        BTreeMap::from([("what".to_owned(), change.what.as_str().to_owned()), ("stable".to_owned(), change.deployment.stable.to_string())]);
+    if let Some(canary) = &change.deployment.canary {
+        params.insert("canary".into(), canary.model.to_string());
+        params.insert("share".into(), canary::percent(canary.permille));
+        if change.what == What::Paused {
+            params.insert("paused".into(), canary.since.to_string());
+        }
+    }
+    params
+}
+
+fn made(state: &State, order: &Order, change: Change) -> Result<Made> {
+    let mut aliases: Vec<StageMove> =
+        state.moves(&change, &order.actor, &order.run).into_iter().map(|wish| StageMove { wish, output: None }).collect();
+    if let Some(live) = aliases.first_mut() {
+        live.output = Some(0);
+    }
+    Ok(Made {
+        outputs: vec![version_of(&state.endpoint, &change.deployment)?],
+        params: params(&change),
+        aliases,
+        summary: change.reason,
+        ..Made::default()
+    })
+}
+
+/// What was known when a step was decided.
+#[derive(Default)]
+struct Evidence {
+    judged: canary::Evidence,
+    checks: Vec<Check>,
+    metrics: Vec<Metric>,
+}
+
+/// Judges the abort condition over what the arms did in this step.
+async fn judge(ports: &Ports, live: &dyn LiveFigures, spec: &DeploySpec, deployment: &Deployment) -> Result<Evidence> {
+    let (Rollout::Canary { every, abort, at_least, .. }, Some(canary)) = (&spec.rollout, &deployment.canary) else {
+        return Ok(Evidence::default());
+    };
+    let step = live.figures(&spec.endpoint, canary.since);
+    let stable = live.figures(&spec.endpoint, canary::compare_since(canary.began_at, *every));
+    let figures = canary::figures(deployment, step.as_ref(), stable.as_ref(), *at_least);
+    let rows = figures.get("rows").unwrap_or(0.0) as u64;
+    let Some(condition) = abort else {
+        let judged = canary::Evidence { rows, abort: Some(false), observed: observed(&figures) };
+        return Ok(Evidence { judged, checks: vec![], metrics: metrics(&figures) });
+    };
+    let mut judged = ports.engine.judge(condition, &figures).await?;
+    if judged.holds.is_none() && canary.permille >= canary::ALL && canary.step > 0 {
+        judged = ports.engine.judge(condition, &canary::without_comparison(&figures)).await?;
+    }
+    // The check reads "this must not hold".
+    let verdict = match judged.holds {
+        Some(true) => Verdict::Fail,
+        Some(false) => Verdict::Pass,
+        None => Verdict::Inconclusive,
+    };
+    let check = Check { condition: format!("not ({condition})"), verdict, observed: judged.observed.clone() };
+    let judged = canary::Evidence { rows, abort: judged.holds, observed: judged.observed };
+    Ok(Evidence { judged, checks: vec![check], metrics: metrics(&figures) })
+}
+
+fn metrics(figures: &Figures) -> Vec<Metric> {
+    figures.0.keys().filter_map(|key| figures.get(key).map(|value| Metric::new(key.as_str(), value))).collect()
+}
+
+fn observed(figures: &Figures) -> String {
+    let shown = ["error_rate", "p99_ms", "score_psi"];
+    shown.iter().filter_map(|key| figures.get(key).map(|v| format!("{key} = {v:.4}"))).collect::<Vec<_>>().join(", ")
+}
+
+async fn said_before(ports: &Ports, endpoint: &Address, mark: &str) -> Result<bool> {
+    let filter = RunFilter { stages: vec![StageKind::Deploy], address: Some(endpoint.clone()), limit: 50, ..RunFilter::default() };
+    Ok(ports.ledger.runs(&filter).await?.iter().any(|r| r.params.get("paused").is_some_and(|p| p == mark)))
+}
+
+/// Whether another decision about this endpoint is being written now.
+async fn others_at_work(ports: &Ports, endpoint: &Address, me: Option<&RunId>) -> Result<bool> {
+    let filter = RunFilter {
+        stages: vec![StageKind::Deploy],
+        address: Some(endpoint.clone()),
+        statuses: vec![RunStatus::Running],
+        ..RunFilter::default()
+    };
+    let now = ports.clock.now();
+    let fresh = |run: &Run| run.started_at.is_some_and(|at| now.since(at) < DECISION);
+    Ok(ports.ledger.runs(&filter).await?.iter().any(|r| Some(&r.id) != me && fresh(r)))
+}
+
+async fn stable_history(ports: &Ports, endpoint: &Address) -> Result<Vec<(u64, String)>> {
+    let mut history = Vec::new();
+    for state in ports.ledger.alias_history(endpoint, &AliasName::live()).await?.into_iter().rev() {
+        let Some(number) = state.number else { continue };
+        let version = ports.ledger.version(endpoint, &Which::Number(number)).await?;
+        let version = version.ok_or_else(|| Fault::damaged(format!("{endpoint}@live named version {number}, which does not exist")))?;
+        history.push((read(&version)?.stable.number, state.reason));
+    }
+    Ok(history)
+}
+
+/// What is to be written.
+struct Written<'a> {
+    change: Change,
+    evidence: Evidence,
+    actor: Actor,
+    worker: &'a str,
+}
+
+/// Writes a change as a run that begins and ends here: deployment, aliases and the reason in one transaction.
+/// `Ok(None)` when somebody else was first.
+async fn write(ports: &Ports, state: &State, spec: &DeploySpec, wish: Written<'_>) -> Result<Option<StepTaken>> {
+    if others_at_work(ports, &state.endpoint, None).await? {
+        return Ok(None);
+    }
+    let Written { change, evidence, actor, worker } = wish;
+    let now = ports.clock.now();
+    let output = version_of(&state.endpoint, &change.deployment)?;
+    let judged = change.deployment.canary.as_ref().map_or(&change.deployment.stable, |c| &c.model);
+    let spec = serde_json::to_value(spec).map_err(|e| Fault::internal("a deploy spec does not serialise").because(e))?;
+    let run = NewRun {
+        id: ports.ids.run(),
+        stage: StageKind::Deploy,
+        address: state.endpoint.clone(),
+        key: Digest::of_parts([b"deploy".as_slice(), state.endpoint.to_string().as_bytes(), output.digest.bytes()]),
+        spec,
+        inputs: vec![judged.clone()],
+        parent: None,
+        actor: actor.clone(),
+        reason: change.reason.clone(),
+        idempotency: None,
+        due_at: now,
+    };
+    let id = run.id.clone();
+    let what = change.what;
+    let begun = ports.ledger.begin(run, worker, now, now.plus(DECISION)).await?;
+    let finish = finish(ports, state, change, evidence, (&actor, &begun.id), output).await?;
+    match ports.ledger.finish(&id, finish, ports.clock.now()).await {
+        Ok(run) => Ok(Some(StepTaken { what, run })),
+        Err(fault) => {
+            let first = fault.kind == Kind::Conflict;
+            let failed = failed(&fault, if first { "somebody else was first" } else { "it could not be written" });
+            if let Err(again) = ports.ledger.finish(&id, failed, ports.clock.now()).await {
+                tracing::warn!(endpoint = %state.endpoint, error = %again, "a decision could not be recorded as failed");
+            }
+            if first { Ok(None) } else { Err(fault) }
+        }
+    }
+}
+
+async fn finish(
+    ports: &Ports,
+    state: &State,
+    change: Change,
+    evidence: Evidence,
+    (actor, run): (&Actor, &RunId),
+    output: NewVersion,
+) -> Result<Finish> {
+    let mut finish = Finish {
+        status: RunStatus::Succeeded,
+        verdict: change.verdict,
+        checks: evidence.checks,
+        outputs: vec![],
+        skipped_for: None,
+        reused: vec![],
+        aliases: vec![],
+        params: params(&change),
+        metrics: evidence.metrics,
+        summary: change.reason.clone(),
+        error: None,
+        follow_ups: vec![],
+    };
+    if change.what == What::Paused {
+        finish.reused = state.live.iter().map(|(v, _)| v.id.clone()).collect();
+        return Ok(finish);
+    }
+    // The number the ledger will give. Every version of an endpoint is made together with a move of `live`, and the move
+    // expects the one we read: if another version slips in between, this write conflicts as a whole.
+    let newest = ports.ledger.version(&state.endpoint, &Which::Latest).await?;
+    let number = match &newest {
+        Some(newest) if newest.digest == output.digest => newest.id.number,
+        Some(newest) => newest.id.number + 1,
+        None => 1,
+    };
+    finish.aliases = state.moves(&change, actor, run);
+    if let Some(live) = finish.aliases.first_mut() {
+        live.to = Some(number);
+    }
+    finish.outputs = vec![output];
+    Ok(finish)
+}
+
+fn failed(fault: &Fault, summary: &str) -> Finish {
+    Finish {
+        status: RunStatus::Failed,
+        verdict: None,
+        checks: vec![],
+        outputs: vec![],
+        skipped_for: None,
+        reused: vec![],
+        aliases: vec![],
+        params: BTreeMap::new(),
+        metrics: vec![],
+        summary: summary.to_owned(),
+        error: Some(RunError::from(fault)),
+        follow_ups: vec![],
+    }
+}
