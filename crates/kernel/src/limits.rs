@@ -18,6 +18,12 @@ pub const JOURNAL_ROWS_MAX: u64 = 5_000_000;
 pub const JOURNAL_DRAIN_ROWS_MAX: usize = 200_000;
 /// Most rows in one prediction request.
 pub const PREDICT_ROWS_MAX: usize = 10_000;
+/// Most different fields beside the entity in one prediction request.
+pub const PREDICT_FIELDS_MAX: usize = 256;
+/// Rows of one prediction request from which scoring moves off the threads that answer requests.
+pub const PREDICT_ROWS_INLINE_MAX: usize = 256;
+/// Answers kept by the prediction cache of one endpoint.
+pub const PREDICTION_CACHE_ROWS_MAX: u64 = 100_000;
 /// Predictions waiting to be written; beyond it the oldest wait is shortened and new ones are refused.
 pub const PREDICTION_BUFFER_ROWS_MAX: usize = 200_000;
 /// Prediction requests in flight per endpoint.
@@ -82,3 +88,17 @@ pub const SOURCE_COLUMNS_MAX: usize = 4_096;
 pub const PROFILE_DISTINCT_MAX: usize = 1 << 16;
 /// Numbers a column profile keeps for its quantiles.
 pub const PROFILE_SAMPLE_MAX: usize = 10_000;
+/// How often a commit to a table is started over when another process committed in between.
+pub const TABLE_COMMIT_ATTEMPTS_MAX: u32 = 20;
+/// Commits between two checkpoints of a table's log.
+pub const TABLE_COMMITS_PER_CHECKPOINT: u32 = 50;
+/// Rows in one file of a table.
+pub const TABLE_FILE_ROWS_MAX: usize = 4 << 20;
+/// Rows in one row group of a table's file.
+pub const TABLE_ROW_GROUP_ROWS: usize = 256 << 10;
+/// Views that a query may stack on each other.
+pub const VIEW_DEPTH_MAX: usize = 16;
+/// Held-out rows a slice needs before figures are given for it.
+pub const SLICE_ROWS_MIN: usize = 50;
+/// Words of a category that become inputs of a linear model, most frequent first.
+pub const ONE_HOT_MAX: usize = 50;

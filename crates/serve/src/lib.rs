@@ -1,3 +1,23 @@
-//! Stage serve.
+//! Stage serve: the request plane. Deployments in, predictions out, and every prediction in the log.
+//!
+//! Promises: no request touches the ledger. A request works on one immutable snapshot from beginning to end, and a new one is
+//! swapped in whole after it is loaded. Overload is refused early. A prediction that was answered is logged; the log becomes versions of
+//! `predictions.NAME`, where the loop closes.
+//!
+//! To add a protocol: a file in `protocol/`. To add a kind of model: `kernel::model` gives it its meaning, `model.rs` its speed.
 
+mod figures;
+mod log;
+mod model;
+mod plan;
+mod plane;
+mod predict;
+mod protocol;
 pub mod spec;
+
+#[cfg(test)]
+mod tests;
+
+pub use log::schema as prediction_log_schema;
+pub use plane::{EndpointHealth, Health, Plane, PlaneParts, follow};
+pub use protocol::routes;

@@ -1,0 +1,394 @@
+//! One prediction request, whatever protocol it came by: arms, features, scores, the log.
+//!
+//! Promises: every answered row is in the log before the answer leaves. The caller is never hurt by a canary: a row on which it fails,
+//! or for which it takes too long, is answered by the stable version and counted as an error of the canary. What both arms
+//! share (reading the features of the stable version) is never blamed on the canary.
+
+use crate::figures::Tally;
+use crate::log::LogRow;
+use crate::model::{LoadedModel, Scored, row_json};
+use crate::plan::{Row, arm_of, check_row_count, columns_of, entity_of};
+use crate::plane::{Endpoint, Plane};
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use gristmill_kernel::limits::PREDICT_ROWS_INLINE_MAX;
+use gristmill_kernel::port::{FeatureRequest, FeatureRows};
+use gristmill_kernel::prediction::Arm;
+use gristmill_kernel::{Code, Fault, Kind, Name, Result, Timestamp, VersionRef};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// What is asked, in any protocol.
+pub(crate) struct Ask {
+    pub input: Input,
+    /// As of which moment; `None` is now.
+    pub at: Option<Timestamp>,
+    pub explain: bool,
+    /// Only this version of the model.
+    pub version: Option<u64>,
+}
+
+/// What the rows are.
+pub(crate) enum Input {
+    /// Entities and request fields: features are read.
+    Entities(Vec<Row>),
+    /// Features at hand, in columns named `view.column`.
+    Features(RecordBatch),
+    /// Encoded features at hand, one row behind the other, for the version asked or the stable one.
+    Encoded { rows: usize, matrix: Vec<f64> },
+}
+
+/// An answered row.
+#[derive(Debug, Clone)]
+pub(crate) struct Prediction {
+    pub id: String,
+    /// The arm the row was meant for.
+    pub arm: Arm,
+    /// The version that answered.
+    pub model: VersionRef,
+    pub as_of: Timestamp,
+    pub newest: Option<Timestamp>,
+    pub features: Row,
+    pub scored: Option<Scored>,
+    pub contributions: Option<BTreeMap<String, f64>>,
+    /// Why there is no score, or why the canary did not answer.
+    pub error: Option<String>,
+}
+
+/// An answered request.
+pub(crate) struct Answered {
+    pub endpoint: Name,
+    pub as_of: Timestamp,
+    pub contributions_method: &'static str,
+    pub predictions: Vec<Prediction>,
+}
+
+/// An answer that may be given again.
+pub(crate) struct Cached {
+    as_of: Timestamp,
+    newest: Option<Timestamp>,
+    features: Row,
+    scored: Scored,
+}
+
+/// Answers a request.
+pub(crate) async fn predict(plane: &Plane, endpoint: &str, ask: Ask) -> Result<Answered> {
+    let (name, endpoint) = plane.endpoint(endpoint)?;
+    let rows = match &ask.input {
+        Input::Entities(rows) => rows.len(),
+        Input::Features(columns) => columns.num_rows(),
+        Input::Encoded { rows, .. } => *rows,
+    };
+    check_row_count(rows)?;
+    let work = Work::new(plane, &name, &endpoint, ask, rows)?;
+    let _in_flight = endpoint.lane.enter(endpoint.spec.in_flight, &name)?;
+    let room = plane.log.reserve(rows)?;
+    let began = Instant::now();
+    let limit = endpoint.spec.timeout;
+    let outcome = tokio::time::timeout(limit.std(), work.answer()).await.unwrap_or_else(|_| {
+        Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("endpoint `{name}` took longer than {limit}")).fix("ask for fewer rows at once"))
+    });
+    let predictions = match outcome {
+        Ok(predictions) => predictions,
+        Err(fault) => {
+            if !matches!(fault.kind, Kind::Invalid | Kind::NotFound | Kind::TooLarge) {
+                let tally = Tally { errors: rows as u64, scores: Vec::new(), micros: began.elapsed().as_micros() as u64 };
+                endpoint.lane.figures.record(Arm::Stable, &endpoint.stable.id, &tally, plane.parts.ports.clock.now());
+            }
+            return Err(fault);
+        }
+    };
+    let at = plane.parts.ports.clock.now();
+    let logged = predictions.iter().zip(&work.entities).map(|(p, entity)| LogRow {
+        id: p.id.clone(),
+        at,
+        as_of: p.as_of,
+        arm: p.arm,
+        model: p.model.clone(),
+        entity: entity.clone(),
+        features: Value::Object(p.features.clone()).to_string(),
+        score: p.scored.as_ref().map(|s| s.score),
+        outcome: p.scored.as_ref().and_then(|s| s.outcome.clone()),
+        error: p.error.clone(),
+    });
+    plane.log.append(&name, &endpoint.deployment, logged.collect(), room);
+    let contributions_method = endpoint.stable.contributions_method();
+    Ok(Answered { endpoint: name, as_of: work.at, contributions_method, predictions })
+}
+
+/// A request, split over the arms.
+struct Work<'a> {
+    plane: &'a Plane,
+    endpoint: &'a Endpoint,
+    input: Input,
+    explain: bool,
+    at: Timestamp,
+    /// Per row: the entity as JSON.
+    entities: Vec<String>,
+    /// Per row.
+    arms: Vec<Arm>,
+    /// Per row: the key in the cache; empty where nothing may be cached.
+    keys: Vec<String>,
+}
+
+/// The features of some rows.
+struct Table {
+    features: Features,
+    newest: Vec<Option<Timestamp>>,
+}
+
+#[derive(Clone)]
+enum Features {
+    Columns(RecordBatch),
+    Encoded(Vec<f64>),
+}
+
+/// What a model said about a row, and on what.
+struct Judged {
+    scored: Scored,
+    contributions: Option<BTreeMap<String, f64>>,
+}
+
+impl<'a> Work<'a> {
+    fn new(plane: &'a Plane, name: &Name, endpoint: &'a Endpoint, ask: Ask, rows: usize) -> Result<Work<'a>> {
+        let only = ask.version.map(|number| arm_of_version(endpoint, name, number)).transpose()?;
+        let entities: Vec<String> = match &ask.input {
+            Input::Entities(rows) => {
+                let one = |(number, row)| Ok(Value::Object(entity_of(row, number, &endpoint.spec.entity, name)?).to_string());
+                rows.iter().enumerate().map(one).collect::<Result<_>>()?
+            }
+            Input::Features(_) | Input::Encoded { .. } => vec!["{}".to_owned(); rows],
+        };
+        let canary = endpoint.canary.as_ref().map(|(canary, _)| canary);
+        let arm = |row: usize| match (only, &ask.input) {
+            (Some(arm), _) => arm,
+            (None, Input::Entities(_)) => arm_of(name, canary, &entities[row]),
+            (None, Input::Features(columns)) if canary.is_some() => arm_of(name, canary, &Value::Object(row_json(columns, row)).to_string()),
+            // Numbers without names fit one version only.
+            (None, Input::Features(_) | Input::Encoded { .. }) => Arm::Stable,
+        };
+        let arms: Vec<Arm> = (0..rows).map(arm).collect();
+        let keys = match &ask.input {
+            Input::Entities(rows) if endpoint.cache.is_some() && ask.at.is_none() && !ask.explain => {
+                let key = |(row, arm): (&Row, &Arm)| format!("{} {}", endpoint.model(*arm).id, Value::Object(row.clone()));
+                rows.iter().zip(&arms).map(key).collect()
+            }
+            _ => Vec::new(),
+        };
+        let at = ask.at.unwrap_or_else(|| plane.parts.features_clock.now());
+        Ok(Work { plane, endpoint, input: ask.input, explain: ask.explain, at, entities, arms, keys })
+    }
+
+    async fn answer(&self) -> Result<Vec<Prediction>> {
+        let began = Instant::now();
+        let mut done: Vec<Option<Prediction>> = (0..self.arms.len()).map(|row| self.from_cache(row)).collect();
+        let open: Vec<usize> = (0..done.len()).filter(|row| done[*row].is_none()).collect();
+        if !open.is_empty() {
+            let table = self.table(&self.endpoint.stable, &open).await?;
+            let shared = began.elapsed();
+            let places = |arm: Arm| (0..open.len()).filter(|place| self.arms[open[*place]] == arm).collect::<Vec<_>>();
+            let on_stable = places(Arm::Stable);
+            let judged = self.judge(&self.endpoint.stable, &table, &on_stable).await?;
+            for (place, judged) in on_stable.iter().zip(judged) {
+                done[open[*place]] = Some(self.prediction(open[*place], &self.endpoint.stable, &table, *place, judged));
+            }
+            let stable_took = began.elapsed();
+            let on_canary = places(Arm::Canary);
+            let canary_began = Instant::now();
+            if !on_canary.is_empty() {
+                self.answer_canary(&open, &on_canary, &table, &mut done).await?;
+            }
+            self.count(&done, stable_took.as_micros() as u64, (shared + canary_began.elapsed()).as_micros() as u64);
+        } else {
+            let took = began.elapsed().as_micros() as u64;
+            self.count(&done, took, took);
+        }
+        done.into_iter().map(|p| p.ok_or_else(|| Fault::internal("a row was left without an answer"))).collect()
+    }
+
+    /// Rows of the canary, within half of the request's time; what it cannot answer, the stable version answers.
+    async fn answer_canary(&self, open: &[usize], places: &[usize], table: &Table, done: &mut [Option<Prediction>]) -> Result<()> {
+        let model = self.endpoint.model(Arm::Canary);
+        let half = self.endpoint.spec.timeout.std() / 2;
+        let work = async {
+            if model.views.iter().all(|view| self.endpoint.stable.views.contains(view)) {
+                return Ok((None, self.judge(model, table, places).await?));
+            }
+            let rows: Vec<usize> = places.iter().map(|place| open[*place]).collect();
+            let own = self.table(model, &rows).await?;
+            let judged = self.judge(model, &own, &(0..rows.len()).collect::<Vec<_>>()).await?;
+            Ok((Some(own), judged))
+        };
+        let late = || Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("{} took longer than {} ms", model.id, half.as_millis())));
+        let outcome: Result<(Option<Table>, Vec<Result<Judged>>)> = tokio::time::timeout(half, work).await.unwrap_or_else(|_| late());
+        let mut fallen: Vec<(usize, String)> = Vec::new();
+        match outcome {
+            Err(fault) => fallen.extend(places.iter().map(|place| (*place, fault.to_string()))),
+            Ok((own, judged)) => {
+                for (number, (place, judged)) in places.iter().zip(judged).enumerate() {
+                    match judged {
+                        Err(fault) => fallen.push((*place, fault.to_string())),
+                        Ok(judged) => {
+                            let (table, at) = own.as_ref().map_or((table, *place), |own| (own, number));
+                            done[open[*place]] = Some(self.prediction(open[*place], model, table, at, Ok(judged)));
+                        }
+                    }
+                }
+            }
+        }
+        if let Some((_, why)) = fallen.first() {
+            tracing::warn!(canary = %model.id, rows = fallen.len(), "the canary failed, the stable version answered: {why}");
+        }
+        let fallen_places: Vec<usize> = fallen.iter().map(|(place, _)| *place).collect();
+        let judged = self.judge(&self.endpoint.stable, table, &fallen_places).await?;
+        for ((place, why), judged) in fallen.into_iter().zip(judged) {
+            let mut prediction = self.prediction(open[place], &self.endpoint.stable, table, place, judged);
+            prediction.error = Some(match prediction.error {
+                None => format!("canary {}: {why}", model.id),
+                Some(own) => format!("canary {}: {why}; stable: {own}", model.id),
+            });
+            done[open[place]] = Some(prediction);
+        }
+        Ok(())
+    }
+
+    /// The features a model reads, for some rows.
+    async fn table(&self, model: &LoadedModel, rows: &[usize]) -> Result<Table> {
+        let nothing = || vec![None; rows.len()];
+        match &self.input {
+            Input::Encoded { matrix, .. } => {
+                let width = model.file.features.len();
+                let row = |row: &usize| matrix.get(row * width..(row + 1) * width).unwrap_or_default().to_vec();
+                Ok(Table { features: Features::Encoded(rows.iter().flat_map(row).collect()), newest: nothing() })
+            }
+            Input::Features(columns) => Ok(Table { features: Features::Columns(take(columns, rows)?), newest: nothing() }),
+            Input::Entities(all) => {
+                let asked: Vec<&Row> = rows.iter().map(|row| &all[*row]).collect();
+                let batch = columns_of(&asked, &self.endpoint.spec.entity)?;
+                let request = FeatureRequest { views: model.views.clone(), rows: batch, at: self.at };
+                let FeatureRows { columns, newest } = self.plane.parts.features.read(request).await?;
+                if columns.num_rows() != rows.len() || newest.len() != rows.len() {
+                    return Err(Fault::internal(format!("{} rows were asked for features, {} came back", rows.len(), columns.num_rows())));
+                }
+                Ok(Table { features: Features::Columns(columns), newest })
+            }
+        }
+    }
+
+    /// What a model says about some rows of a table. A fault of one row is that row's; a fault of all (a missing column) is the outer one.
+    async fn judge(&self, model: &Arc<LoadedModel>, table: &Table, places: &[usize]) -> Result<Vec<Result<Judged>>> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let width = model.file.features.len();
+        let features = match &table.features {
+            Features::Columns(columns) => Features::Columns(take(columns, places)?),
+            Features::Encoded(matrix) => {
+                Features::Encoded(places.iter().flat_map(|p| matrix[p * width..(p + 1) * width].to_vec()).collect())
+            }
+        };
+        let (model, explain, rows) = (model.clone(), self.explain, places.len());
+        let work = move || -> Result<Vec<Result<Judged>>> {
+            let matrix = match features {
+                Features::Columns(columns) => model.encode(&columns)?,
+                Features::Encoded(matrix) => matrix,
+            };
+            let one = |row: usize| {
+                let row = &matrix[row * width..(row + 1) * width];
+                let scored = model.score(row)?;
+                Ok(Judged { scored, contributions: explain.then(|| model.contributions(row)) })
+            };
+            Ok((0..rows).map(one).collect())
+        };
+        if rows <= PREDICT_ROWS_INLINE_MAX && !self.explain {
+            return work();
+        }
+        tokio::task::spawn_blocking(work).await.map_err(|e| Fault::internal("scoring panicked").because(e))?
+    }
+
+    fn prediction(&self, row: usize, model: &LoadedModel, table: &Table, place: usize, judged: Result<Judged>) -> Prediction {
+        let features = match &table.features {
+            Features::Columns(columns) => row_json(columns, place),
+            Features::Encoded(matrix) => {
+                let width = model.file.features.len();
+                let named = model.file.features.iter().zip(&matrix[place * width..(place + 1) * width]);
+                named.map(|(f, x)| (format!("{}.{}", f.view, f.column), Value::from(*x))).collect()
+            }
+        };
+        let newest = table.newest[place];
+        let (scored, contributions, error) = match judged {
+            Ok(judged) => (Some(judged.scored), judged.contributions, None),
+            Err(fault) => (None, None, Some(fault.to_string())),
+        };
+        if let (Some(scored), Some(cache), Some(key)) = (&scored, &self.endpoint.cache, self.keys.get(row)) {
+            // Under the key of the model that answered: a row that fell back to the stable version is not the canary's answer.
+            if model.id == self.endpoint.model(self.arms[row]).id {
+                let cached = Cached { as_of: self.at, newest, features: features.clone(), scored: scored.clone() };
+                cache.insert(key.clone(), Arc::new(cached));
+            }
+        }
+        let (arm, model) = (self.arms[row], model.id.clone());
+        Prediction { id: self.new_id(), arm, model, as_of: self.at, newest, features, scored, contributions, error }
+    }
+
+    /// The answer given before, if it is not older than the endpoint's `cache`. The moment it was true at is part of it.
+    fn from_cache(&self, row: usize) -> Option<Prediction> {
+        let (cache, ttl, key) = (self.endpoint.cache.as_ref()?, self.endpoint.spec.cache?, self.keys.get(row)?);
+        let known = cache.get(key)?;
+        if known.as_of > self.at || self.at.since(known.as_of) >= ttl {
+            return None;
+        }
+        let arm = self.arms[row];
+        Some(Prediction {
+            id: self.new_id(),
+            arm,
+            model: self.endpoint.model(arm).id.clone(),
+            as_of: known.as_of,
+            newest: known.newest,
+            features: known.features.clone(),
+            scored: Some(known.scored.clone()),
+            contributions: None,
+            error: None,
+        })
+    }
+
+    fn new_id(&self) -> String {
+        let mut bytes = [0; 16];
+        self.plane.parts.ports.ids.random(&mut bytes);
+        hex::encode(bytes)
+    }
+
+    /// Counts each row once, on the arm it was meant for.
+    fn count(&self, done: &[Option<Prediction>], stable_micros: u64, canary_micros: u64) {
+        let now = self.plane.parts.ports.clock.now();
+        for (arm, micros) in [(Arm::Stable, stable_micros), (Arm::Canary, canary_micros)] {
+            let rows: Vec<&Prediction> = done.iter().flatten().filter(|p| p.arm == arm).collect();
+            if rows.is_empty() {
+                continue;
+            }
+            let scores: Vec<f64> = rows.iter().filter(|p| p.error.is_none()).filter_map(|p| p.scored.as_ref()).map(|s| s.score).collect();
+            let tally = Tally { errors: (rows.len() - scores.len()) as u64, scores, micros };
+            self.endpoint.lane.figures.record(arm, &self.endpoint.model(arm).id, &tally, now);
+        }
+    }
+}
+
+fn arm_of_version(endpoint: &Endpoint, name: &Name, number: u64) -> Result<Arm> {
+    let arms = endpoint.arms();
+    arms.iter().find(|(_, id)| id.number == number).map(|(arm, _)| *arm).ok_or_else(|| {
+        let versions: Vec<String> = arms.iter().map(|(_, id)| id.number.to_string()).collect();
+        Fault::not_found(Code::UNKNOWN_MODEL, format!("endpoint `{name}` does not serve version {number}"))
+            .fix(format!("it serves {}", versions.join(" and ")))
+    })
+}
+
+fn take(columns: &RecordBatch, rows: &[usize]) -> Result<RecordBatch> {
+    if rows.len() == columns.num_rows() {
+        // The places are ascending and each stands once, so these are all of them.
+        return Ok(columns.clone());
+    }
+    let places = UInt32Array::from_iter_values(rows.iter().map(|row| *row as u32));
+    take_record_batch(columns, &places).map_err(|e| Fault::internal("rows of a batch cannot be taken").because(e))
+}

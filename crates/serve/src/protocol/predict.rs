@@ -1,0 +1,88 @@
+//! `POST /predict/NAME`: our own protocol.
+
+use crate::model::Scored;
+use crate::plan::read_wish;
+use crate::plane::Plane;
+use crate::predict::{Answered, Ask, Input, Prediction, predict};
+use gristmill_kernel::Result;
+use gristmill_web::{Call, Method, Permission, Response, Routes, json, route};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
+    let plane = plane.clone();
+    Routes::new().with(
+        route(Method::POST, "/predict/{endpoint}", Permission::Predict, move |call| answer(plane.clone(), call))
+            .about("Score rows by entity key and request fields; `explain` adds features and contributions"),
+    )
+}
+
+async fn answer(plane: Arc<Plane>, call: Call) -> Result<Response> {
+    let endpoint = call.param("endpoint")?.to_owned();
+    let wish = read_wish(call.json().await?)?;
+    let explain = wish.explain;
+    let ask = Ask { input: Input::Entities(wish.rows), at: wish.at, explain, version: None };
+    json(&Reply::new(predict(&plane, &endpoint, ask).await?, explain))
+}
+
+#[derive(Serialize)]
+struct Reply {
+    endpoint: String,
+    as_of: String,
+    predictions: Vec<ReplyRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contributions_method: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct ReplyRow {
+    prediction_id: String,
+    score: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<String>,
+    model: String,
+    arm: &'static str,
+    as_of: String,
+    feature_age_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contributions: Option<BTreeMap<String, f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+}
+
+impl Reply {
+    fn new(answered: Answered, explain: bool) -> Reply {
+        Reply {
+            endpoint: answered.endpoint.to_string(),
+            as_of: answered.as_of.to_string(),
+            predictions: answered.predictions.into_iter().map(|p| ReplyRow::new(p, explain)).collect(),
+            contributions_method: explain.then_some(answered.contributions_method),
+        }
+    }
+}
+
+impl ReplyRow {
+    fn new(prediction: Prediction, explain: bool) -> ReplyRow {
+        let failed = prediction.scored.is_none();
+        let (score, outcome) = match prediction.scored {
+            Some(Scored { score, outcome, .. }) => (Some(score), outcome),
+            None => (None, None),
+        };
+        ReplyRow {
+            prediction_id: prediction.id,
+            score,
+            outcome,
+            model: prediction.model.to_string(),
+            arm: prediction.arm.as_str(),
+            as_of: prediction.as_of.to_string(),
+            feature_age_seconds: prediction.newest.map(|newest| prediction.as_of.since(newest).micros() as f64 / 1e6),
+            features: explain.then_some(prediction.features),
+            contributions: prediction.contributions,
+            // The details are in the prediction log under the id.
+            error: failed.then_some("this row could not be scored; the prediction log says why"),
+        }
+    }
+}
