@@ -4,6 +4,7 @@
 
 mod health;
 mod predict;
+mod v2;
 
 use crate::plane::Plane;
 use gristmill_web::Routes;
@@ -11,5 +12,5 @@ use std::sync::Arc;
 
 /// Every route of this stage.
 pub fn routes(plane: Arc<Plane>) -> Routes {
-    Routes::new().merge(health::routes(&plane)).merge(predict::routes(&plane))
+    Routes::new().merge(health::routes(&plane)).merge(predict::routes(&plane)).merge(v2::routes(&plane))
 }

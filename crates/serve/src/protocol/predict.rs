@@ -31,8 +31,6 @@ struct Reply {
     endpoint: String,
     as_of: String,
     predictions: Vec<ReplyRow>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    contributions_method: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -50,6 +48,8 @@ struct ReplyRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     contributions: Option<BTreeMap<String, f64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    contributions_method: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
 }
 
@@ -59,7 +59,6 @@ impl Reply {
             endpoint: answered.endpoint.to_string(),
             as_of: answered.as_of.to_string(),
             predictions: answered.predictions.into_iter().map(|p| ReplyRow::new(p, explain)).collect(),
-            contributions_method: explain.then_some(answered.contributions_method),
         }
     }
 }
@@ -71,6 +70,7 @@ impl ReplyRow {
             Some(Scored { score, outcome, .. }) => (Some(score), outcome),
             None => (None, None),
         };
+        let (contributions_method, contributions) = prediction.contributions.unzip();
         ReplyRow {
             prediction_id: prediction.id,
             score,
@@ -80,7 +80,8 @@ impl ReplyRow {
             as_of: prediction.as_of.to_string(),
             feature_age_seconds: prediction.newest.map(|newest| prediction.as_of.since(newest).micros() as f64 / 1e6),
             features: explain.then_some(prediction.features),
-            contributions: prediction.contributions,
+            contributions,
+            contributions_method,
             // The details are in the prediction log under the id.
             error: failed.then_some("this row could not be scored; the prediction log says why"),
         }

@@ -1,0 +1,351 @@
+//! Tensors of the protocol: in as JSON (nested or flat) or binary, out the same way.
+//!
+//! Invariant: a [`Tensor`] has exactly as many values as its shape says, and its first dimension is the number of rows. Sizes
+//! are checked before anything is allocated for them.
+
+use crate::plan::Row;
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Field, Schema};
+use gristmill_kernel::limits::{BODY_BYTES_MAX, JSON_DEPTH_MAX, PREDICT_FIELDS_MAX};
+use gristmill_kernel::{Code, Fault, Result};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// A named array of values.
+pub struct Tensor {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub data: Data,
+}
+
+/// Values, in the widest type of their family.
+pub enum Data {
+    Bool(Vec<bool>),
+    I64(Vec<i64>),
+    F64(Vec<f64>),
+    Text(Vec<String>),
+}
+
+impl Data {
+    fn len(&self) -> usize {
+        match self {
+            Data::Bool(v) => v.len(),
+            Data::I64(v) => v.len(),
+            Data::F64(v) => v.len(),
+            Data::Text(v) => v.len(),
+        }
+    }
+    /// As numbers, if that is what they are.
+    pub fn numbers(&self) -> Option<Vec<f64>> {
+        match self {
+            Data::F64(v) => Some(v.clone()),
+            Data::I64(v) => Some(v.iter().map(|x| *x as f64).collect()),
+            Data::Bool(_) | Data::Text(_) => None,
+        }
+    }
+    fn value(&self, place: usize) -> Value {
+        match self {
+            Data::Bool(v) => v[place].into(),
+            Data::I64(v) => v[place].into(),
+            // NaN is how a tensor says missing.
+            Data::F64(v) => v[place].into(),
+            Data::Text(v) => v[place].clone().into(),
+        }
+    }
+    fn column(&self) -> ArrayRef {
+        match self {
+            Data::Bool(v) => Arc::new(BooleanArray::from(v.clone())),
+            Data::I64(v) => Arc::new(Int64Array::from(v.clone())),
+            Data::F64(v) => Arc::new(v.iter().map(|x| (!x.is_nan()).then_some(*x)).collect::<Float64Array>()),
+            Data::Text(v) => Arc::new(StringArray::from_iter_values(v)),
+        }
+    }
+}
+
+/// A request, as far as we read it.
+pub struct InferRequest {
+    pub id: Option<String>,
+    pub inputs: Vec<Tensor>,
+    outputs: Vec<(String, bool)>,
+    binary_outputs: bool,
+}
+
+impl InferRequest {
+    /// Reads a body; `json_length` is the length of its JSON part when tensors follow it.
+    pub fn read(body: &[u8], json_length: Option<usize>) -> Result<InferRequest> {
+        let json_length = json_length.unwrap_or(body.len());
+        if json_length == 0 || json_length > body.len() {
+            return Err(bad(format!("the JSON part is said to have {json_length} of {} bytes", body.len())));
+        }
+        let (head, mut binary) = body.split_at(json_length);
+        let head: Value = serde_json::from_slice(head).map_err(|e| bad(format!("the JSON part cannot be read: {e}")))?;
+        let list = |key: &str| -> Result<Vec<Value>> {
+            match &head[key] {
+                Value::Null => Ok(Vec::new()),
+                Value::Array(list) if list.len() <= PREDICT_FIELDS_MAX => Ok(list.clone()),
+                _ => Err(bad(format!("`{key}` is not a list of at most {PREDICT_FIELDS_MAX} tensors"))),
+            }
+        };
+        let mut inputs = Vec::new();
+        for input in list("inputs")? {
+            inputs.push(read_tensor(&input, &mut binary)?);
+        }
+        if !binary.is_empty() {
+            return Err(bad(format!("{} bytes behind the last tensor", binary.len())));
+        }
+        let rows = inputs.first().map(|t| t.shape[0]).ok_or_else(|| {
+            Fault::invalid(Code::MISSING_INPUT, "the request has no inputs").fix("GET /v2/models/NAME lists the inputs")
+        })?;
+        if let Some(other) = inputs.iter().find(|t| t.shape[0] != rows) {
+            return Err(bad(format!("`{}` has {} rows, `{}` has {rows}", other.name, other.shape[0], inputs[0].name)));
+        }
+        let binary_outputs = head["parameters"]["binary_data_output"].as_bool().unwrap_or(false);
+        let mut outputs = Vec::new();
+        for output in list("outputs")? {
+            let name = output["name"].as_str().ok_or_else(|| bad("an output has no name".into()))?;
+            outputs.push((name.to_owned(), output["parameters"]["binary_data"].as_bool().unwrap_or(binary_outputs)));
+        }
+        let id = match &head["id"] {
+            Value::Null => None,
+            Value::String(id) => Some(id.clone()),
+            other => return Err(bad(format!("`id` is {other}, not text"))),
+        };
+        Ok(InferRequest { id, inputs, outputs, binary_outputs })
+    }
+
+    /// The outputs asked for, each with whether it goes out as bytes. Without a wish: all but the prediction ids.
+    pub fn wanted<'t>(&self, made: &'t [Tensor]) -> Result<Vec<(&'t Tensor, bool)>> {
+        if self.outputs.is_empty() {
+            return Ok(made.iter().filter(|t| t.name != "prediction_id").map(|t| (t, self.binary_outputs)).collect());
+        }
+        let one = |(name, binary): &(String, bool)| {
+            made.iter().find(|t| t.name == *name).map(|t| (t, *binary)).ok_or_else(|| {
+                let names: Vec<&str> = made.iter().map(|t| t.name.as_str()).collect();
+                Fault::invalid(Code::BAD_BODY, format!("there is no output `{name}`")).fix(format!("outputs are {}", names.join(", ")))
+            })
+        };
+        self.outputs.iter().map(one).collect()
+    }
+}
+
+fn bad(message: String) -> Fault {
+    Fault::invalid(Code::BAD_BODY, message).fix("send a request of the Open Inference Protocol, version 2")
+}
+
+fn read_tensor(tensor: &Value, binary: &mut &[u8]) -> Result<Tensor> {
+    let name = tensor["name"].as_str().ok_or_else(|| bad("an input has no name".into()))?.to_owned();
+    let sizes = tensor["shape"].as_array().ok_or_else(|| bad(format!("`{name}` has no shape")))?;
+    let shape: Option<Vec<usize>> = sizes.iter().map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok())).collect();
+    let shape = shape.filter(|s| !s.is_empty()).ok_or_else(|| bad(format!("the shape of `{name}` is {}", tensor["shape"])))?;
+    let count = shape.iter().try_fold(1usize, |all, n| all.checked_mul(*n)).filter(|n| *n <= BODY_BYTES_MAX);
+    let count = count.ok_or_else(|| bad(format!("the shape of `{name}` is too large")))?;
+    let datatype = tensor["datatype"].as_str().ok_or_else(|| bad(format!("`{name}` has no datatype")))?;
+    let data = match tensor["parameters"].get("binary_data_size") {
+        Some(size) => {
+            let size = size.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= binary.len());
+            let size = size.ok_or_else(|| bad(format!("`{name}` has fewer bytes than its binary_data_size")))?;
+            let (own, rest) = binary.split_at(size);
+            *binary = rest;
+            from_bytes(&name, datatype, own, count)?
+        }
+        None => {
+            let mut flat = Vec::new();
+            flatten(&tensor["data"], &mut flat, 0);
+            from_json(&name, datatype, &flat)?
+        }
+    };
+    if data.len() != count {
+        return Err(bad(format!("`{name}` has {} values, its shape says {count}", data.len())));
+    }
+    Ok(Tensor { name, shape, data })
+}
+
+/// Nested or flat: row-major either way.
+fn flatten<'v>(value: &'v Value, out: &mut Vec<&'v Value>, depth: usize) {
+    match value {
+        Value::Array(values) if depth < JSON_DEPTH_MAX => values.iter().for_each(|v| flatten(v, out, depth + 1)),
+        value => out.push(value),
+    }
+}
+
+fn from_json(name: &str, datatype: &str, flat: &[&Value]) -> Result<Data> {
+    let wrong = |value: &Value| {
+        Fault::invalid(Code::BAD_BODY, format!("`{name}` is {datatype}, but has the value {value}")).fix("send values of the datatype")
+    };
+    fn all<T>(flat: &[&Value], read: impl Fn(&Value) -> Option<T>, wrong: impl Fn(&Value) -> Fault) -> Result<Vec<T>> {
+        flat.iter().map(|v| read(v).ok_or_else(|| wrong(v))).collect()
+    }
+    Ok(match datatype {
+        "BOOL" => Data::Bool(all(flat, Value::as_bool, wrong)?),
+        "INT8" | "INT16" | "INT32" | "INT64" | "UINT8" | "UINT16" | "UINT32" | "UINT64" => Data::I64(all(flat, Value::as_i64, wrong)?),
+        "FP16" | "FP32" | "FP64" => Data::F64(all(flat, |v| if v.is_null() { Some(f64::NAN) } else { v.as_f64() }, wrong)?),
+        "BYTES" => Data::Text(all(flat, |v| v.as_str().map(str::to_owned), wrong)?),
+        other => return Err(unknown_type(name, other)),
+    })
+}
+
+fn from_bytes(name: &str, datatype: &str, bytes: &[u8], count: usize) -> Result<Data> {
+    fn each<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Option<Vec<T>> {
+        let (chunks, rest) = bytes.as_chunks::<N>();
+        rest.is_empty().then(|| chunks.iter().map(|c| read(*c)).collect())
+    }
+    let data = match datatype {
+        "BOOL" => Some(Data::Bool(bytes.iter().map(|b| *b != 0).collect())),
+        "INT8" => each(bytes, |b| i64::from(i8::from_le_bytes(b))).map(Data::I64),
+        "INT16" => each(bytes, |b| i64::from(i16::from_le_bytes(b))).map(Data::I64),
+        "INT32" => each(bytes, |b| i64::from(i32::from_le_bytes(b))).map(Data::I64),
+        "INT64" => each(bytes, i64::from_le_bytes).map(Data::I64),
+        "UINT8" => each(bytes, |b| i64::from(u8::from_le_bytes(b))).map(Data::I64),
+        "UINT16" => each(bytes, |b| i64::from(u16::from_le_bytes(b))).map(Data::I64),
+        "UINT32" => each(bytes, |b| i64::from(u32::from_le_bytes(b))).map(Data::I64),
+        "UINT64" => each(bytes, |b| i64::try_from(u64::from_le_bytes(b)).ok()).and_then(|v| v.into_iter().collect()).map(Data::I64),
+        "FP16" => each(bytes, |b| half(u16::from_le_bytes(b))).map(Data::F64),
+        "FP32" => each(bytes, |b| f64::from(f32::from_le_bytes(b))).map(Data::F64),
+        "FP64" => each(bytes, f64::from_le_bytes).map(Data::F64),
+        "BYTES" => words(bytes).map(Data::Text),
+        other => return Err(unknown_type(name, other)),
+    };
+    data.ok_or_else(|| bad(format!("the {} bytes of `{name}` are not {count} values of {datatype}", bytes.len())))
+}
+
+/// Texts, each behind its length as four little-endian bytes.
+fn words(mut bytes: &[u8]) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (word, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        words.push(String::from_utf8(word.to_vec()).ok()?);
+        bytes = rest;
+    }
+    Some(words)
+}
+
+/// A half-precision number.
+fn half(bits: u16) -> f64 {
+    let (sign, exponent, fraction) = (if bits >> 15 == 1 { -1.0 } else { 1.0 }, i32::from((bits >> 10) & 31), f64::from(bits & 1023));
+    sign * match exponent {
+        0 => fraction * 2f64.powi(-24),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
+    }
+}
+
+fn unknown_type(name: &str, datatype: &str) -> Fault {
+    Fault::invalid(Code::BAD_BODY, format!("`{name}` has the datatype `{datatype}`"))
+        .fix("datatypes are BOOL, INT8 to INT64, UINT8 to UINT64, FP16, FP32, FP64 and BYTES")
+}
+
+/// Tensors with one value per row, as rows of fields. A missing number is left out.
+pub fn rows_of(tensors: &[Tensor]) -> Result<Vec<Row>> {
+    tensors.iter().try_for_each(one_per_row)?;
+    let rows = tensors.first().map_or(0, |t| t.shape[0]);
+    Ok((0..rows).map(|row| tensors.iter().map(|t| (t.name.clone(), t.data.value(row))).collect()).collect())
+}
+
+/// Tensors with one value per row, as columns.
+pub fn batch_of(tensors: &[(String, &Tensor)]) -> Result<RecordBatch> {
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (name, tensor) in tensors {
+        one_per_row(tensor)?;
+        let column = tensor.data.column();
+        fields.push(Field::new(name, column.data_type().clone(), true));
+        columns.push(column);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|e| Fault::internal("tensors do not make a batch").because(e))
+}
+
+fn one_per_row(tensor: &Tensor) -> Result<()> {
+    if tensor.data.len() == tensor.shape[0] {
+        return Ok(());
+    }
+    Err(bad(format!("`{}` has the shape {:?}, not one value per row", tensor.name, tensor.shape)))
+}
+
+/// The description of each tensor, with its data unless that goes behind as bytes.
+pub fn write(tensors: &[(&Tensor, bool)]) -> Result<(Vec<Value>, Vec<u8>)> {
+    let (mut described, mut bytes) = (Vec::new(), Vec::new());
+    for (tensor, binary) in tensors {
+        let datatype = match &tensor.data {
+            Data::Bool(_) => "BOOL",
+            Data::I64(_) => "INT64",
+            Data::F64(_) => "FP64",
+            Data::Text(_) => "BYTES",
+        };
+        let mut head = json!({ "name": tensor.name, "datatype": datatype, "shape": tensor.shape });
+        if *binary {
+            let before = bytes.len();
+            match &tensor.data {
+                Data::Bool(v) => bytes.extend(v.iter().map(|x| u8::from(*x))),
+                Data::I64(v) => v.iter().for_each(|x| bytes.extend(x.to_le_bytes())),
+                Data::F64(v) => v.iter().for_each(|x| bytes.extend(x.to_le_bytes())),
+                Data::Text(v) => {
+                    for word in v {
+                        let length = u32::try_from(word.len()).map_err(|_| Fault::internal("a word of an answer is too long"))?;
+                        bytes.extend(length.to_le_bytes());
+                        bytes.extend(word.as_bytes());
+                    }
+                }
+            }
+            head["parameters"] = json!({ "binary_data_size": bytes.len() - before });
+        } else {
+            head["data"] = (0..tensor.data.len()).map(|place| tensor.data.value(place)).collect();
+        }
+        described.push(head);
+    }
+    Ok((described, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_and_flat_data_mean_the_same() {
+        let read = |data: Value| {
+            let body = json!({ "inputs": [{ "name": "x", "shape": [2, 2], "datatype": "FP64", "data": data }] }).to_string();
+            InferRequest::read(body.as_bytes(), None).expect("reads").inputs[0].data.numbers()
+        };
+        assert_eq!(read(json!([[1, 2], [3, 4]])), read(json!([1, 2, 3, 4])));
+    }
+
+    #[test]
+    fn binary_tensors_are_read_as_their_type() {
+        let head = json!({ "inputs": [
+            { "name": "a", "shape": [2], "datatype": "INT32", "parameters": { "binary_data_size": 8 } },
+            { "name": "b", "shape": [2], "datatype": "BYTES", "parameters": { "binary_data_size": 11 } },
+            { "name": "c", "shape": [2], "datatype": "FP16", "parameters": { "binary_data_size": 4 } },
+        ]})
+        .to_string();
+        let mut body = head.clone().into_bytes();
+        body.extend([1, 0, 0, 0, 254, 255, 255, 255]);
+        body.extend([2, 0, 0, 0, b'h', b'i', 1, 0, 0, 0, b'x']);
+        body.extend([0x00, 0x3c, 0x00, 0xc0]);
+        let read = InferRequest::read(&body, Some(head.len())).expect("reads");
+        let rows = rows_of(&read.inputs).expect("rows");
+        assert_eq!(Value::from(rows[0].clone()), json!({ "a": 1, "b": "hi", "c": 1.0 }));
+        assert_eq!(Value::from(rows[1].clone()), json!({ "a": -2, "b": "x", "c": -2.0 }));
+        body.push(0);
+        assert!(InferRequest::read(&body, Some(head.len())).is_err(), "bytes left over");
+        assert!(InferRequest::read(&body[..head.len() + 3], Some(head.len())).is_err(), "bytes missing");
+    }
+
+    #[test]
+    fn absurd_requests_are_refused_before_anything_is_allocated() {
+        for input in [
+            json!({ "name": "x", "shape": [4_000_000_000u64, 4_000_000_000u64, 4_000_000_000u64], "datatype": "FP64", "data": [] }),
+            json!({ "name": "x", "shape": [-1], "datatype": "FP64", "data": [1] }),
+            json!({ "name": "x", "shape": [], "datatype": "FP64", "data": [] }),
+            json!({ "name": "x", "shape": [2], "datatype": "FP64", "data": [1] }),
+            json!({ "name": "x", "shape": [1], "datatype": "FP64", "data": ["one"] }),
+            json!({ "name": "x", "shape": [1], "datatype": "COMPLEX", "data": [1] }),
+            json!({ "name": "x", "shape": [1], "datatype": "FP64", "parameters": { "binary_data_size": 1u64 << 60 } }),
+        ] {
+            let body = json!({ "inputs": [input] }).to_string();
+            let fault = InferRequest::read(body.as_bytes(), None).err().expect("refused");
+            assert_eq!(fault.code, Code::BAD_BODY, "{body}");
+        }
+        assert!(InferRequest::read(b"{}", Some(9)).is_err());
+        assert_eq!(InferRequest::read(b"{}", None).err().expect("no inputs").code, Code::MISSING_INPUT);
+    }
+}
