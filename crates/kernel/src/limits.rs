@@ -102,3 +102,7 @@ pub const VIEW_DEPTH_MAX: usize = 16;
 pub const SLICE_ROWS_MIN: usize = 50;
 /// Words of a category that become inputs of a linear model, most frequent first.
 pub const ONE_HOT_MAX: usize = 50;
+/// Newest predictions that realised quality is computed over.
+pub const QUALITY_ROWS_MAX: usize = 1_000_000;
+/// Least wait before a retraining that failed is tried again.
+pub const RETRAIN_RETRY_MS: u64 = 60_000;

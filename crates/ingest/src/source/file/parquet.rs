@@ -1,0 +1,199 @@
+//! Parquet files. Types are widened to those a table may have; a value that does not fit is an error, never NULL.
+
+use super::Shown;
+use crate::cell::{Cells, Guess};
+use crate::schema::{ColumnType, Columns, check_names};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::datatypes::{DataType, SchemaRef};
+use gristmill_kernel::error::{Code, Fault, Result};
+use gristmill_kernel::limits::BATCH_ROWS;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use std::fs::File;
+
+fn unreadable(shown: &Shown, e: impl std::error::Error + Send + Sync + 'static) -> Fault {
+    Fault::invalid(Code::SOURCE_UNREADABLE, format!("{shown} cannot be read as Parquet: {e}"))
+        .fix("check that the file is complete; other formats are .csv, .tsv, .jsonl, .ndjson and .json")
+        .because(e)
+}
+
+fn open(file: File, shown: &Shown) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(shown, e))
+}
+
+fn column_types(schema: &SchemaRef, shown: &Shown) -> Result<Vec<(String, ColumnType)>> {
+    check_names(schema.fields().iter().map(|f| f.name().as_str()), &shown.to_string())?;
+    let column = |field: &std::sync::Arc<arrow::datatypes::Field>| match ColumnType::of_arrow(field.data_type()) {
+        Some(kind) => Ok((field.name().clone(), kind)),
+        None => Err(Fault::invalid(
+            Code::WRONG_TYPE,
+            format!("column `{}` of {shown} has type {}, which a table cannot hold", field.name(), field.data_type()),
+        )
+        .fix("write it as bool, int, float, text, time, date, binary or decimal up to 38 digits, for example nested values as JSON text")),
+    };
+    schema.fields().iter().map(column).collect()
+}
+
+/// Names and types, from the file's own schema.
+pub fn infer(file: File, shown: &Shown) -> Result<Vec<(String, Guess)>> {
+    let builder = open(file, shown)?;
+    let guess = |kind| {
+        let mut guess = Guess::default();
+        guess.merge(kind);
+        guess
+    };
+    Ok(column_types(builder.schema(), shown)?.into_iter().map(|(name, kind)| (name, guess(kind))).collect())
+}
+
+/// The rows of a Parquet file as batches of the given columns.
+pub struct Reader {
+    batches: ParquetRecordBatchReader,
+    shown: Shown,
+    columns: Columns,
+    places: Vec<usize>,
+    rows: usize,
+}
+
+impl Reader {
+    /// Holds the file's schema against the columns.
+    pub fn new(file: File, shown: Shown, columns: &Columns) -> Result<Reader> {
+        let builder = open(file, &shown)?;
+        let found = column_types(builder.schema(), &shown)?;
+        let names: Vec<String> = found.iter().map(|(name, _)| name.clone()).collect();
+        let places = super::match_columns(&names, columns, &shown)?;
+        for (place, (name, kind)) in places.iter().zip(columns.iter()) {
+            // Text may hold moments; each value is tried.
+            if !kind.takes(found[*place].1) && !(kind == ColumnType::Time && found[*place].1 == ColumnType::Text) {
+                return Err(Fault::invalid(
+                    Code::WRONG_TYPE,
+                    format!("column `{name}` of {shown} is {}, expected {kind}", found[*place].1),
+                )
+                .fix(super::change_of_schema(kind)));
+            }
+        }
+        let batches = builder.with_batch_size(BATCH_ROWS).build().map_err(|e| unreadable(&shown, e))?;
+        Ok(Reader { batches, shown, columns: columns.clone(), places, rows: 0 })
+    }
+
+    fn convert(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let arrays = self.columns.iter().zip(&self.places).map(|((name, kind), place)| self.column(batch.column(*place), name, kind));
+        let arrays = arrays.collect::<Result<Vec<_>>>()?;
+        RecordBatch::try_new(self.columns.schema(), arrays).map_err(|e| unreadable(&self.shown, e))
+    }
+
+    fn column(&self, array: &ArrayRef, name: &str, kind: ColumnType) -> Result<ArrayRef> {
+        let to = kind.arrow();
+        if *array.data_type() == to {
+            return Ok(array.clone());
+        }
+        if kind == ColumnType::Time && ColumnType::of_arrow(array.data_type()) == Some(ColumnType::Text) {
+            return self.moments(array, name);
+        }
+        // A failed cast is NULL here; where NULLs were added, a value did not fit.
+        let made =
+            cast_with_options(array, &to, &CastOptions { safe: true, ..Default::default() }).map_err(|e| unreadable(&self.shown, e))?;
+        match (0..array.len()).find(|i| made.is_null(*i) && !array.is_null(*i)).filter(|_| made.null_count() > array.null_count()) {
+            Some(row) => Err(self.misfit(array, row, name, kind)),
+            None => Ok(made),
+        }
+    }
+
+    fn moments(&self, array: &ArrayRef, name: &str) -> Result<ArrayRef> {
+        let text = cast(array, &DataType::Utf8).map_err(|e| unreadable(&self.shown, e))?;
+        let mut cells = Cells::new(ColumnType::Time);
+        for (row, value) in text.as_string::<i32>().iter().enumerate() {
+            match value {
+                None => cells.push_null(),
+                Some(value) if cells.push_text(value) => {}
+                Some(_) => return Err(self.misfit(array, row, name, ColumnType::Time)),
+            }
+        }
+        Ok(cells.finish())
+    }
+
+    fn misfit(&self, array: &ArrayRef, row: usize, name: &str, kind: ColumnType) -> Fault {
+        let value = arrow::util::display::array_value_to_string(array, row).unwrap_or_default();
+        let row = self.rows + row + 1;
+        Fault::invalid(
+            Code::WRONG_TYPE,
+            format!("column `{name}` in row {row} of {} is `{value}`, expected {kind}; nothing of this load was kept", self.shown),
+        )
+        .fix(super::change_of_schema(kind))
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<RecordBatch>;
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = match self.batches.next()? {
+            Ok(batch) => batch,
+            Err(e) => return Some(Err(unreadable(&self.shown, e))),
+        };
+        let converted = self.convert(&batch);
+        self.rows += batch.num_rows();
+        Some(converted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int16Array, StringArray, TimestampNanosecondArray, UInt64Array};
+    use arrow::datatypes::{Field, Schema};
+    use parquet::arrow::ArrowWriter;
+    use std::io::{Seek, Write};
+    use std::sync::Arc;
+
+    fn file(columns: Vec<(&str, ArrayRef)>) -> File {
+        let schema = Schema::new(columns.iter().map(|(n, a)| Field::new(*n, a.data_type().clone(), true)).collect::<Vec<_>>());
+        let batch = RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|(_, a)| a).collect()).expect("batch");
+        let mut file = tempfile::tempfile().expect("file");
+        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), None).expect("writer");
+        writer.write(&batch).expect("write");
+        writer.close().expect("close");
+        file.rewind().expect("rewind");
+        file
+    }
+
+    #[test]
+    fn types_are_widened() {
+        let make = || {
+            file(vec![
+                ("n", Arc::new(Int16Array::from(vec![Some(1), None]))),
+                ("t", Arc::new(TimestampNanosecondArray::from(vec![1_500, 2_000]))),
+                ("s", Arc::new(StringArray::from(vec!["2011-09-01", "2011-09-02 10:00:00"]))),
+            ])
+        };
+        let shown = Shown::new("x.parquet");
+        let found: Vec<_> = infer(make(), &shown).expect("infer").into_iter().map(|(n, g)| (n, g.kind())).collect();
+        assert_eq!(found.iter().map(|c| c.1).collect::<Vec<_>>(), [ColumnType::Int, ColumnType::Time, ColumnType::Text]);
+        let columns =
+            Columns::new(vec![("s".into(), ColumnType::Time), ("n".into(), ColumnType::Float), ("t".into(), ColumnType::Time)], "x")
+                .expect("columns");
+        let batch = Reader::new(make(), shown, &columns).expect("open").next().expect("one").expect("good");
+        assert_eq!(batch.schema(), columns.schema());
+        assert_eq!(batch.column(2).as_primitive::<arrow::datatypes::TimestampMicrosecondType>().values(), &[1, 2]);
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_an_error() {
+        let shown = Shown::new("x.parquet");
+        let big = file(vec![("n", Arc::new(UInt64Array::from(vec![1, u64::MAX])))]);
+        let columns = Columns::new(vec![("n".into(), ColumnType::Int)], "x").expect("columns");
+        let fault = Reader::new(big, shown.clone(), &columns).expect("open").find_map(Result::err).expect("refused");
+        assert!(
+            fault.code == Code::WRONG_TYPE && fault.message.contains("row 2") && fault.message.contains(&u64::MAX.to_string()),
+            "{fault}"
+        );
+        let text = file(vec![("n", Arc::new(StringArray::from(vec!["x"])))]);
+        assert_eq!(Reader::new(text, shown, &columns).err().expect("refused").code, Code::WRONG_TYPE);
+    }
+
+    #[test]
+    fn bytes_that_are_no_parquet_are_refused() {
+        let mut file = tempfile::tempfile().expect("file");
+        file.write_all(b"PAR1 nonsense PAR1").expect("write");
+        file.rewind().expect("rewind");
+        assert_eq!(infer(file, &Shown::new("x.parquet")).err().expect("refused").code, Code::SOURCE_UNREADABLE);
+    }
+}
