@@ -1,0 +1,1 @@
+//! What only this implementation has: migrations, damage, several processes.

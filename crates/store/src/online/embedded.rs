@@ -1,0 +1,335 @@
+//! Online rows in the embedded database. The layout is in [`crate::embedded`].
+//!
+//! Each slot has an epoch, and the epoch is in its rows' keys: clearing a slot gives it another epoch in one small write, so no reader
+//! and no crash can see a slot half-cleared. The rows of an old epoch are deleted afterwards, at the next open at the latest.
+
+use crate::embedded::{Durable, Embedded, eight, fault, number, sortable, unsortable};
+use async_trait::async_trait;
+use bytes::Bytes;
+use fjall::{Keyspace, Readable, Snapshot};
+use gristmill_kernel::port::{Online, OnlineRow, SlotState};
+use gristmill_kernel::{Code, Fault, Result, Timestamp};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// Rows deleted in one batch.
+const DELETE_ROWS: usize = 10_000;
+/// Bytes of an epoch and of the three numbers behind the entity's key.
+const EPOCH_BYTES: usize = 8;
+const TAIL_BYTES: usize = 24;
+/// The longest slot name and entity key; the database's keys end at 64 KiB.
+const NAME_BYTES_MAX: usize = 1_000;
+const KEY_BYTES_MAX: usize = 16_000;
+
+/// Kept rows in the state folder.
+#[derive(Clone)]
+pub struct EmbeddedOnline {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Embedded,
+    rows: Keyspace,
+    slots: Keyspace,
+    dropped: Keyspace,
+    /// Every slot. Readers hold it while they read, so the rows of an epoch are deleted only when nobody reads them.
+    known: RwLock<Known>,
+    /// One writer at a time.
+    writing: Mutex<()>,
+}
+
+struct Known {
+    slots: HashMap<String, Slot>,
+    next_epoch: u64,
+}
+
+/// A stored slot.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Slot {
+    epoch: u64,
+    state: Option<SlotState>,
+}
+
+impl EmbeddedOnline {
+    pub(crate) fn open(store: Embedded) -> Result<EmbeddedOnline> {
+        let (rows, slots, dropped) = (store.keyspace("online_rows")?, store.keyspace("online_slots")?, store.keyspace("online_dropped")?);
+        let mut known = Known { slots: HashMap::new(), next_epoch: 1 };
+        for entry in slots.iter() {
+            let (name, value) = entry.into_inner().map_err(|e| fault("read the online slots", e))?;
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let slot: Slot =
+                serde_json::from_slice(&value).map_err(|e| Fault::damaged(format!("keyspace `online_slots`, row `{name}`: {e}")))?;
+            known.next_epoch = known.next_epoch.max(slot.epoch + 1);
+            known.slots.insert(name, slot);
+        }
+        let mut left = Vec::new();
+        for entry in dropped.iter() {
+            let key = entry.key().map_err(|e| fault("read the dropped epochs", e))?;
+            left.push(number(&key, "online_dropped", "?")?);
+        }
+        known.next_epoch = known.next_epoch.max(left.iter().max().map_or(1, |epoch| epoch + 1));
+        let inner = Inner { store, rows, slots, dropped, known: RwLock::new(known), writing: Mutex::new(()) };
+        for epoch in left {
+            inner.delete_epoch(epoch)?;
+        }
+        Ok(EmbeddedOnline { inner: Arc::new(inner) })
+    }
+
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || work(&inner))
+            .await
+            .map_err(|e| Fault::internal("an online operation ended early").because(e))?
+    }
+}
+
+/// Reads do not leave the thread: they take microseconds, and a hop would take longer.
+#[async_trait]
+impl Online for EmbeddedOnline {
+    async fn write(&self, slot: &str, rows: Vec<OnlineRow>, state: &SlotState) -> Result<()> {
+        let (slot, state) = (slot.to_owned(), state.clone());
+        self.blocking(move |inner| inner.write(&slot, rows, state)).await
+    }
+    async fn read(&self, slot: &str, key: &[u8], from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Vec<OnlineRow>> {
+        let keys = [Bytes::copy_from_slice(key)];
+        Ok(self.inner.read_many(slot, &keys, from, before)?.pop().unwrap_or_default())
+    }
+    async fn read_many(
+        &self,
+        slot: &str,
+        keys: &[Bytes],
+        from: Option<Timestamp>,
+        before: Option<Timestamp>,
+    ) -> Result<Vec<Vec<OnlineRow>>> {
+        self.inner.read_many(slot, keys, from, before)
+    }
+    async fn state(&self, slot: &str) -> Result<Option<SlotState>> {
+        Ok(self.inner.known().slots.get(slot).and_then(|slot| slot.state.clone()))
+    }
+    async fn expire(&self, slot: &str, before: Timestamp) -> Result<u64> {
+        let slot = slot.to_owned();
+        self.blocking(move |inner| inner.expire(&slot, before)).await
+    }
+    async fn clear(&self, slot: &str) -> Result<()> {
+        let slot = slot.to_owned();
+        self.blocking(move |inner| inner.clear(&slot)).await
+    }
+    async fn keys(&self, slot: &str, limit: usize) -> Result<Vec<Bytes>> {
+        let slot = slot.to_owned();
+        self.blocking(move |inner| inner.keys(&slot, limit)).await
+    }
+}
+
+impl Inner {
+    fn known(&self) -> std::sync::RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn one_writer(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, name: &str, rows: Vec<OnlineRow>, state: SlotState) -> Result<()> {
+        check_name(name)?;
+        let _writer = self.one_writer();
+        let epoch = {
+            let known = self.known();
+            known.slots.get(name).map_or(known.next_epoch, |slot| slot.epoch)
+        };
+        let slot = Slot { epoch, state: Some(state) };
+        let encoded = serde_json::to_vec(&slot).map_err(|e| Fault::internal("encode a slot").because(e))?;
+        let mut batch = self.store.db.batch();
+        let mut bytes = (name.len() + encoded.len()) as u64;
+        for row in rows {
+            let key = row_key(epoch, &row)?;
+            bytes += (key.len() + row.value.len()) as u64;
+            batch.insert(&self.rows, key, row.value.as_ref());
+        }
+        batch.insert(&self.slots, name, encoded);
+        self.store.commit("write online rows", batch, bytes, Durable::AgainstKill)?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.next_epoch = known.next_epoch.max(epoch + 1);
+        known.slots.insert(name.to_owned(), slot);
+        Ok(())
+    }
+
+    fn read_many(&self, name: &str, keys: &[Bytes], from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Vec<Vec<OnlineRow>>> {
+        let known = self.known();
+        let Some(slot) = known.slots.get(name) else { return Ok(vec![Vec::new(); keys.len()]) };
+        let snapshot = self.store.db.snapshot();
+        keys.iter().map(|key| self.read_key(&snapshot, slot.epoch, key, from, before)).collect()
+    }
+
+    fn read_key(
+        &self,
+        snapshot: &Snapshot,
+        epoch: u64,
+        key: &Bytes,
+        from: Option<Timestamp>,
+        before: Option<Timestamp>,
+    ) -> Result<Vec<OnlineRow>> {
+        let prefix = key_prefix(epoch, key)?;
+        let edge = |time: Option<Timestamp>| time.map(|t| [prefix.as_slice(), &sortable(t.micros())].concat());
+        let start = edge(from).unwrap_or_else(|| prefix.clone());
+        let end = edge(before).unwrap_or_else(|| behind(&prefix));
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for entry in snapshot.range(&self.rows, start..end) {
+            let (stored, value) = entry.into_inner().map_err(|e| fault("read online rows", e))?;
+            let (at, load, row) = tail(&stored, prefix.len())?;
+            found.push(OnlineRow { key: key.clone(), at, load, row, value: Bytes::copy_from_slice(&value) });
+        }
+        Ok(found)
+    }
+
+    /// Jumps from key to key: each costs one look for its oldest rows, not a walk over all of them.
+    fn expire(&self, name: &str, before: Timestamp) -> Result<u64> {
+        let _writer = self.one_writer();
+        let Some(epoch) = self.known().slots.get(name).map(|slot| slot.epoch) else { return Ok(0) };
+        let (mut expired, mut old, mut at) = (0, Vec::new(), epoch.to_be_bytes().to_vec());
+        let end = behind(&epoch.to_be_bytes());
+        'keys: loop {
+            let mut next = None;
+            for entry in self.rows.range(at.clone()..end.clone()) {
+                let stored = entry.key().map_err(|e| fault("expire online rows", e))?;
+                let prefix = stored.len().saturating_sub(TAIL_BYTES);
+                if tail(&stored, prefix)?.0 >= before {
+                    next = Some(behind(&stored[..prefix]));
+                    break;
+                }
+                old.push(stored);
+                if old.len() == DELETE_ROWS {
+                    expired += self.delete(&mut old)?;
+                }
+            }
+            match next {
+                Some(next) => at = next,
+                None => break 'keys,
+            }
+        }
+        expired += self.delete(&mut old)?;
+        Ok(expired)
+    }
+
+    fn clear(&self, name: &str) -> Result<()> {
+        let _writer = self.one_writer();
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(slot) = known.slots.get(name).cloned() else { return Ok(()) };
+        let next = Slot { epoch: known.next_epoch, state: None };
+        let encoded = serde_json::to_vec(&next).map_err(|e| Fault::internal("encode a slot").because(e))?;
+        let mut batch = self.store.db.batch();
+        batch.insert(&self.slots, name, encoded);
+        batch.insert(&self.dropped, slot.epoch.to_be_bytes(), []);
+        self.store.commit("clear an online slot", batch, 256, Durable::AgainstKill)?;
+        known.next_epoch += 1;
+        known.slots.insert(name.to_owned(), next);
+        drop(known);
+        self.delete_epoch(slot.epoch)
+    }
+
+    fn delete_epoch(&self, epoch: u64) -> Result<()> {
+        let mut old = Vec::new();
+        for entry in self.rows.prefix(epoch.to_be_bytes()) {
+            old.push(entry.key().map_err(|e| fault("clear an online slot", e))?);
+            if old.len() == DELETE_ROWS {
+                self.delete(&mut old)?;
+            }
+        }
+        self.delete(&mut old)?;
+        let mut batch = self.store.db.batch();
+        batch.remove(&self.dropped, epoch.to_be_bytes());
+        self.store.commit("clear an online slot", batch, 64, Durable::AgainstKill)
+    }
+
+    fn delete(&self, keys: &mut Vec<fjall::UserKey>) -> Result<u64> {
+        let count = keys.len() as u64;
+        if count > 0 {
+            let mut batch = self.store.db.batch();
+            keys.drain(..).for_each(|key| batch.remove(&self.rows, key));
+            // Deleting makes room in the end, so it is not refused for want of it.
+            self.store.commit("delete online rows", batch, 0, Durable::AgainstKill)?;
+        }
+        Ok(count)
+    }
+
+    fn keys(&self, name: &str, limit: usize) -> Result<Vec<Bytes>> {
+        let known = self.known();
+        let Some(epoch) = known.slots.get(name).map(|slot| slot.epoch) else { return Ok(Vec::new()) };
+        let snapshot = self.store.db.snapshot();
+        let (mut found, mut at, end) = (Vec::new(), epoch.to_be_bytes().to_vec(), behind(&epoch.to_be_bytes()));
+        while found.len() < limit {
+            let Some(entry) = snapshot.range(&self.rows, at.clone()..end.clone()).next() else { break };
+            let stored = entry.key().map_err(|e| fault("list online keys", e))?;
+            let prefix = stored.len().saturating_sub(TAIL_BYTES);
+            found.push(unescape(&stored[..prefix])?);
+            at = behind(&stored[..prefix]);
+        }
+        Ok(found)
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(Fault::invalid(Code::BAD_VALUE, format!("slot name `{name}` must have 1 to {NAME_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+/// What all rows of an entity begin with: no other entity's rows do, and entities sort as their keys do.
+fn key_prefix(epoch: u64, key: &[u8]) -> Result<Vec<u8>> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(Fault::invalid(Code::BAD_VALUE, format!("an entity key has {} bytes; the limit is {KEY_BYTES_MAX}", key.len())));
+    }
+    let mut out = Vec::with_capacity(EPOCH_BYTES + key.len() + 2 + TAIL_BYTES);
+    out.extend(epoch.to_be_bytes());
+    for byte in key {
+        out.push(*byte);
+        if *byte == 0 {
+            out.push(0xff);
+        }
+    }
+    out.extend([0, 1]);
+    Ok(out)
+}
+
+fn unescape(prefix: &[u8]) -> Result<Bytes> {
+    let damaged = || Fault::damaged(format!("keyspace `online_rows`, entity key, row `{}`: it does not end", hex::encode(prefix)));
+    let escaped = prefix.get(EPOCH_BYTES..).and_then(|rest| rest.strip_suffix(&[0, 1])).ok_or_else(damaged)?;
+    let mut key = Vec::with_capacity(escaped.len());
+    let mut bytes = escaped.iter();
+    while let Some(byte) = bytes.next() {
+        key.push(*byte);
+        if *byte == 0 && bytes.next() != Some(&0xff) {
+            return Err(damaged());
+        }
+    }
+    Ok(Bytes::from(key))
+}
+
+fn row_key(epoch: u64, row: &OnlineRow) -> Result<Vec<u8>> {
+    let mut key = key_prefix(epoch, &row.key)?;
+    key.extend(sortable(row.at.micros()));
+    key.extend(sortable(row.load));
+    key.extend(sortable(row.row));
+    Ok(key)
+}
+
+fn tail(key: &[u8], prefix: usize) -> Result<(Timestamp, i64, i64)> {
+    let part = |from: usize| eight(key, prefix + from, "online_rows", hex::encode(key)).map(unsortable);
+    Ok((Timestamp::from_micros(part(0)?), part(8)?, part(16)?))
+}
+
+/// The first key that does not begin with `prefix`.
+fn behind(prefix: &[u8]) -> Vec<u8> {
+    let mut next = prefix.to_vec();
+    while let Some(last) = next.last_mut() {
+        if *last < 0xff {
+            *last += 1;
+            return next;
+        }
+        next.pop();
+    }
+    // Only an epoch of all ones has nothing behind it, and epochs count from 1.
+    vec![0xff; EPOCH_BYTES + 1]
+}
