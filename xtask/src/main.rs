@@ -1,1 +1,40 @@
-fn main() {}
+//! `cargo xtask COMMAND`: parses, dispatches, nothing else.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  tidy [--root DIR]   check the laws of the workspace
+  ci                  format, clippy, tidy, tests, licences and advisories; prints the counts
+  bench [NAME]        measure; without a name: list what can be measured
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["tidy"] => xtask::tidy::run(&xtask::workspace_root()),
+        ["tidy", "--root", dir] => xtask::tidy::run(&PathBuf::from(dir)),
+        ["ci"] => xtask::ci::run(&xtask::workspace_root()),
+        ["bench"] => xtask::bench::list(),
+        ["bench", name] => xtask::bench::run(&xtask::workspace_root(), name),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,3 +1,5 @@
+//! Content by digest. A blob is complete before its name exists, so there is nothing to clean up and nothing to overwrite.
+
 use crate::{Digest, Result};
 use async_trait::async_trait;
 use bytes::Bytes;

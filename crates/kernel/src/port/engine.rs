@@ -1,3 +1,7 @@
+//! SQL, tables, `as_of()` and conditions: the one port behind which a query engine lives.
+//!
+//! What a stage may ask is all here; there is no way to hand in a session, a file path or a setting.
+
 use crate::condition::{Figures, Judged};
 use crate::table::{Catalog, TableInfo, TableName, TableWrite, Written};
 use crate::view::{Ties, ViewDef};

@@ -1,3 +1,5 @@
+//! Feature rows for serving: how the request plane asks, without knowing how rows are kept.
+
 use crate::{Name, Result, Timestamp};
 use arrow::array::RecordBatch;
 use async_trait::async_trait;

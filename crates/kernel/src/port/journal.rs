@@ -1,3 +1,5 @@
+//! Pushed events between their acknowledgement and their table. Acknowledged means durable.
+
 use crate::{Name, Result, Timestamp};
 use async_trait::async_trait;
 use bytes::Bytes;

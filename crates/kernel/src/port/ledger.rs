@@ -1,3 +1,7 @@
+//! The ledger: runs, versions, aliases and the audit chain; and the tokens audited on it.
+//!
+//! Three writes exist. There is no update of a version, no delete, and no way to end a run without its consequences.
+
 use crate::run::{Annotation, Finish, Metric, NewRun};
 use crate::version::{AliasMove, AliasState, Which};
 use crate::{Actor, Address, AliasName, Digest, Result, Run, RunId, RunStatus, StageKind, Timestamp, Version, VersionRef};

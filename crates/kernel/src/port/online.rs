@@ -1,3 +1,5 @@
+//! Kept rows per entity, ready to be read at once. Never the only copy.
+
 use crate::{Result, Timestamp};
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! The queue of runs, and the live figures of endpoints that `deploy` and `monitor` judge.
+
 use crate::prediction::EndpointFigures;
 use crate::run::NewRun;
 use crate::{Actor, Address, Name, Result, Run, RunId, Timestamp};

@@ -1,3 +1,5 @@
+//! Time, ids and secrets: what is ambient elsewhere comes in through ports here, so that a test can hold it still.
+
 use crate::{Result, RunId, Timestamp};
 use secrecy::SecretString;
 
