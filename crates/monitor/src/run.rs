@@ -1,0 +1,270 @@
+//! The stage: reads the window, judges it, joins outcomes, writes the report, tells somebody.
+
+use crate::alert::{self, Egress};
+use crate::outcomes::{self, Outcomes};
+use crate::plan::{self, Report, Span};
+use crate::quality::{Known, Quality};
+use crate::spec::MonitorSpec;
+use crate::window::Window;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampMicrosecondType};
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use gristmill_kernel::limits::QUALITY_ROWS_MAX;
+use gristmill_kernel::model::{ModelFile, Task};
+use gristmill_kernel::port::Ports;
+use gristmill_kernel::prediction::Deployment;
+use gristmill_kernel::stage::Made;
+use gristmill_kernel::table::{Catalog, Relation, TableName};
+use gristmill_kernel::version::{Place, Which};
+use gristmill_kernel::{
+    Address, AliasName, AssetKind, Check, Done, Fault, NewVersion, Order, Result, Stage, StageContext, StageKind, Timestamp, Verdict,
+    Version, VersionRef,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Stage `monitor`: node `monitors.NAME`.
+pub struct MonitorStage {
+    egress: Arc<dyn Egress>,
+}
+
+impl MonitorStage {
+    /// A stage that sends its alerts through `egress`.
+    pub fn new(egress: Arc<dyn Egress>) -> MonitorStage {
+        MonitorStage { egress }
+    }
+}
+
+#[async_trait]
+impl Stage for MonitorStage {
+    fn kind(&self) -> StageKind {
+        StageKind::Monitor
+    }
+    /// Time passes and predictions arrive without any input changing.
+    fn skippable(&self) -> bool {
+        false
+    }
+    async fn run(&self, cx: &StageContext, order: Order) -> Result<Done> {
+        let spec: MonitorSpec = order.spec()?;
+        let ports = &cx.ports;
+        let Some(model) = live_model(ports, &spec).await? else {
+            return Ok(inconclusive(format!("endpoint `{}` is not deployed yet", spec.endpoint)));
+        };
+        let table = TableName::of(&Address::new(AssetKind::Predictions, spec.endpoint.clone()));
+        if ports.engine.table(&table).await?.is_none() {
+            return Ok(inconclusive(format!("endpoint `{}` has answered nothing yet", spec.endpoint)));
+        }
+        let version = version(ports, &model).await?;
+        let file = model_file(ports, &version).await?;
+        let from = last_end(ports, &order.node.address).await?;
+        let mut window = Window::new(&file);
+        let to = read_window(cx, &table, &model, from, &mut window).await?;
+        let to = match to.filter(|_| window.rows >= spec.at_least.max(1)) {
+            Some(to) => to,
+            None => {
+                let at_least = spec.at_least.max(1);
+                return Ok(inconclusive(format!("{} of {at_least} predictions of {model}: the window stays open", window.rows)));
+            }
+        };
+        cx.cancel.check()?;
+        let measured = plan::measure_all(&window);
+        let checks = judge(ports, spec.drift.as_deref(), &measured).await?;
+        let mut report = Report {
+            format: Report::FORMAT,
+            endpoint: spec.endpoint.clone(),
+            model: model.clone(),
+            window: Span { from, to },
+            rows: window.rows,
+            verdict: spec.drift.as_ref().map(|_| plan::verdict(&checks)),
+            drifted: checks.iter().filter(|c| c.verdict == Verdict::Fail).map(|c| c.observed.clone()).collect(),
+            quality: quality(cx, &spec, &table, &version, &file).await?,
+            columns: measured.iter().map(|m| (m.column.clone(), m.values.clone())).collect(),
+        };
+        let mut summary = plan::summary(&report, measured.len());
+        if report.verdict == Some(Verdict::Fail) {
+            tracing::warn!(endpoint = %spec.endpoint, model = %model, rows = report.rows, first = report.drifted.first(), "drift");
+            let notes = alert::send(&spec.alerts, &report, &order.run, ports.secrets.as_ref(), self.egress.as_ref()).await;
+            summary = notes.into_iter().fold(summary, |all, note| format!("{all}; {note}"));
+        }
+        let metrics = report.metrics();
+        let output = write(ports, &order.node.address, &mut report).await?;
+        Ok(Done::Made(Made {
+            outputs: vec![output],
+            verdict: report.verdict,
+            checks,
+            params: BTreeMap::from([("model".to_owned(), model.to_string())]),
+            metrics,
+            summary,
+            ..Made::default()
+        }))
+    }
+}
+
+/// Nothing was judged and nothing is written, so the window stays where it was.
+fn inconclusive(summary: String) -> Done {
+    Done::Made(Made { verdict: Some(Verdict::Inconclusive), summary, ..Made::default() })
+}
+
+/// The newest report of an endpoint, with every column's measures; `None` before the first.
+pub async fn last_report(ports: &Ports, endpoint: &gristmill_kernel::Name) -> Result<Option<Report>> {
+    let address = Address::new(AssetKind::Monitors, endpoint.clone());
+    let Some(version) = ports.ledger.version(&address, &Which::Latest).await? else { return Ok(None) };
+    let content = content(ports, &version).await?;
+    let report = serde_json::from_slice(&content).map_err(|e| Fault::damaged(format!("{} is not a report: {e}", version.id)).because(e))?;
+    Ok(Some(report))
+}
+
+async fn live_model(ports: &Ports, spec: &MonitorSpec) -> Result<Option<VersionRef>> {
+    let endpoint = Address::new(AssetKind::Endpoints, spec.endpoint.clone());
+    let Some(live) = ports.ledger.version(&endpoint, &Which::Alias(AliasName::live())).await? else { return Ok(None) };
+    let deployment: Deployment =
+        serde_json::from_value(live.meta).map_err(|e| Fault::damaged(format!("{} is not a deployment: {e}", live.id)).because(e))?;
+    Ok(Some(deployment.stable))
+}
+
+async fn version(ports: &Ports, id: &VersionRef) -> Result<Version> {
+    let found = ports.ledger.version(&id.asset, &Which::Number(id.number)).await?;
+    found.ok_or_else(|| Fault::damaged(format!("{id} is deployed but not in the ledger")))
+}
+
+async fn content(ports: &Ports, version: &Version) -> Result<bytes::Bytes> {
+    let content = ports.blobs.get(&version.blob()?).await?;
+    content.ok_or_else(|| Fault::damaged(format!("the content of {} is gone", version.id)))
+}
+
+async fn model_file(ports: &Ports, version: &Version) -> Result<ModelFile> {
+    ModelFile::read(&content(ports, version).await?)
+}
+
+/// Where the last judged window ended.
+async fn last_end(ports: &Ports, address: &Address) -> Result<Option<Timestamp>> {
+    let Some(last) = ports.ledger.version(address, &Which::Latest).await? else { return Ok(None) };
+    let report: Report =
+        serde_json::from_value(last.meta).map_err(|e| Fault::damaged(format!("{} is not a report: {e}", last.id)).because(e))?;
+    Ok(Some(report.window.to))
+}
+
+fn catalog(table: &TableName) -> Catalog {
+    Catalog::from([("predictions".to_owned(), Relation::Stored { table: table.clone(), version: None, time: Some("at".into()) })])
+}
+
+/// Adds the predictions of a model made after `from`. Returns the moment of the newest one: the window ends there and not now, because
+/// predictions made a moment ago may still wait in the buffer of `serve`.
+async fn read_window(
+    cx: &StageContext,
+    table: &TableName,
+    model: &VersionRef,
+    from: Option<Timestamp>,
+    window: &mut Window<'_>,
+) -> Result<Option<Timestamp>> {
+    let after = from.map_or(i64::MIN, Timestamp::micros);
+    // A model's name and number are safe in quotes: they are made of lowercase letters, digits, `_`, `.` and `@`.
+    let since = from.map(|t| format!(" and cast(at as bigint) > {}", t.micros())).unwrap_or_default();
+    let sql = format!("select at, features, score from predictions where error is null and model = '{model}'{since}");
+    let mut rows = cx.ports.engine.query(&sql, &catalog(table), false).await?;
+    let mut newest = None;
+    while let Some(batch) = rows.try_next().await? {
+        cx.cancel.check()?;
+        let at = column(&batch, "at", &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+        let (features, score) = (column(&batch, "features", &DataType::Utf8)?, column(&batch, "score", &DataType::Float64)?);
+        let (at, features) = (at.as_primitive::<TimestampMicrosecondType>(), features.as_string::<i32>());
+        let score = score.as_primitive::<Float64Type>();
+        for row in 0..batch.num_rows() {
+            if !at.is_valid(row) || at.value(row) <= after {
+                continue;
+            }
+            let values = if features.is_valid(row) { features.value(row) } else { "{}" };
+            let values = serde_json::from_str(values)
+                .map_err(|e| Fault::damaged(format!("table {table}, column features, a prediction at {}: {e}", at.value(row))))?;
+            window.add(&values, score.is_valid(row).then(|| score.value(row)));
+            newest = newest.max(Some(at.value(row)));
+        }
+        cx.progress.at(window.rows, 0, "predictions");
+    }
+    Ok(newest.map(Timestamp::from_micros))
+}
+
+fn column(batch: &RecordBatch, name: &str, kind: &DataType) -> Result<arrow::array::ArrayRef> {
+    let column = batch.column_by_name(name).ok_or_else(|| Fault::damaged(format!("the prediction log has no column `{name}`")))?;
+    arrow::compute::cast(column, kind).map_err(|e| Fault::damaged(format!("the prediction log's column `{name}`: {e}")).because(e))
+}
+
+async fn judge(ports: &Ports, drift: Option<&str>, measured: &[plan::Measured]) -> Result<Vec<Check>> {
+    let Some(condition) = drift else { return Ok(vec![]) };
+    let mut checks = Vec::with_capacity(measured.len());
+    for column in measured {
+        let judged = ports.engine.judge(condition, &column.figures).await?;
+        checks.push((plan::check(condition, column, &judged), column));
+    }
+    plan::sort(&mut checks);
+    Ok(checks.into_iter().map(|(check, _)| check).collect())
+}
+
+/// Joins predictions with outcomes, when the project names a label set and it has a version.
+async fn quality(cx: &StageContext, spec: &MonitorSpec, table: &TableName, version: &Version, file: &ModelFile) -> Result<Option<Quality>> {
+    let ports = &cx.ports;
+    let Some(labels) = &spec.outcomes else { return Ok(None) };
+    let labels = Address::new(AssetKind::Labels, labels.clone());
+    let Some(labels) = ports.ledger.version(&labels, &Which::Latest).await? else { return Ok(None) };
+    let outcomes = Outcomes::read(content(ports, &labels).await?, &file.entity)?;
+    if outcomes.is_empty() {
+        return Ok(None);
+    }
+    let known = known(cx, table, &version.id, file, &outcomes).await?;
+    if known.is_empty() {
+        return Ok(None);
+    }
+    let held_out = ports.ledger.run(&version.run).await?.and_then(|run| run.metrics.get(&spec.measure).copied());
+    Ok(Some(Quality::of(file.task, &known, &spec.measure, held_out)))
+}
+
+async fn known(cx: &StageContext, table: &TableName, model: &VersionRef, file: &ModelFile, outcomes: &Outcomes) -> Result<Vec<Known>> {
+    let sql = format!(
+        "select as_of, entity, score, outcome from predictions where error is null and model = '{model}' order by at desc limit {QUALITY_ROWS_MAX}"
+    );
+    let mut rows = cx.ports.engine.query(&sql, &catalog(table), false).await?;
+    let mut known = Vec::new();
+    while let Some(batch) = rows.try_next().await? {
+        cx.cancel.check()?;
+        let as_of = column(&batch, "as_of", &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+        let (entity, outcome) = (column(&batch, "entity", &DataType::Utf8)?, column(&batch, "outcome", &DataType::Utf8)?);
+        let score = column(&batch, "score", &DataType::Float64)?;
+        let (as_of, entity) = (as_of.as_primitive::<TimestampMicrosecondType>(), entity.as_string::<i32>());
+        let (score, outcome) = (score.as_primitive::<Float64Type>(), outcome.as_string::<i32>());
+        for row in 0..batch.num_rows() {
+            if !score.is_valid(row) || !as_of.is_valid(row) || !entity.is_valid(row) {
+                continue;
+            }
+            let entity = serde_json::from_str(entity.value(row))
+                .map_err(|e| Fault::damaged(format!("table {table}, column entity: {e}")).because(e))?;
+            let key = outcomes::key(&entity, &file.entity);
+            let Some(label) = key.and_then(|key| outcomes.nearest(&key, Timestamp::from_micros(as_of.value(row)))) else { continue };
+            let predicted = outcome.is_valid(row).then(|| outcome.value(row));
+            known.extend(happened(file, label, predicted).map(|outcome| Known { score: score.value(row), outcome }));
+        }
+    }
+    Ok(known)
+}
+
+/// What a label means for a model's score; `None` if the label is none of its classes.
+fn happened(file: &ModelFile, label: &str, predicted: Option<&str>) -> Option<f64> {
+    match file.task {
+        Task::Binary => {
+            let class = file.classes.iter().position(|c| c == label)?;
+            Some(f64::from(u8::from(class == 1)))
+        }
+        Task::Multiclass => predicted.map(|p| f64::from(u8::from(p == label))),
+        Task::Regression | Task::Ranking => label.parse().ok(),
+    }
+}
+
+/// The report's content and, without the columns, its meta.
+async fn write(ports: &Ports, address: &Address, report: &mut Report) -> Result<NewVersion> {
+    let unable = |e| Fault::internal("a report does not serialise").because(e);
+    let content = serde_json::to_vec_pretty(report).map_err(unable)?;
+    let digest = ports.blobs.put(content.into()).await?;
+    report.columns.clear();
+    let meta = serde_json::to_value(&*report).map_err(unable)?;
+    Ok(NewVersion { asset: address.clone(), digest, place: Place::Blob { digest }, rows: Some(report.rows), meta })
+}
