@@ -3,11 +3,11 @@
 
 use crate::algorithm::{self, Effort, params::Params};
 use crate::metric::find;
+use crate::reference;
 use crate::report::{Subject, importance, report, slice_columns};
 use crate::sample::{Balance, Dataset, task_word};
 use crate::search::{self, Memory};
 use crate::spec::TrainSpec;
-use crate::reference;
 use crate::table::TrainingTable;
 use gristmill_kernel::error::{Code, Fault, Result};
 use gristmill_kernel::model::{ModelFile, Task};

@@ -30,7 +30,16 @@ pub fn qualified(feature: &Feature) -> String {
 /// The profile of numbers: bins with about equally many rows, and an evenly spaced sample of the sorted values.
 pub fn of_numbers(values: impl Iterator<Item = f64>) -> Reference {
     let mut missing = 0;
-    let mut sorted: Vec<f64> = values.filter(|v| if v.is_nan() { missing += 1; false } else { true }).collect();
+    let mut sorted: Vec<f64> = values
+        .filter(|v| {
+            if v.is_nan() {
+                missing += 1;
+                false
+            } else {
+                true
+            }
+        })
+        .collect();
     sorted.sort_by(f64::total_cmp);
     let mut edges: Vec<f64> = (1..DRIFT_BINS).filter_map(|bin| sorted.get(bin * sorted.len() / DRIFT_BINS)).copied().collect();
     edges.dedup();
@@ -38,11 +47,8 @@ pub fn of_numbers(values: impl Iterator<Item = f64>) -> Reference {
     edges.retain(|e| sorted.first().is_some_and(|lowest| e > lowest));
     let mut counts = vec![0u64; edges.len() + 1];
     sorted.iter().for_each(|v| counts[edges.partition_point(|e| e <= v)] += 1);
-    let sample = if sorted.len() <= SAMPLE {
-        sorted
-    } else {
-        (0..SAMPLE).map(|at| sorted[at * (sorted.len() - 1) / (SAMPLE - 1)]).collect()
-    };
+    let sample =
+        if sorted.len() <= SAMPLE { sorted } else { (0..SAMPLE).map(|at| sorted[at * (sorted.len() - 1) / (SAMPLE - 1)]).collect() };
     Reference::Number { edges, counts, missing, sample }
 }
 

@@ -41,7 +41,12 @@ impl Stage for TrainStage {
         let meta: TrainingSetMeta = serde_json::from_value(input.meta.clone())
             .map_err(|e| Fault::damaged(format!("the record of {} is damaged: {e}", input.id)).because(e))?;
         let champion = champion(cx, &order.node.address).await?;
-        let memory = LedgerMemory { ledger: cx.ports.ledger.clone(), run: order.run.clone(), address: order.node.address.clone(), here: Handle::current() };
+        let memory = LedgerMemory {
+            ledger: cx.ports.ledger.clone(),
+            run: order.run.clone(),
+            address: order.node.address.clone(),
+            here: Handle::current(),
+        };
         let (cancel, progress) = (cx.cancel.clone(), cx.progress.clone());
         let trained = tokio::task::spawn_blocking(move || -> Result<Trained> {
             progress.say(&format!("reading {}", input.id));
@@ -71,8 +76,12 @@ async fn blob(cx: &StageContext, version: &Version) -> Result<bytes::Bytes> {
     let content = cx.ports.blobs.get(&digest).await?;
     let content = content.ok_or_else(|| Fault::damaged(format!("the content of {} is gone: blob {}", version.id, digest.short())))?;
     if content.len() > BLOB_BYTES_MAX {
-        return Err(Fault::new(gristmill_kernel::Kind::TooLarge, gristmill_kernel::Code::UNTRAINABLE, format!("{} is larger than {BLOB_BYTES_MAX} bytes", version.id))
-            .fix("label fewer moments, or drop features"));
+        return Err(Fault::new(
+            gristmill_kernel::Kind::TooLarge,
+            gristmill_kernel::Code::UNTRAINABLE,
+            format!("{} is larger than {BLOB_BYTES_MAX} bytes", version.id),
+        )
+        .fix("label fewer moments, or drop features"));
     }
     Ok(content)
 }
@@ -92,8 +101,12 @@ async fn champion(cx: &StageContext, model: &Address) -> Result<Option<(u64, Mod
 async fn store(cx: &StageContext, asset: Address, trained: Trained) -> Result<Done> {
     let bytes = trained.model.write()?;
     if bytes.len() > MODEL_BYTES_MAX {
-        return Err(Fault::new(gristmill_kernel::Kind::TooLarge, gristmill_kernel::Code::UNTRAINABLE, format!("the model has {} bytes, the limit is {MODEL_BYTES_MAX}", bytes.len()))
-            .fix("train a smaller one: fewer or shallower trees"));
+        return Err(Fault::new(
+            gristmill_kernel::Kind::TooLarge,
+            gristmill_kernel::Code::UNTRAINABLE,
+            format!("the model has {} bytes, the limit is {MODEL_BYTES_MAX}", bytes.len()),
+        )
+        .fix("train a smaller one: fewer or shallower trees"));
     }
     let size = bytes.len();
     let digest = cx.ports.blobs.put(bytes.into()).await?;
@@ -140,7 +153,8 @@ impl Memory for LedgerMemory {
     fn recall(&self) -> Result<BTreeMap<u32, Trial>> {
         self.here.block_on(async {
             let Some(key) = self.key().await? else { return Ok(BTreeMap::new()) };
-            let filter = RunFilter { stages: vec![StageKind::Train], address: Some(self.address.clone()), limit: RUNS_SEEN, ..RunFilter::default() };
+            let filter =
+                RunFilter { stages: vec![StageKind::Train], address: Some(self.address.clone()), limit: RUNS_SEEN, ..RunFilter::default() };
             let mut out = BTreeMap::new();
             // Oldest first: the newest word about a trial stands.
             for run in self.ledger.runs(&filter).await?.into_iter().rev().filter(|r| r.key == key) {

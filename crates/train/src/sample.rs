@@ -68,7 +68,10 @@ impl Dataset {
         }
         let task = task_of(&table.labels, &train, task)?;
         if task == Task::Ranking && table.group.is_none() {
-            return Err(untrainable("a ranking needs groups, and the training set has none", "name the group column of the label query: group = \"COLUMN\""));
+            return Err(untrainable(
+                "a ranking needs groups, and the training set has none",
+                "name the group column of the label query: group = \"COLUMN\"",
+            ));
         }
         let (classes, y) = outcomes(&table.labels, task, &train)?;
         let mut features = Vec::with_capacity(table.features.len());
@@ -85,7 +88,19 @@ impl Dataset {
             return Err(untrainable("the training set has no features", "name at least one view: features = [\"VIEW\"]"));
         }
         let group = table.group.as_ref().map_or_else(|| vec![0; table.rows], |g| g.codes.clone());
-        Ok(Dataset { task, classes, features, columns, y, group, grouped: table.group.is_some(), split_by_time: matches!(table.meta.split, Split::Time { .. }), time: table.time.clone(), train, test })
+        Ok(Dataset {
+            task,
+            classes,
+            features,
+            columns,
+            y,
+            group,
+            grouped: table.group.is_some(),
+            split_by_time: matches!(table.meta.split, Split::Time { .. }),
+            time: table.time.clone(),
+            train,
+            test,
+        })
     }
 
     /// The rows named, as a sample. `balance` weighs rare classes up as `rows / (classes * rows of the class)`.

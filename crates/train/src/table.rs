@@ -102,8 +102,7 @@ impl TrainingTable {
             .collect::<Result<Vec<bool>>>()?;
         let group = columns.has(GROUP).then(|| columns.words(GROUP)).transpose()?;
         let entity = meta.entity.iter().map(|name| Ok((name.clone(), columns.words(name)?))).collect::<Result<Vec<_>>>()?;
-        let features =
-            meta.features.iter().map(|f| columns.feature(&f.qualified(), f.kind)).collect::<Result<Vec<_>>>()?;
+        let features = meta.features.iter().map(|f| columns.feature(&f.qualified(), f.kind)).collect::<Result<Vec<_>>>()?;
         Ok(TrainingTable { meta, rows, entity, time, labels, held_out, group, features })
     }
 }
@@ -149,10 +148,7 @@ impl<'a> Columns<'a> {
     }
 
     fn cast(&self, name: &str, to: &DataType) -> Result<Vec<arrow::array::ArrayRef>> {
-        self.parts(name)?
-            .into_iter()
-            .map(|part| cast(part, to).map_err(|e| damaged(format!("column `{name}` is no {to}: {e}"))))
-            .collect()
+        self.parts(name)?.into_iter().map(|part| cast(part, to).map_err(|e| damaged(format!("column `{name}` is no {to}: {e}")))).collect()
     }
 
     fn times(&self, name: &str) -> Result<Vec<i64>> {

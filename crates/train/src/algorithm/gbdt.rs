@@ -31,7 +31,11 @@ pub const ALGORITHM: Algorithm = Algorithm {
             about: "how much is learnt: steps shrink and trees multiply by ten with each 1.0",
         },
         Param { name: "iteration_limit", kind: Kind::Int { low: 1, high: 100_000, default: None }, about: "at most this many trees" },
-        Param { name: "stopping_rounds", kind: Kind::Int { low: 1, high: 1_000, default: None }, about: "stop after this many rounds without gain" },
+        Param {
+            name: "stopping_rounds",
+            kind: Kind::Int { low: 1, high: 1_000, default: None },
+            about: "stop after this many rounds without gain",
+        },
         Param { name: "max_bin", kind: Kind::Int { low: 3, high: 4_096, default: Some(256) }, about: "into how many bins a number is cut" },
         Param { name: "missing_splits", kind: Kind::Bool { default: true }, about: "whether a split may set missing values apart" },
         Param { name: "missing_branch", kind: Kind::Bool { default: false }, about: "whether missing values get a branch of their own" },
@@ -60,7 +64,10 @@ pub const ALGORITHM: Algorithm = Algorithm {
 fn fit(sample: &Sample, params: &Params, effort: &Effort) -> Result<Fitted> {
     let kept = sample.varying();
     if kept.is_empty() {
-        return Err(untrainable("no feature has two different values in the training rows", "check the views, or use the algorithm `baseline`"));
+        return Err(untrainable(
+            "no feature has two different values in the training rows",
+            "check the views, or use the algorithm `baseline`",
+        ));
     }
     let rows = sample.y.len();
     let data: Vec<f64> = kept.iter().flat_map(|f| sample.columns[*f].iter().copied()).collect();

@@ -6,8 +6,12 @@
 //! To add one: a file here with a `pub const ALGORITHM: Algorithm`, and its line in [`ALGORITHMS`].
 
 pub mod baseline;
+mod design;
 pub mod gbdt;
+pub mod linear;
+pub mod logistic;
 pub mod params;
+pub mod random_forest;
 
 use crate::sample::{Sample, task_word};
 use gristmill_kernel::error::{Code, Fault, Result};
@@ -16,7 +20,8 @@ use gristmill_kernel::stage::{CancelFlag, Progress};
 use params::{Param, Params};
 
 /// Every algorithm there is.
-pub const ALGORITHMS: &[&Algorithm] = &[&gbdt::ALGORITHM, &baseline::ALGORITHM];
+pub const ALGORITHMS: &[&Algorithm] =
+    &[&gbdt::ALGORITHM, &random_forest::ALGORITHM, &logistic::ALGORITHM, &linear::ALGORITHM, &baseline::ALGORITHM];
 
 /// One way to learn.
 #[derive(Debug)]
@@ -71,11 +76,8 @@ pub fn find(name: &str, task: Task) -> Result<&'static Algorithm> {
     if !algorithm.tasks.contains(&task) {
         let able: Vec<&str> = ALGORITHMS.iter().filter(|a| a.tasks.contains(&task)).map(|a| a.name).collect();
         let tasks: Vec<&str> = algorithm.tasks.iter().map(|t| task_word(*t)).collect();
-        return Err(Fault::invalid(
-            Code::UNTRAINABLE,
-            format!("`{name}` learns {}, this is {}", tasks.join(" and "), task_word(task)),
-        )
-        .fix(format!("for a {} task use one of {}", task_word(task), able.join(", "))));
+        return Err(Fault::invalid(Code::UNTRAINABLE, format!("`{name}` learns {}, this is {}", tasks.join(" and "), task_word(task)))
+            .fix(format!("for a {} task use one of {}", task_word(task), able.join(", "))));
     }
     Ok(algorithm)
 }

@@ -160,8 +160,11 @@ fn check(question: &Question) -> Result<()> {
     }
     if tune.space.is_empty() {
         let names: Vec<&str> = question.algorithm.params.iter().map(|p| p.name).collect();
-        return Err(Fault::invalid(Code::BAD_VALUE, "tune names no parameter to search")
-            .fix(format!("add a range such as budget = \"0.3..1.5\"; parameters of `{}` are {}", question.algorithm.name, names.join(", "))));
+        return Err(Fault::invalid(Code::BAD_VALUE, "tune names no parameter to search").fix(format!(
+            "add a range such as budget = \"0.3..1.5\"; parameters of `{}` are {}",
+            question.algorithm.name,
+            names.join(", ")
+        )));
     }
     tune.space.iter().try_for_each(|(name, range)| check_range(question.algorithm, name, range))
 }
@@ -259,8 +262,11 @@ impl Batch<'_> {
         };
         let scored = score(&model, data, &data.columns, &fold.judge, threads);
         self.question.measure.compute(&scored.view()).ok_or_else(|| {
-            Fault::invalid(Code::UNTRAINABLE, format!("`{}` is undefined on one of the folds that tuning validates on", self.question.measure.name()))
-                .fix("give tuning more rows, or measure something that one class defines, such as logloss")
+            Fault::invalid(
+                Code::UNTRAINABLE,
+                format!("`{}` is undefined on one of the folds that tuning validates on", self.question.measure.name()),
+            )
+            .fix("give tuning more rows, or measure something that one class defines, such as logloss")
         })
     }
 

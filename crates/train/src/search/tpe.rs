@@ -40,13 +40,18 @@ pub(super) fn draw(name: &str, range: &Range, ordered: &[&Trial], rng: &mut impl
 }
 
 fn choose(choices: &[Value], good: &[Value], rest: &[Value], rng: &mut impl Rng) -> Value {
-    let share = |seen: &[Value], choice: &Value| {
-        (1.0 + seen.iter().filter(|v| *v == choice).count() as f64) / (choices.len() + seen.len()) as f64
-    };
+    let share =
+        |seen: &[Value], choice: &Value| (1.0 + seen.iter().filter(|v| *v == choice).count() as f64) / (choices.len() + seen.len()) as f64;
     let mut best: Option<(f64, &Value)> = None;
     for _ in 0..CANDIDATES {
         let mut left: f64 = rng.random();
-        let drawn = choices.iter().find(|c| { left -= share(good, c); left <= 0.0 }).unwrap_or(&choices[choices.len() - 1]);
+        let drawn = choices
+            .iter()
+            .find(|c| {
+                left -= share(good, c);
+                left <= 0.0
+            })
+            .unwrap_or(&choices[choices.len() - 1]);
         let promise = share(good, drawn) / share(rest, drawn);
         if best.is_none_or(|(b, _)| promise > b) {
             best = Some((promise, drawn));
