@@ -84,10 +84,14 @@ pub const LOAD_BYTES_MAX: usize = 1 << 30;
 pub const SOURCE_FILES_MAX: usize = 100_000;
 /// Columns of one source.
 pub const SOURCE_COLUMNS_MAX: usize = 4_096;
-/// Distinct values a column profile counts exactly; beyond it the count is an estimate.
-pub const PROFILE_DISTINCT_MAX: usize = 1 << 16;
+/// Distinct values a column profile counts exactly; beyond it the count is an estimate, good to about 2 %.
+pub const PROFILE_DISTINCT_MAX: usize = 2_048;
 /// Numbers a column profile keeps for its quantiles.
-pub const PROFILE_SAMPLE_MAX: usize = 10_000;
+pub const PROFILE_SAMPLE_MAX: usize = 2_048;
+/// Texts a column profile counts at the same time to find the most frequent ones.
+pub const PROFILE_COUNTED_TEXTS_MAX: usize = 1_024;
+/// Characters of a text that a profile shows.
+pub const PROFILE_TEXT_CHARS_MAX: usize = 200;
 /// How often a commit to a table is started over when another process committed in between.
 pub const TABLE_COMMIT_ATTEMPTS_MAX: u32 = 20;
 /// Commits between two checkpoints of a table's log.

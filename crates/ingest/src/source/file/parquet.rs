@@ -3,13 +3,14 @@
 use super::Shown;
 use crate::cell::{Cells, Guess};
 use crate::schema::{ColumnType, Columns, check_names};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondBuilder};
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
 use gristmill_kernel::error::{Code, Fault, Result};
 use gristmill_kernel::limits::BATCH_ROWS;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use std::fs::File;
+use std::sync::Arc;
 
 fn unreadable(shown: &Shown, e: impl std::error::Error + Send + Sync + 'static) -> Fault {
     Fault::invalid(Code::SOURCE_UNREADABLE, format!("{shown} cannot be read as Parquet: {e}"))
@@ -23,7 +24,7 @@ fn open(file: File, shown: &Shown) -> Result<ParquetRecordBatchReaderBuilder<Fil
 
 fn column_types(schema: &SchemaRef, shown: &Shown) -> Result<Vec<(String, ColumnType)>> {
     check_names(schema.fields().iter().map(|f| f.name().as_str()), &shown.to_string())?;
-    let column = |field: &std::sync::Arc<arrow::datatypes::Field>| match ColumnType::of_arrow(field.data_type()) {
+    let column = |field: &Arc<arrow::datatypes::Field>| match ColumnType::of_arrow(field.data_type()) {
         Some(kind) => Ok((field.name().clone(), kind)),
         None => Err(Fault::invalid(
             Code::WRONG_TYPE,
@@ -89,6 +90,9 @@ impl Reader {
         if kind == ColumnType::Time && ColumnType::of_arrow(array.data_type()) == Some(ColumnType::Text) {
             return self.moments(array, name);
         }
+        if kind == ColumnType::Time {
+            return self.instants(array, name);
+        }
         // A failed cast is NULL here; where NULLs were added, a value did not fit.
         let made =
             cast_with_options(array, &to, &CastOptions { safe: true, ..Default::default() }).map_err(|e| unreadable(&self.shown, e))?;
@@ -96,6 +100,35 @@ impl Reader {
             Some(row) => Err(self.misfit(array, row, name, kind)),
             None => Ok(made),
         }
+    }
+
+    /// Moments of any resolution as microseconds; without a time zone they are UTC. Finer fractions are cut.
+    fn instants(&self, array: &ArrayRef, name: &str) -> Result<ArrayRef> {
+        let plain = match array.data_type() {
+            DataType::Dictionary(_, value) => cast(array, value).map_err(|e| unreadable(&self.shown, e))?,
+            _ => array.clone(),
+        };
+        let numbers = match plain.data_type() {
+            DataType::Date32 => cast(&plain, &DataType::Int32).and_then(|days| cast(&days, &DataType::Int64)),
+            _ => cast(&plain, &DataType::Int64),
+        };
+        let numbers = numbers.map_err(|e| unreadable(&self.shown, e))?;
+        let micros = |n: i64| match plain.data_type() {
+            DataType::Timestamp(TimeUnit::Second, _) => n.checked_mul(1_000_000),
+            DataType::Timestamp(TimeUnit::Millisecond, _) | DataType::Date64 => n.checked_mul(1_000),
+            DataType::Timestamp(TimeUnit::Nanosecond, _) => Some(n.div_euclid(1_000)),
+            DataType::Date32 => n.checked_mul(86_400_000_000),
+            _ => Some(n),
+        };
+        let mut made = TimestampMicrosecondBuilder::with_capacity(array.len()).with_timezone("UTC");
+        for (row, n) in numbers.as_primitive::<Int64Type>().iter().enumerate() {
+            match n.map(micros) {
+                None => made.append_null(),
+                Some(Some(n)) => made.append_value(n),
+                Some(None) => return Err(self.misfit(array, row, name, ColumnType::Time)),
+            }
+        }
+        Ok(Arc::new(made.finish()))
     }
 
     fn moments(&self, array: &ArrayRef, name: &str) -> Result<ArrayRef> {
@@ -142,7 +175,6 @@ mod tests {
     use arrow::datatypes::{Field, Schema};
     use parquet::arrow::ArrowWriter;
     use std::io::{Seek, Write};
-    use std::sync::Arc;
 
     fn file(columns: Vec<(&str, ArrayRef)>) -> File {
         let schema = Schema::new(columns.iter().map(|(n, a)| Field::new(*n, a.data_type().clone(), true)).collect::<Vec<_>>());
