@@ -1,0 +1,195 @@
+//! Whole rollouts on the real ledger: begin, steps, completion, abort, pause, rollback, and two deciders at once.
+
+#[path = "../../registry/tests/support/mod.rs"]
+mod support;
+
+use gristmill_deploy::plan::What;
+use gristmill_deploy::{DeploySpec, DeployStage, Rollout, StepTaken, live, rollback, tick};
+use gristmill_kernel::port::LiveFigures;
+use gristmill_kernel::prediction::{Arm, ArmFigures, EndpointFigures};
+use gristmill_kernel::{Actor, Name, RunStatus, Span, StageKind, Timestamp, Verdict, VersionRef};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use support::World;
+
+/// Figures set by hand: rows and errors of each arm.
+#[derive(Default)]
+struct Arms(Mutex<BTreeMap<Arm, (u64, u64, u64)>>);
+
+impl Arms {
+    fn set(&self, arm: Arm, model: u64, rows: u64, errors: u64) {
+        self.0.lock().expect("lock").insert(arm, (model, rows, errors));
+    }
+}
+impl LiveFigures for Arms {
+    fn figures(&self, _: &Name, _: Timestamp) -> Option<EndpointFigures> {
+        let arms = self.0.lock().expect("lock").clone();
+        let one = |(number, rows, errors): (u64, u64, u64)| ArmFigures {
+            model: VersionRef { asset: "models.churn".parse().expect("address"), number },
+            rows,
+            errors,
+            p50_ms: 1.0,
+            p99_ms: 2.0,
+            score_mean: 0.5,
+            score_bins: vec![rows / 20; 20],
+        };
+        Some(arms.into_iter().map(|(arm, of)| (arm, one(of))).collect())
+    }
+}
+
+fn spec(rollout: Rollout) -> DeploySpec {
+    let name = Name::new("churn").expect("name");
+    DeploySpec { endpoint: name.clone(), model: name, rollout, serve: serde_json::json!({}) }
+}
+fn canary() -> DeploySpec {
+    spec(Rollout::Canary {
+        steps: vec![50, 1000],
+        every: Span::from_secs(60),
+        abort: Some("error_rate > 0.01 or score_psi > 0.3".into()),
+        at_least: 100,
+        patience: Span::from_secs(300),
+    })
+}
+/// A world where version 1 answers and version 2 waits.
+async fn waiting(spec: &DeploySpec) -> World {
+    let world = World::new().await;
+    world.trained("models.churn", &[], &[]).await;
+    world.point("models.churn", "challenger", Some(1)).await;
+    world.step(&DeployStage, "endpoints.churn", spec, &[]).await.expect("first");
+    world.trained("models.churn", &[], &[]).await;
+    world.point("models.churn", "challenger", Some(2)).await;
+    world.pass(60);
+    world
+}
+async fn ticked(world: &World, arms: &Arms, spec: &DeploySpec) -> Option<StepTaken> {
+    tick(&world.ports, arms, spec, "test").await.expect("a tick")
+}
+async fn stable(world: &World) -> (u64, Option<(u64, u32)>) {
+    let (_, d) = live(&world.ports, &Name::new("churn").expect("name")).await.expect("reads").expect("deployed");
+    (d.stable.number, d.canary.map(|c| (c.model.number, c.permille)))
+}
+
+#[tokio::test]
+async fn the_first_version_answers_and_is_champion() {
+    let world = World::new().await;
+    let nothing = world.step(&DeployStage, "endpoints.churn", &canary(), &[]).await.expect("runs");
+    assert!(nothing.outputs.is_empty() && nothing.summary.contains("no version"), "{}", nothing.summary);
+    world.trained("models.churn", &[], &[]).await;
+    world.point("models.churn", "challenger", Some(1)).await;
+    let run = world.step(&DeployStage, "endpoints.churn", &canary(), &[]).await.expect("runs");
+    assert_eq!((run.outputs.len(), stable(&world).await), (1, (1, None)));
+    assert_eq!((world.alias("models.churn", "champion").await, world.alias("models.churn", "challenger").await), (Some(1), None));
+    let again = world.step(&DeployStage, "endpoints.churn", &canary(), &[]).await.expect("runs");
+    assert!(again.summary.contains("nothing waits"), "{}", again.summary);
+}
+
+#[tokio::test]
+async fn a_good_challenger_takes_every_step_and_becomes_champion() {
+    let (spec, arms) = (canary(), Arms::default());
+    let world = waiting(&spec).await;
+    assert_eq!(ticked(&world, &arms, &spec).await.map(|s| s.what), Some(What::Began));
+    assert_eq!(stable(&world).await, (1, Some((2, 50))));
+    arms.set(Arm::Stable, 1, 5_000, 3);
+    arms.set(Arm::Canary, 2, 400, 0);
+    assert!(ticked(&world, &arms, &spec).await.is_none(), "the step has not had its time");
+    world.pass(60);
+    assert_eq!(ticked(&world, &arms, &spec).await.map(|s| s.what), Some(What::Advanced));
+    assert_eq!((stable(&world).await, world.alias("models.churn", "champion").await), ((1, Some((2, 1000))), Some(1)));
+    // At the last share the stable version answers nothing; the comparison was made before.
+    arms.set(Arm::Stable, 1, 0, 0);
+    world.pass(60);
+    let done = ticked(&world, &arms, &spec).await.expect("done");
+    assert_eq!((done.what, done.run.verdict, stable(&world).await), (What::Completed, Some(Verdict::Pass), (2, None)));
+    assert!(done.run.summary.contains("400 rows") && done.run.metrics.contains_key("error_rate"), "{}", done.run.summary);
+    assert_eq!((world.alias("models.churn", "champion").await, world.alias("models.churn", "challenger").await), (Some(2), None));
+    assert!(ticked(&world, &arms, &spec).await.is_none(), "nothing is left to do");
+    world.ports.ledger.verify_audit().await.expect("the chain holds");
+}
+
+#[tokio::test]
+async fn a_bad_challenger_is_rolled_back_by_itself() {
+    let (spec, arms) = (canary(), Arms::default());
+    let world = waiting(&spec).await;
+    ticked(&world, &arms, &spec).await.expect("begins");
+    arms.set(Arm::Canary, 2, 20, 5);
+    let step = ticked(&world, &arms, &spec).await.expect("aborts at once");
+    assert_eq!((step.what, step.run.verdict, stable(&world).await), (What::Aborted, Some(Verdict::Fail), (1, None)));
+    assert!(step.run.summary.contains("error_rate = 0.05"), "{}", step.run.summary);
+    let aliases = ["champion", "challenger", "rejected"].map(|a| world.alias("models.churn", a));
+    assert_eq!(futures::future::join_all(aliases).await, [Some(1), None, Some(2)]);
+    assert!(ticked(&world, &arms, &spec).await.is_none(), "it does not begin again");
+}
+
+#[tokio::test]
+async fn without_traffic_it_pauses_once_and_goes_on_later() {
+    let (spec, arms) = (canary(), Arms::default());
+    let world = waiting(&spec).await;
+    ticked(&world, &arms, &spec).await.expect("begins");
+    world.pass(299);
+    assert!(ticked(&world, &arms, &spec).await.is_none());
+    world.pass(1);
+    let paused = ticked(&world, &arms, &spec).await.expect("says so");
+    assert_eq!((paused.what, paused.run.verdict), (What::Paused, Some(Verdict::Inconclusive)));
+    world.pass(100_000);
+    assert!(ticked(&world, &arms, &spec).await.is_none(), "once is enough");
+    assert_eq!((stable(&world).await, world.alias("models.churn", "champion").await), ((1, Some((2, 50))), Some(1)), "never promoted");
+    arms.set(Arm::Stable, 1, 5_000, 0);
+    arms.set(Arm::Canary, 2, 400, 0);
+    assert_eq!(ticked(&world, &arms, &spec).await.map(|s| s.what), Some(What::Advanced));
+}
+
+#[tokio::test]
+async fn two_deciders_make_one_step() {
+    let (spec, arms) = (canary(), Arms::default());
+    let world = waiting(&spec).await;
+    let (a, b) = tokio::join!(tick(&world.ports, &arms, &spec, "a"), tick(&world.ports, &arms, &spec, "b"));
+    let taken = [a.expect("no error"), b.expect("no error")].into_iter().flatten().count();
+    assert!(taken <= 1, "{taken} began");
+    world.pass(20);
+    ticked(&world, &arms, &spec).await;
+    assert_eq!(stable(&world).await, (1, Some((2, 50))));
+    let versions = world.ports.ledger.versions(&"endpoints.churn".parse().expect("address")).await.expect("versions");
+    assert_eq!(versions.len(), 2);
+}
+
+#[tokio::test]
+async fn a_decision_that_died_with_its_process_is_taken_again() {
+    let (spec, arms) = (canary(), Arms::default());
+    let world = waiting(&spec).await;
+    let dead = world.begun("system:deploy", StageKind::Deploy, "endpoints.churn", &[], serde_json::Value::Null).await;
+    assert!(ticked(&world, &arms, &spec).await.is_none(), "somebody may be writing");
+    let busy = world.step(&DeployStage, "endpoints.churn", &spec, &[]).await.expect_err("busy");
+    assert!(busy.kind.is_transient());
+    world.pass(11);
+    assert!(world.ports.ledger.run(&dead.id).await.expect("reads").is_some_and(|r| r.status == RunStatus::Running));
+    assert_eq!(ticked(&world, &arms, &spec).await.map(|s| s.what), Some(What::Began));
+}
+
+#[tokio::test]
+async fn a_person_rolls_back_twice() {
+    let spec = spec(Rollout::Direct);
+    let world = World::new().await;
+    for number in 1..=3 {
+        world.trained("models.churn", &[], &[]).await;
+        world.point("models.churn", "challenger", Some(number)).await;
+        world.step(&DeployStage, "endpoints.churn", &spec, &[]).await.expect("swapped");
+        assert_eq!((stable(&world).await, world.alias("models.churn", "champion").await), ((number, None), Some(number)));
+    }
+    for back_to in [2, 1] {
+        let step = rollback(&world.ports, &spec, &Actor::user("ada"), "complaints", "test").await.expect("rolled back");
+        assert_eq!((step.what, stable(&world).await), (What::RolledBack, (back_to, None)));
+        assert_eq!(world.alias("models.churn", "champion").await, Some(back_to));
+        assert_eq!(world.alias("models.churn", "rejected").await, Some(back_to + 1));
+    }
+    assert!(rollback(&world.ports, &spec, &Actor::user("ada"), "again", "test").await.is_err());
+}
+
+#[tokio::test]
+async fn a_rollback_ends_a_rollout() {
+    let (spec, arms) = (canary(), Arms::default());
+    let world = waiting(&spec).await;
+    ticked(&world, &arms, &spec).await.expect("begins");
+    rollback(&world.ports, &spec, &Actor::user("ada"), "looks odd", "test").await.expect("rolled back");
+    assert_eq!((stable(&world).await, world.alias("models.churn", "rejected").await), ((1, None), Some(2)));
+    assert!(ticked(&world, &arms, &spec).await.is_none());
+}
