@@ -71,8 +71,9 @@ fn build(root: &Path, bench: &Bench) -> Result<PathBuf> {
     }
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     let messages = lines.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
-    let programs = messages.filter(|m| m["target"]["name"] == bench.example).filter_map(|m| m["executable"].as_str().map(PathBuf::from));
-    programs.last().with_context(|| format!("cargo did not name the program of {}", bench.example))
+    let mut programs =
+        messages.filter(|m| m["target"]["name"] == bench.example).filter_map(|m| m["executable"].as_str().map(PathBuf::from));
+    programs.next_back().with_context(|| format!("cargo did not name the program of {}", bench.example))
 }
 
 /// Figures of one round: name -> (value, unit).

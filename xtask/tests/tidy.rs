@@ -1,5 +1,7 @@
 //! Each law is shown to fail on a small workspace that breaks it, and to pass on its twin that does not.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be written is a failed test")]
+
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
