@@ -124,7 +124,8 @@ impl Folder {
     }
 
     fn sync(&self, dir: &Dir) -> io::Result<()> {
-        dir.try_clone()?.into_std_file().sync_all().inspect_err(|_| self.sync_failed.store(true, Ordering::Release))
+        // The directory's own handle is only a path (`O_PATH`), which cannot be synced.
+        dir.open(".")?.into_std().sync_all().inspect_err(|_| self.sync_failed.store(true, Ordering::Release))
     }
 
     fn get(&self, digest: &Digest) -> Result<Option<Bytes>> {
@@ -193,6 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the age of a file is measured by the system's clock")]
     async fn only_old_leftovers_are_removed_at_open() {
         let folder = tempfile::tempdir().unwrap();
         LocalBlobs::open(folder.path()).unwrap();

@@ -368,3 +368,61 @@ impl Shared {
 fn row_key(source: &Name, offset: u64) -> Vec<u8> {
     [source.as_str().as_bytes(), &[0], &offset.to_be_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn keeps_the_promises_of_a_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = std::sync::atomic::AtomicU32::new(0);
+        crate::suite::journal::run(|| {
+            let path = dir.path().join(count.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string());
+            async move { EmbeddedJournal::open(Embedded::open(&path).unwrap()).unwrap() }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_was_acknowledged_is_there_after_opening_again() {
+        let (dir, a, now) = (tempfile::tempdir().unwrap(), name("a"), Timestamp::from_micros(5));
+        {
+            let journal = EmbeddedJournal::open(Embedded::open(dir.path()).unwrap()).unwrap();
+            journal.append(&a, now, vec!["1".into(), "2".into()], Some("k")).await.unwrap();
+            journal.forget(&a, 1).await.unwrap();
+        }
+        let journal = EmbeddedJournal::open(Embedded::open(dir.path()).unwrap()).unwrap();
+        assert_eq!(journal.state(&a).await.unwrap(), JournalState { last: 2, forgotten: 1 });
+        assert_eq!(journal.append(&a, now, vec!["1".into()], Some("k")).await.unwrap(), (2, false));
+        assert_eq!(journal.append(&a, now, vec!["3".into()], None).await.unwrap(), (3, true));
+        let rows: Vec<Bytes> = journal.read(&a, 0, 9).await.unwrap().into_iter().map(|e| e.row).collect();
+        assert_eq!(rows, ["2", "3"]);
+    }
+
+    #[tokio::test]
+    async fn old_idempotency_keys_are_forgotten() {
+        let (dir, a) = (tempfile::tempdir().unwrap(), name("a"));
+        let journal = EmbeddedJournal::open(Embedded::open(dir.path()).unwrap()).unwrap();
+        let day = Span::from_secs(86_400);
+        let mut now = Timestamp::from_micros(0);
+        journal.append(&a, now, vec!["1".into()], Some("k")).await.unwrap();
+        for _ in 0..3 {
+            now = now.plus(day);
+            journal.append(&a, now, vec!["x".into()], None).await.unwrap();
+        }
+        assert_eq!(journal.append(&a, now, vec!["1".into()], Some("k")).await.unwrap(), (5, true));
+    }
+
+    #[tokio::test]
+    async fn a_second_owner_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = Embedded::open(dir.path()).unwrap();
+        let fault = Embedded::open(dir.path()).err().unwrap();
+        assert!(fault.code == Code::STATE_LOCKED && fault.fix.is_some(), "{fault}");
+    }
+}

@@ -333,3 +333,39 @@ fn behind(prefix: &[u8]) -> Vec<u8> {
     // Only an epoch of all ones has nothing behind it, and epochs count from 1.
     vec![0xff; EPOCH_BYTES + 1]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn keeps_the_promises_of_online() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = std::sync::atomic::AtomicU32::new(0);
+        crate::suite::online::run(|| {
+            let path = dir.path().join(count.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string());
+            async move { EmbeddedOnline::open(Embedded::open(&path).unwrap()).unwrap() }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn slots_are_as_they_were_after_opening_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let row = |load| OnlineRow { key: "a".into(), at: Timestamp::from_micros(1), load, row: 0, value: "v".into() };
+        let state = SlotState { layout: "l".into(), generation: 1, load: 2 };
+        {
+            let online = EmbeddedOnline::open(Embedded::open(dir.path()).unwrap()).unwrap();
+            online.write("kept", vec![row(1), row(2)], &state).await.unwrap();
+            online.write("cleared", vec![row(1)], &state).await.unwrap();
+            online.clear("cleared").await.unwrap();
+        }
+        let online = EmbeddedOnline::open(Embedded::open(dir.path()).unwrap()).unwrap();
+        assert_eq!(online.read("kept", b"a", None, None).await.unwrap(), [row(1), row(2)]);
+        assert_eq!(online.state("kept").await.unwrap(), Some(state.clone()));
+        assert_eq!(online.state("cleared").await.unwrap(), None);
+        online.write("new", vec![row(3)], &state).await.unwrap();
+        assert_eq!(online.read("new", b"a", None, None).await.unwrap(), [row(3)], "epochs are not used twice");
+        assert!(online.read("cleared", b"a", None, None).await.unwrap().is_empty());
+    }
+}

@@ -1,1 +1,151 @@
-//! What only this implementation has: migrations, damage, several processes.
+//! What only this implementation has: migrations, damage, several connections, crashes.
+
+use super::*;
+use super::{open::backup_path, schema};
+use crate::suite::ledger::{address, at, champion, new_run, new_version, success};
+use crate::system::ManualClock;
+use gristmill_kernel::port::Tokens;
+use gristmill_kernel::{Code, Kind, StageKind};
+use sqlx::Connection;
+
+async fn open(path: &Path) -> SqliteLedger {
+    SqliteLedger::open(path, Arc::new(ManualClock::new(at(500)))).await.unwrap()
+}
+
+async fn by_hand(path: &Path, sql: &'static str) {
+    let mut db = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn keeps_the_promises_of_a_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    crate::suite::ledger::run(|clock| {
+        let path = dir.path().join(format!("{}.db", count.fetch_add(1, std::sync::atomic::Ordering::Relaxed)));
+        async move { Arc::new(SqliteLedger::open(&path, clock).await.unwrap()) as Arc<dyn Ledger> }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keeps_the_promises_of_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    crate::suite::tokens::run(|clock| {
+        let path = path.clone();
+        async move {
+            let ledger = Arc::new(SqliteLedger::open(&path, clock).await.unwrap());
+            (ledger.clone() as Arc<dyn Tokens>, ledger as Arc<dyn Ledger>)
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_handles_on_one_file_never_share_a_run_and_keep_one_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let (one, two) = (Arc::new(open(&path).await), Arc::new(open(&path).await));
+    let work = |ledger: Arc<SqliteLedger>, first: u32| async move {
+        let mut mine = Vec::new();
+        for number in first..first + 20 {
+            ledger.submit(new_run(number, "flows.f", StageKind::Flow), at(1)).await.unwrap();
+            if let Some(run) = ledger.lease(&format!("w{first}"), at(5), at(99)).await.unwrap() {
+                ledger.finish(&run.id, success(vec![new_version("models.m", &run.id.0)]), at(6)).await.unwrap();
+                mine.push(run.id);
+            }
+        }
+        mine
+    };
+    let (a, b) = tokio::join!(tokio::spawn(work(one.clone(), 0)), tokio::spawn(work(two.clone(), 100)));
+    let mut all = [a.unwrap(), b.unwrap()].concat();
+    assert_eq!(all.len(), 40);
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 40);
+    let numbers: Vec<u64> = one.versions(&address("models.m")).await.unwrap().iter().map(|v| v.id.number).collect();
+    assert_eq!(numbers, (1..=40).rev().collect::<Vec<_>>(), "no gaps, no doubles");
+    assert_eq!(two.verify_audit().await.unwrap(), two.head().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_write_that_is_dropped_half_way_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let ledger = open(&path).await;
+    for number in 0..50 {
+        let submit = ledger.submit(new_run(number, "flows.f", StageKind::Flow), at(1));
+        // Stops waiting at different points of the transaction.
+        let _ = tokio::time::timeout(std::time::Duration::from_micros(u64::from(number) * 40), submit).await;
+    }
+    let lines = ledger.verify_audit().await.unwrap();
+    assert_eq!(ledger.runs(&RunFilter::default()).await.unwrap().len() as u64, lines, "each run has its line, each line its run");
+    drop(ledger);
+    assert_eq!(open(&path).await.verify_audit().await.unwrap(), lines);
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_opening_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let first = open(&path).await;
+    let id = first.begin(new_run(1, "models.m", StageKind::Train), "w", at(1), at(9)).await.unwrap().id;
+    let mut end = success(vec![new_version("models.m", "a")]);
+    end.aliases = vec![champion(Some(1), None)];
+    let ended = first.finish(&id, end, at(2)).await.unwrap();
+    drop(first);
+    let second = open(&path).await;
+    assert_eq!(second.run(&id).await.unwrap(), Some(ended));
+    assert_eq!(second.verify_audit().await.unwrap(), 4);
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused_and_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    drop(open(&path).await);
+    by_hand(&path, "UPDATE gristmill_format SET version = 99").await;
+    let fault = SqliteLedger::open(&path, Arc::new(ManualClock::new(at(0)))).await.err().unwrap();
+    assert_eq!(fault.code, Code::NEWER_FORMAT);
+    assert!(fault.message.contains("99") && fault.fix.is_some(), "{fault}");
+}
+
+#[test]
+fn migrations_count_up_and_backups_are_named_by_format() {
+    let versions: Vec<i64> = schema::MIGRATIONS.iter().map(|(version, _)| *version).collect();
+    assert_eq!(versions, (1..=schema::newest()).collect::<Vec<_>>());
+    assert_eq!(backup_path(Path::new("/x/ledger.db"), 3), Path::new("/x/ledger.db.format3.bak"));
+}
+
+#[tokio::test]
+async fn damage_names_table_column_and_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let ledger = open(&path).await;
+    let id = ledger.submit(new_run(1, "flows.f", StageKind::Flow), at(1)).await.unwrap().id;
+    by_hand(&path, "UPDATE runs SET stage = 'baking'").await;
+    let fault = ledger.run(&id).await.unwrap_err();
+    assert_eq!(fault.kind, Kind::Damaged);
+    for part in ["`runs`", "`stage`", &id.0, "baking"] {
+        assert!(fault.message.contains(part), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_audit_line_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let ledger = open(&path).await;
+    for number in 0..3 {
+        ledger.submit(new_run(number, "flows.f", StageKind::Flow), at(1)).await.unwrap();
+    }
+    by_hand(&path, "UPDATE audit SET actor = 'user:eve' WHERE seq = 2").await;
+    let fault = ledger.verify_audit().await.unwrap_err();
+    assert!(fault.kind == Kind::Damaged && fault.message.contains("line 2"), "{fault}");
+    by_hand(&path, "UPDATE audit SET actor = 'user:ada' WHERE seq = 2").await;
+    assert_eq!(ledger.verify_audit().await.unwrap(), 3);
+    by_hand(&path, "DELETE FROM audit WHERE seq = 2").await;
+    assert!(ledger.verify_audit().await.unwrap_err().message.contains("line 2 is missing"));
+}

@@ -1,0 +1,96 @@
+//! What every `Online` promises.
+
+use bytes::Bytes;
+use gristmill_kernel::Timestamp;
+use gristmill_kernel::port::{Online, OnlineRow, SlotState};
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+fn row(key: &'static [u8], micros: i64, load: i64, row: i64) -> OnlineRow {
+    OnlineRow { key: Bytes::from_static(key), at: at(micros), load, row, value: Bytes::from(format!("{micros}/{load}/{row}")) }
+}
+fn state(load: i64) -> SlotState {
+    SlotState { layout: "v1".into(), generation: 3, load }
+}
+
+/// Runs every case.
+pub async fn run<O: Online, F: Future<Output = O>>(make: impl Fn() -> F) {
+    rows_come_in_order_within_their_edges(&make().await).await;
+    keys_do_not_run_into_each_other(&make().await).await;
+    writing_again_changes_nothing(&make().await).await;
+    old_rows_expire(&make().await).await;
+    a_cleared_slot_is_new(&make().await).await;
+}
+
+async fn rows_come_in_order_within_their_edges(online: &dyn Online) {
+    assert_eq!(online.state("s").await.expect("state"), None);
+    assert!(online.read("s", b"a", None, None).await.expect("read").is_empty());
+    let rows = vec![row(b"a", 5, 2, 0), row(b"a", -7, 1, 1), row(b"a", 5, 1, 3), row(b"a", 9, 2, 1), row(b"b", 6, 2, 2)];
+    online.write("s", rows, &state(2)).await.expect("write");
+    assert_eq!(online.state("s").await.expect("state"), Some(state(2)));
+    let all = online.read("s", b"a", None, None).await.expect("read");
+    assert_eq!(all, vec![row(b"a", -7, 1, 1), row(b"a", 5, 1, 3), row(b"a", 5, 2, 0), row(b"a", 9, 2, 1)]);
+    let some = online.read("s", b"a", Some(at(5)), Some(at(9))).await.expect("read");
+    assert_eq!(some, vec![row(b"a", 5, 1, 3), row(b"a", 5, 2, 0)], "from is inside, before is outside");
+    assert!(online.read("s", b"a", Some(at(9)), Some(at(5))).await.expect("read").is_empty(), "edges the wrong way round");
+    let keys = [Bytes::from_static(b"b"), Bytes::from_static(b"nobody"), Bytes::from_static(b"b")];
+    let many = online.read_many("s", &keys, None, None).await.expect("read many");
+    assert_eq!(many, vec![vec![row(b"b", 6, 2, 2)], vec![], vec![row(b"b", 6, 2, 2)]]);
+    assert!(online.read("other", b"a", None, None).await.expect("read").is_empty());
+}
+
+async fn keys_do_not_run_into_each_other(online: &dyn Online) {
+    let keys: [&'static [u8]; 7] = [b"", b"\0", b"\0\0", b"\0\x01", b"a", b"a\0b", b"\xff\xff"];
+    for (i, key) in keys.iter().enumerate() {
+        online.write("s", vec![row(key, i as i64, 1, i as i64)], &state(1)).await.expect("write");
+        online.write("t", vec![row(key, 100, 1, 0)], &state(1)).await.expect("write");
+    }
+    for (i, key) in keys.iter().enumerate() {
+        assert_eq!(online.read("s", key, None, None).await.expect("read"), vec![row(key, i as i64, 1, i as i64)], "{key:?}");
+    }
+    let listed = online.keys("s", 100).await.expect("keys");
+    assert_eq!(listed, keys.map(Bytes::from_static), "each key once, in order");
+    assert_eq!(online.keys("s", 2).await.expect("keys").len(), 2);
+}
+
+async fn writing_again_changes_nothing(online: &dyn Online) {
+    for load in [4, 4, 5] {
+        online.write("s", vec![row(b"a", 1, 4, 0), row(b"a", 2, 4, 1)], &state(load)).await.expect("write");
+    }
+    assert_eq!(online.read("s", b"a", None, None).await.expect("read").len(), 2);
+    online.write("s", vec![], &state(6)).await.expect("state alone");
+    assert_eq!(online.state("s").await.expect("state"), Some(state(6)));
+}
+
+async fn old_rows_expire(online: &dyn Online) {
+    let rows = (0..1000).map(|i| row([b"a".as_slice(), b"b", b"c"][i % 3], i as i64, 1, i as i64)).collect();
+    online.write("s", rows, &state(1)).await.expect("write");
+    online.write("t", vec![row(b"a", 0, 1, 0)], &state(1)).await.expect("write");
+    assert_eq!(online.expire("s", at(600)).await.expect("expire"), 600);
+    assert_eq!(online.expire("s", at(600)).await.expect("again"), 0);
+    let mut left = 0;
+    for key in [b"a".as_slice(), b"b", b"c"] {
+        let rows = online.read("s", key, None, None).await.expect("read");
+        assert!(rows.iter().all(|r| r.at >= at(600)));
+        left += rows.len();
+    }
+    assert_eq!(left, 400);
+    assert_eq!(online.read("t", b"a", None, None).await.expect("read").len(), 1, "another slot is untouched");
+    assert_eq!(online.expire("s", at(10_000)).await.expect("expire all"), 400);
+    assert!(online.keys("s", 10).await.expect("keys").is_empty());
+    assert_eq!(online.expire("unknown", at(1)).await.expect("no slot"), 0);
+}
+
+async fn a_cleared_slot_is_new(online: &dyn Online) {
+    online.write("s", vec![row(b"a", 1, 1, 0)], &state(1)).await.expect("write");
+    online.write("t", vec![row(b"a", 1, 1, 0)], &state(1)).await.expect("write");
+    online.clear("s").await.expect("clear");
+    online.clear("s").await.expect("twice");
+    assert_eq!(online.state("s").await.expect("state"), None);
+    assert!(online.read("s", b"a", None, None).await.expect("read").is_empty());
+    assert!(online.keys("s", 10).await.expect("keys").is_empty());
+    online.write("s", vec![row(b"a", 2, 1, 0)], &state(9)).await.expect("write");
+    assert_eq!(online.read("s", b"a", None, None).await.expect("read"), vec![row(b"a", 2, 1, 0)]);
+    assert_eq!(online.read("t", b"a", None, None).await.expect("read").len(), 1);
+}
