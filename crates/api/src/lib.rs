@@ -35,22 +35,18 @@ pub(crate) struct Api {
 }
 
 /// Every route of the control API.
-pub fn routes(
-    project: &str,
-    ports: Ports,
-    runs: Arc<dyn Runs>,
-    promoter: Arc<dyn Promoter>,
-    figures: Arc<dyn LiveFigures>,
-) -> Routes {
+pub fn routes(project: &str, ports: Ports, runs: Arc<dyn Runs>, promoter: Arc<dyn Promoter>, figures: Arc<dyn LiveFigures>) -> Routes {
     let api = Api { project: project.into(), ports, runs, promoter, figures };
     let (get, post) = (Method::GET, Method::POST);
     let (see, submit, shift) = (Permission::ReadProject, Permission::SubmitRun, Permission::MoveAlias);
     Routes::from(vec![
         on(&api, &get, "/", see, status_page).about("The status page"),
-        route(Method::GET, "/style.css", Permission::Public, |_| async { Ok(style(page::STYLE)) }).about("The style sheet of the status page"),
+        route(Method::GET, "/style.css", Permission::Public, |_| async { Ok(style(page::STYLE)) })
+            .about("The style sheet of the status page"),
         on(&api, &get, "/api/v1/status", see, status).about("The loop: stages, endpoints, latest runs, alerts"),
         on(&api, &get, "/api/v1/assets", see, read::assets).about("Every asset with its newest version and its aliases"),
-        on(&api, &get, "/api/v1/assets/{address}/versions", see, read::versions).about("The versions and aliases of an asset, newest first"),
+        on(&api, &get, "/api/v1/assets/{address}/versions", see, read::versions)
+            .about("The versions and aliases of an asset, newest first"),
         on(&api, &get, "/api/v1/versions/{version}/lineage", see, read::lineage)
             .about("What a version (`models.churn@3`, `models.churn@champion`) was made from, and what was made from it"),
         on(&api, &get, "/api/v1/runs", see, read::runs).about("Runs, newest first; filter by stage, status, address, parent, limit"),
@@ -59,7 +55,8 @@ pub fn routes(
         on(&api, &post, "/api/v1/runs", submit, write::submit).about("Bring targets up to date: submits a flow"),
         on(&api, &post, "/api/v1/runs/{id}/cancel", submit, write::cancel).about("Ask a run to stop"),
         on(&api, &post, "/api/v1/aliases", shift, write::promote).about("Move an alias of a model to a version whose gates passed"),
-        on(&api, &post, "/api/v1/models/{model}/rollback", shift, write::rollback).about("Give the champion's place back to the one before"),
+        on(&api, &post, "/api/v1/models/{model}/rollback", shift, write::rollback)
+            .about("Give the champion's place back to the one before"),
     ])
 }
 

@@ -47,7 +47,8 @@ fn operation(route: &Route) -> Value {
     let names = route.path.split('/').filter_map(|part| part.strip_prefix('{').and_then(|p| p.strip_suffix('}')));
     let parameters: Vec<Value> =
         names.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })).collect();
-    let error = json!({ "description": "Not done", "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } } });
+    let error =
+        json!({ "description": "Not done", "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } } });
     let mut operation = json!({
         "summary": route.about,
         "operationId": format!("{} {}", route.method.as_str().to_ascii_lowercase(), route.path),

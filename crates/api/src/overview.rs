@@ -104,11 +104,16 @@ fn stage_state(stage: StageKind, runs: Vec<Run>) -> StageState {
 fn alerts_of(runs: &[Run]) -> Vec<Alert> {
     let mut seen = std::collections::BTreeSet::new();
     let newest = runs.iter().filter(|run| run.status.is_final() && seen.insert((run.stage, run.address.clone())));
-    let bad = newest.filter(|run| Health::of(run) == Health::Bad || (run.stage == StageKind::Monitor && run.verdict == Some(Verdict::Warn)));
+    let bad =
+        newest.filter(|run| Health::of(run) == Health::Bad || (run.stage == StageKind::Monitor && run.verdict == Some(Verdict::Warn)));
     bad.take(ALERTS_SHOWN)
         .map(|run| {
-            let failed: Vec<String> =
-                run.checks.iter().filter(|c| matches!(c.verdict, Verdict::Fail | Verdict::Warn)).map(|c| format!("{} ({})", c.condition, c.observed)).collect();
+            let failed: Vec<String> = run
+                .checks
+                .iter()
+                .filter(|c| matches!(c.verdict, Verdict::Fail | Verdict::Warn))
+                .map(|c| format!("{} ({})", c.condition, c.observed))
+                .collect();
             let text = match (&run.error, failed.is_empty()) {
                 (Some(error), _) => format!("{} [{}]", error.message, error.code),
                 (None, false) => failed.join("; "),

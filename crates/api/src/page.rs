@@ -110,7 +110,8 @@ fn alerts(page: &mut String, overview: &Overview) {
     page.push_str("<ul class=\"alerts\">");
     for alert in &overview.alerts {
         let when = span(alert.at, overview.now);
-        let _ = write!(page, "<li><strong>{}</strong> {} <span class=\"quiet\">{when} ago</span></li>", esc(&alert.subject), esc(&alert.text));
+        let _ =
+            write!(page, "<li><strong>{}</strong> {} <span class=\"quiet\">{when} ago</span></li>", esc(&alert.subject), esc(&alert.text));
     }
     page.push_str("</ul></section>\n");
 }

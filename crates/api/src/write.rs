@@ -60,16 +60,26 @@ pub async fn submit(api: Api, call: Call) -> Result<Response> {
     let actor = call.caller().actor.clone();
     let idempotency = call.header("idempotency-key").map(str::to_owned);
     if idempotency.as_ref().is_some_and(|key| key.is_empty() || key.chars().count() > IDEMPOTENCY_KEY_CHARS_MAX) {
-        return Err(Fault::invalid(Code::BAD_VALUE, format!("the idempotency key is empty or longer than {IDEMPOTENCY_KEY_CHARS_MAX} characters"))
-            .fix("send a short unique text, such as a UUID"));
+        return Err(Fault::invalid(
+            Code::BAD_VALUE,
+            format!("the idempotency key is empty or longer than {IDEMPOTENCY_KEY_CHARS_MAX} characters"),
+        )
+        .fix("send a short unique text, such as a UUID"));
     }
     let body: SubmitBody = call.json().await?;
     if body.targets.is_empty() {
         return Err(Fault::invalid(Code::BAD_BODY, "`targets` is empty").fix("name at least one address, such as models.churn"));
     }
     let reason = if body.reason.is_empty() { "asked".to_owned() } else { body.reason };
-    let flow =
-        FlowOrder { targets: body.targets, upstream: body.upstream, force: body.force, overrides: BTreeMap::new(), actor, reason, idempotency };
+    let flow = FlowOrder {
+        targets: body.targets,
+        upstream: body.upstream,
+        force: body.force,
+        overrides: BTreeMap::new(),
+        actor,
+        reason,
+        idempotency,
+    };
     let run = api.runs.submit_flow(flow).await?;
     json_status(StatusCode::ACCEPTED, &wire::run_line(&run))
 }

@@ -100,7 +100,8 @@ async fn dispatch(
         Ok(Err(panic)) => Err(Fault::internal(format!("{} {} panicked: {}", route.method, route.path, panic_text(&*panic)))),
         Err(_) => {
             let waited = route.timeout.as_millis();
-            Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("the request took longer than {waited} ms")).fix("try again, or ask for less"))
+            Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("the request took longer than {waited} ms"))
+                .fix("try again, or ask for less"))
         }
     };
     outcome.unwrap_or_else(|fault| error_response(&fault, route.errors, &door.request_id()))

@@ -31,7 +31,13 @@ pub struct Call {
 }
 
 impl Call {
-    pub(crate) fn new(caller: Caller, parts: http::request::Parts, params: Vec<(String, String)>, body: Body, body_bytes_max: usize) -> Call {
+    pub(crate) fn new(
+        caller: Caller,
+        parts: http::request::Parts,
+        params: Vec<(String, String)>,
+        body: Body,
+        body_bytes_max: usize,
+    ) -> Call {
         Call { caller, uri: parts.uri, headers: parts.headers, params, body, body_bytes_max }
     }
 
@@ -92,7 +98,8 @@ pub(crate) fn too_large(limit: usize) -> Fault {
 fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     check_depth(bytes)?;
     serde_json::from_slice(bytes).map_err(|e| {
-        let what = if bytes.is_empty() { "the body is empty".to_owned() } else { format!("the body cannot be read as JSON for this route: {e}") };
+        let what =
+            if bytes.is_empty() { "the body is empty".to_owned() } else { format!("the body cannot be read as JSON for this route: {e}") };
         Fault::invalid(Code::BAD_BODY, what).fix("send one JSON value as /openapi.json describes it")
     })
 }

@@ -75,7 +75,9 @@ impl Hosts {
         let mut given = headers.get_all(header::HOST).iter();
         let host = given.next().and_then(|v| v.to_str().ok()).or_else(|| uri.authority().map(|a| a.as_str()));
         let host = host.filter(|_| given.next().is_none()).ok_or_else(|| refuse("the request does not name exactly one host"))?;
-        let authority: http::uri::Authority = host.parse().map_err(|_| refuse(format!("`{host}` is not a host")))?;
+        // A host with a user in front of it would read as one name to us and as another to a careless client.
+        let authority = host.parse::<http::uri::Authority>().ok().filter(|_| !host.contains('@'));
+        let authority = authority.ok_or_else(|| refuse(format!("`{host}` is not a host")))?;
         if uri.authority().is_some_and(|asked| !asked.as_str().eq_ignore_ascii_case(authority.as_str())) {
             return Err(refuse("the request line and the Host header name different hosts"));
         }

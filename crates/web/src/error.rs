@@ -61,7 +61,9 @@ fn outward(fault: &Fault) -> Fault {
     let closed = |message: &str, fix: &str| Fault::new(fault.kind, fault.code, message).fix(fix);
     match (fault.kind, fault.code) {
         (Kind::Internal, _) => closed("something went wrong on this server", "look for the id in the server's log and report it"),
-        (Kind::Damaged, _) => closed("stored data cannot be read", "look for the id in the server's log; `gristmill doctor` checks the state"),
+        (Kind::Damaged, _) => {
+            closed("stored data cannot be read", "look for the id in the server's log; `gristmill doctor` checks the state")
+        }
         (_, Code::IO) => closed("a file operation failed on this server", "look for the id in the server's log"),
         (_, Code::DISK_FULL) => closed("the server's disk is full", "free some space on the server; nothing acknowledged was lost"),
         _ => Fault {
