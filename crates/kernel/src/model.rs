@@ -92,7 +92,7 @@ pub struct Tree {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_child: Vec<u32>,
     /// Nodes that ask about a category: node -> the codes that go left.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "code_keys::deserialize")]
     pub categories: BTreeMap<u32, Vec<u32>>,
     /// A leaf's value; 0 in inner nodes.
     #[serde(with = "exact_floats")]
@@ -412,6 +412,22 @@ mod exact_floats {
     }
 }
 
+/// Keys of a JSON object are text, and inside a tagged enum serde does not turn them into numbers by itself.
+mod code_keys {
+    use serde::{Deserialize, Deserializer};
+    use std::collections::BTreeMap;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<u32, Vec<u32>>, D::Error> {
+        BTreeMap::<String, Vec<u32>>::deserialize(d)?
+            .into_iter()
+            .map(|(node, codes)| match node.parse::<u32>() {
+                Ok(node) => Ok((node, codes)),
+                Err(_) => Err(serde::de::Error::custom(format!("`{node}` is not the number of a node"))),
+            })
+            .collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -451,6 +467,15 @@ mod tests {
         assert_eq!(out[0], logistic(-1.0));
         again.score(&[f64::NAN], &mut out);
         assert_eq!(out[0], logistic(1.0));
+    }
+
+    #[test]
+    fn splits_by_category_round_trip() {
+        let mut model = stump();
+        if let Body::Forest(f) = &mut model.body {
+            f.trees[0].categories.insert(0, vec![1, 3]);
+        }
+        assert_eq!(ModelFile::read(&model.write().expect("writes")).expect("reads"), model);
     }
 
     #[test]
