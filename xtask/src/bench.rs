@@ -1,11 +1,11 @@
 //! Benchmarks: contenders measured in turn, a table for people, a report for tools.
 //!
-//! Promise: contenders are interleaved (A B, B A, A B, ...), so that a slow minute of the machine hits all of them; the first round
-//! is thrown away; the figure is the median, with the quickest and slowest beside it. A report says what was measured, how often
+//! Promise: contenders are interleaved (A B A B ...), so that a slow minute of the machine hits all of them; the first round
+//! is thrown away; the figure is the median, with the smallest and largest beside it. A report says what was measured, how often
 //! and on how many cores. No test asserts a time.
 //!
-//! A benchmark is an example of the crate it measures. It is started once per contender and round as
-//! `EXAMPLE CONTENDER` and prints lines `FIGURE VALUE UNIT` such as `write 12.5 us/row`. To add one: the example, and a line in [`BENCHES`].
+//! A benchmark is an example of the crate it measures. It is started once per round, measures every contender in turn and prints a line
+//! for each that begins with its name. To add one: the example, a reader of its lines, and a line in [`BENCHES`].
 
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -26,6 +26,8 @@ pub struct Bench {
     pub contenders: &'static [&'static str],
     /// How often each is measured.
     pub rounds: usize,
+    /// Reads the figures out of a contender's line.
+    pub read: fn(line: &str) -> Figures,
 }
 
 /// Every benchmark.
@@ -36,6 +38,7 @@ pub const BENCHES: &[Bench] = &[Bench {
     example: "online_bench",
     contenders: &["fjall", "redb"],
     rounds: 5,
+    read: read_online_store,
 }];
 
 /// Prints what can be measured.
@@ -54,7 +57,7 @@ pub fn run(root: &Path, name: &str) -> Result<bool> {
         .find(|b| b.name == name)
         .with_context(|| format!("there is no benchmark `{name}`; there are {}", known.join(", ")))?;
     let program = build(root, bench)?;
-    let series = interleave(bench.rounds, bench.contenders, |contender| measure(&program, contender))?;
+    let series = rounds(bench.rounds, bench.contenders, || measure(&program, bench))?;
     print!("{}", table(bench.contenders, &series));
     let path = write_report(root, bench, &series)?;
     println!("report: {}", path.display());
@@ -79,26 +82,45 @@ fn build(root: &Path, bench: &Bench) -> Result<PathBuf> {
 /// Figures of one round: name -> (value, unit).
 pub type Figures = BTreeMap<String, (f64, String)>;
 
-fn measure(program: &Path, contender: &str) -> Result<Figures> {
-    let output = Command::new(program).arg(contender).stderr(std::process::Stdio::inherit()).output()?;
+fn measure(program: &Path, bench: &Bench) -> Result<BTreeMap<String, Figures>> {
+    let output = Command::new(program).stderr(std::process::Stdio::inherit()).output()?;
     if !output.status.success() {
-        bail!("{} {contender} failed: {}", program.display(), output.status);
+        bail!("{} failed: {}", program.display(), output.status);
     }
-    let figures = read_figures(&String::from_utf8_lossy(&output.stdout));
-    if figures.is_empty() {
-        bail!("{} {contender} printed no figure", program.display());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut measured = BTreeMap::new();
+    for contender in bench.contenders {
+        let line = text.lines().find(|l| l.split_whitespace().next() == Some(contender));
+        let figures = line.map(bench.read).unwrap_or_default();
+        if figures.is_empty() {
+            bail!("{} printed no figure of {contender}:\n{text}", program.display());
+        }
+        measured.insert((*contender).to_owned(), figures);
     }
-    Ok(figures)
+    Ok(measured)
 }
 
-/// Reads lines `FIGURE VALUE UNIT`; other lines are talk.
-pub fn read_figures(text: &str) -> Figures {
-    let lines = text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let (name, value, unit) = (words.next()?, words.next()?.parse::<f64>().ok()?, words.next().unwrap_or_default());
-        Some((name.to_owned(), (value, unit.to_owned())))
-    });
-    lines.collect()
+/// `fjall 100000 rows: write 500000 rows/s (batch p99 20ms); read of 150 p50 60µs p99 90µs; durable append p50 1ms p99 2ms; on disk 9 KiB`
+fn read_online_store(line: &str) -> Figures {
+    let mut figures = Figures::new();
+    let mut add = |name: &str, value: Option<f64>, unit: &str| value.map(|v| figures.insert(name.to_owned(), (v, unit.to_owned())));
+    let behind = |text: &str, word: &str| text.split_once(word).and_then(|(_, rest)| rest.split_whitespace().next().map(str::to_owned));
+    let part = |word: &str| line.split(';').find(|p| p.contains(word)).unwrap_or_default();
+    add("write", behind(line, "write ").and_then(|n| n.parse().ok()), "rows/s");
+    add("on disk", behind(line, "on disk ").and_then(|n| n.parse().ok()), "KiB");
+    for (name, word) in [("read", "read of"), ("durable append", "durable append")] {
+        for rank in ["p50", "p99"] {
+            add(&format!("{name} {rank}"), behind(part(word), &format!("{rank} ")).and_then(|t| micros(&t)), "us");
+        }
+    }
+    figures
+}
+
+/// A time as Rust prints it, in microseconds.
+fn micros(text: &str) -> Option<f64> {
+    let units = [("ns", 0.001), ("µs", 1.0), ("ms", 1_000.0), ("s", 1_000_000.0)];
+    let (number, factor) = units.iter().find_map(|(unit, factor)| text.strip_suffix(unit).map(|n| (n, factor)))?;
+    number.parse::<f64>().ok().map(|n| n * factor)
 }
 
 /// The values of one figure of one contender.
@@ -130,22 +152,18 @@ impl Series {
 /// Figure -> contender -> values.
 pub type Measured = BTreeMap<String, BTreeMap<String, Series>>;
 
-/// Measures contenders in turn, the order reversed every other round, the first round thrown away.
-pub fn interleave(rounds: usize, contenders: &[&str], mut measure: impl FnMut(&str) -> Result<Figures>) -> Result<Measured> {
+/// Measures round by round; the first round is thrown away.
+pub fn rounds(count: usize, contenders: &[&str], mut measure: impl FnMut() -> Result<BTreeMap<String, Figures>>) -> Result<Measured> {
     let mut measured = Measured::new();
-    for round in 0..=rounds {
-        let mut order: Vec<&str> = contenders.to_vec();
-        if round % 2 == 1 {
-            order.reverse();
+    for round in 0..=count {
+        let figures = measure()?;
+        eprintln!("round {round} of {count}: {}", contenders.join(", "));
+        if round == 0 {
+            continue;
         }
-        for contender in order {
-            let figures = measure(contender)?;
-            eprintln!("round {round} of {rounds}: {contender}");
-            if round == 0 {
-                continue;
-            }
+        for (contender, figures) in figures {
             for (name, (value, unit)) in figures {
-                let series = measured.entry(name).or_default().entry(contender.to_owned()).or_default();
+                let series = measured.entry(name).or_default().entry(contender.clone()).or_default();
                 series.unit = unit;
                 series.values.push(value);
             }
@@ -192,20 +210,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contenders_take_turns_and_the_first_round_does_not_count() {
-        let mut order = Vec::new();
+    fn the_first_round_does_not_count_and_the_median_does() {
         let mut next = 0.0;
-        let measured = interleave(2, &["a", "b"], |who| {
-            order.push(who.to_owned());
+        let measured = rounds(2, &["a", "b"], || {
             next += 1.0;
-            Ok(read_figures(&format!("warming up\nread {next} us\n")))
+            let figures = |v: f64| Figures::from([("read".to_owned(), (v, "us".to_owned()))]);
+            Ok(BTreeMap::from([("a".to_owned(), figures(next)), ("b".to_owned(), figures(next * 10.0))]))
         })
         .unwrap();
-        assert_eq!(order, ["a", "b", "b", "a", "a", "b"]);
-        assert_eq!(measured["read"]["a"].values, [4.0, 5.0]);
-        assert_eq!(measured["read"]["b"].values, [3.0, 6.0]);
-        assert_eq!(measured["read"]["a"].median(), 4.5);
+        assert_eq!(measured["read"]["a"].values, [2.0, 3.0]);
+        assert_eq!(measured["read"]["b"].median(), 25.0);
         let table = table(&["a", "b"], &measured);
-        assert!(table.contains("1.00") && table.lines().count() == 3, "{table}");
+        assert!(table.contains("10.00") && table.lines().count() == 3, "{table}");
+    }
+
+    #[test]
+    fn the_line_of_the_online_store_is_read() {
+        let line = "redb   100 rows: write 1234 rows/s (batch p99 20.5ms); read of 150 p50 61.5µs p99 1.2ms; \
+                    durable append p50 900ns p99 2s; on disk 96 KiB";
+        let figures = read_online_store(line);
+        let value = |name: &str| figures[name].0;
+        assert_eq!((value("write"), value("on disk"), value("read p50")), (1234.0, 96.0, 61.5));
+        assert_eq!((value("read p99"), value("durable append p50"), value("durable append p99")), (1200.0, 0.9, 2_000_000.0));
     }
 }
