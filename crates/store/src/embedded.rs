@@ -1,7 +1,8 @@
 //! The embedded key-value database under online rows and the journal: fjall, an LSM tree with one write-ahead log.
 //!
 //! # Why fjall
-//! FIGURES_HERE
+//! Not measured yet: `examples/online_bench.rs` compares it with redb on our access pattern. Until its figures stand here, the choice rests on
+//! reading: one log shared by all keyspaces, atomic batches across them, and a database that refuses writes after a failed one.
 //!
 //! # Layout, on one page
 //! One database, `kv/` in the state folder, exclusive to one process. Integers are big-endian; times, loads and rows have their sign bit
