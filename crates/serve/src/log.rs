@@ -108,8 +108,10 @@ impl PredictionLog {
     pub fn reserve(&self, rows: usize) -> Result<Reservation> {
         match self.room.fetch_update(Ordering::AcqRel, Ordering::Acquire, |room| room.checked_sub(rows)) {
             Ok(_) => Ok(Reservation { room: self.room.clone(), rows }),
-            Err(_) => Err(Fault::new(Kind::Busy, Code::OVERLOADED, "the prediction log is full and its table is not taking rows fast enough")
-                .fix("try again in a second; if it lasts, look at `gristmill status` and the disk")),
+            Err(_) => {
+                Err(Fault::new(Kind::Busy, Code::OVERLOADED, "the prediction log is full and its table is not taking rows fast enough")
+                    .fix("try again in a second; if it lasts, look at `gristmill status` and the disk"))
+            }
         }
     }
 

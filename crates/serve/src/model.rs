@@ -39,7 +39,8 @@ impl LoadedModel {
     /// Reads a version and checks that its views still give what it was trained on.
     pub async fn load(id: &VersionRef, ledger: &dyn Ledger, blobs: &dyn Blobs, reader: &dyn FeatureReader) -> Result<LoadedModel> {
         let version = ledger.version(&id.asset, &Which::Number(id.number)).await?.ok_or_else(|| {
-            Fault::not_found(Code::UNKNOWN_MODEL, format!("{id} does not exist")).fix(format!("gristmill show {} lists the versions", id.asset))
+            Fault::not_found(Code::UNKNOWN_MODEL, format!("{id} does not exist"))
+                .fix(format!("gristmill show {} lists the versions", id.asset))
         })?;
         let bytes = blobs.get(&version.blob()?).await?.ok_or_else(|| Fault::damaged(format!("the blob of {id} is gone")))?;
         let model = LoadedModel::new(id.clone(), ModelFile::read(&bytes)?)?;
@@ -105,8 +106,9 @@ impl LoadedModel {
                 return Err(Fault::invalid(Code::WRONG_TYPE, what).fix(format!("give {}", kind_word(feature.kind))));
             }
             let target = if feature.kind == FeatureType::Category { DataType::Utf8 } else { DataType::Float64 };
-            let cast = cast(column, &target)
-                .map_err(|e| Fault::invalid(Code::WRONG_TYPE, format!("`{name}` cannot be read as {}", kind_word(feature.kind))).because(e))?;
+            let cast = cast(column, &target).map_err(|e| {
+                Fault::invalid(Code::WRONG_TYPE, format!("`{name}` cannot be read as {}", kind_word(feature.kind))).because(e)
+            })?;
             let mut set = |row: usize, value: f64| matrix[row * width + place] = value;
             if feature.kind == FeatureType::Category {
                 let (words, codes) = (cast.as_string::<i32>(), &self.dictionaries[place]);

@@ -126,8 +126,11 @@ pub fn arm_of(endpoint: &Name, canary: Option<&Canary>, key: &str) -> Arm {
 pub fn columns_of(rows: &[&Row], entity: &[String]) -> Result<RecordBatch> {
     let others: BTreeSet<&String> = rows.iter().flat_map(|r| r.keys()).filter(|k| !entity.contains(k)).collect();
     if others.len() > PREDICT_FIELDS_MAX {
-        return Err(Fault::invalid(Code::BAD_BODY, format!("the rows have {} different fields, at most {PREDICT_FIELDS_MAX} are read", others.len()))
-            .fix("send only the fields that the endpoint's request views read"));
+        return Err(Fault::invalid(
+            Code::BAD_BODY,
+            format!("the rows have {} different fields, at most {PREDICT_FIELDS_MAX} are read", others.len()),
+        )
+        .fix("send only the fields that the endpoint's request views read"));
     }
     let names: Vec<&String> = entity.iter().chain(others).collect();
     let mut fields = Vec::with_capacity(names.len());

@@ -204,8 +204,12 @@ impl Plane {
                 }
                 Ok(None) => {}
                 Err(fault) => {
-                    tracing::error!(endpoint = %asset.name, "a deployment could not be loaded, the old one goes on answering: {fault}");
-                    new.broken.insert(asset.name.clone(), fault.to_string());
+                    let why = fault.to_string();
+                    // Tried at each poll, said once.
+                    if old.broken.get(&asset.name) != Some(&why) {
+                        tracing::error!(endpoint = %asset.name, "a deployment could not be loaded, the old one goes on answering: {why}");
+                    }
+                    new.broken.insert(asset.name.clone(), why);
                     if let Some(before) = before {
                         new.endpoints.insert(asset.name, before.clone());
                     }
@@ -245,7 +249,9 @@ impl Plane {
             Some(canary) => match self.model(&canary.model, before).await {
                 Ok(model) => (Some((canary, model)), None),
                 // With nothing older to fall back on, the stable version alone is better than no answer.
-                Err(fault) if before.is_none_or(|b| b.deployment == version.id) => (None, Some(format!("the canary {} cannot be loaded: {fault}", canary.model))),
+                Err(fault) if before.is_none_or(|b| b.deployment == version.id) => {
+                    (None, Some(format!("the canary {} cannot be loaded: {fault}", canary.model)))
+                }
                 Err(fault) => return Err(fault),
             },
         };
@@ -339,7 +345,12 @@ impl Plane {
             family(name, kind, help, lines);
         }
         family("gristmill_predict_in_flight", "gauge", "Prediction requests being answered.", &in_flight);
-        family("gristmill_canary_share", "gauge", "Share of the traffic of the version being rolled out.", &snapshot.endpoints.iter().map(share).collect::<String>());
+        family(
+            "gristmill_canary_share",
+            "gauge",
+            "Share of the traffic of the version being rolled out.",
+            &snapshot.endpoints.iter().map(share).collect::<String>(),
+        );
         family(
             "gristmill_prediction_log_rows",
             "gauge",

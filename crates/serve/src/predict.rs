@@ -91,7 +91,8 @@ pub(crate) async fn predict(plane: &Plane, endpoint: &str, ask: Ask) -> Result<A
     let began = Instant::now();
     let limit = endpoint.spec.timeout;
     let outcome = tokio::time::timeout(limit.std(), work.answer()).await.unwrap_or_else(|_| {
-        Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("endpoint `{name}` took longer than {limit}")).fix("ask for fewer rows at once"))
+        Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("endpoint `{name}` took longer than {limit}"))
+            .fix("ask for fewer rows at once"))
     });
     let predictions = match outcome {
         Ok(predictions) => predictions,
@@ -130,6 +131,7 @@ struct Work<'a> {
     /// The one version that may answer, whatever the split says; without another to fall back on.
     pinned: Option<Arm>,
     at: Timestamp,
+    deadline: Instant,
     /// Per row: the entity as JSON.
     entities: Vec<String>,
     /// Per row.
@@ -174,7 +176,9 @@ impl<'a> Work<'a> {
         };
         let arm = |row: usize| match (pinned, &ask.input) {
             (Some(arm), _) => arm,
-            (None, Input::Features(columns)) if canary.is_some() => arm_of(name, canary, &Value::Object(row_json(columns, row)).to_string()),
+            (None, Input::Features(columns)) if canary.is_some() => {
+                arm_of(name, canary, &Value::Object(row_json(columns, row)).to_string())
+            }
             (None, _) => arm_of(name, canary, &entities[row]),
         };
         let arms: Vec<Arm> = (0..rows).map(arm).collect();
@@ -186,7 +190,8 @@ impl<'a> Work<'a> {
             _ => Vec::new(),
         };
         let at = ask.at.unwrap_or_else(|| plane.parts.features_clock.now());
-        Ok(Work { plane, endpoint, input: ask.input, explain: ask.explain, pinned, at, entities, arms, keys })
+        let deadline = Instant::now() + endpoint.spec.timeout.std();
+        Ok(Work { plane, endpoint, input: ask.input, explain: ask.explain, pinned, at, deadline, entities, arms, keys })
     }
 
     async fn answer(&self) -> Result<Vec<Prediction>> {
@@ -225,10 +230,10 @@ impl<'a> Work<'a> {
         done.into_iter().map(|p| p.ok_or_else(|| Fault::internal("a row was left without an answer"))).collect()
     }
 
-    /// Rows of the canary, within half of the request's time; what it cannot answer, the stable version answers.
+    /// Rows of the canary, within half of the time that is left; what it cannot answer, the stable version answers.
     async fn answer_canary(&self, open: &[usize], places: &[usize], table: &Table, done: &mut [Option<Prediction>]) -> Result<()> {
         let model = self.endpoint.model(Arm::Canary);
-        let half = self.endpoint.spec.timeout.std() / 2;
+        let half = self.deadline.saturating_duration_since(Instant::now()) / 2;
         let work = async {
             if model.views.iter().all(|view| self.endpoint.stable.views.contains(view)) {
                 return Ok((None, self.judge(model, table, places).await?));

@@ -11,9 +11,7 @@ use crate::plane::{Endpoint, Plane};
 use crate::predict::{Answered, Ask, Input, predict};
 use gristmill_kernel::model::Task;
 use gristmill_kernel::{Code, Fault, Kind, Result};
-use gristmill_web::{
-    Body, Call, HeaderValue, Method, Permission, Response, Route, Routes, StatusCode, header, json, json_status, route,
-};
+use gristmill_web::{Body, Call, HeaderValue, Method, Permission, Response, Route, Routes, StatusCode, header, json, json_status, route};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tensor::{Data, InferRequest, Tensor};
@@ -42,24 +40,42 @@ pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
         on(get.clone(), "/v2/models/{model}", Permission::Predict, "Open Inference Protocol: about a model", |plane, call| {
             Box::pin(async move { about_model(&plane, &call, None) })
         }),
-        on(get.clone(), "/v2/models/{model}/versions/{version}", Permission::Predict, "Open Inference Protocol: about a version", |plane, call| {
-            Box::pin(async move { about_model(&plane, &call, Some(version_of(&call)?)) })
-        }),
-        on(get.clone(), "/v2/models/{model}/ready", Permission::Predict, "Open Inference Protocol: whether a model answers", |plane, call| {
-            Box::pin(async move { model_ready(&plane, &call, None) })
-        }),
-        on(get, "/v2/models/{model}/versions/{version}/ready", Permission::Predict, "Open Inference Protocol: whether a version answers", |plane, call| {
-            Box::pin(async move { model_ready(&plane, &call, Some(version_of(&call)?)) })
-        }),
+        on(
+            get.clone(),
+            "/v2/models/{model}/versions/{version}",
+            Permission::Predict,
+            "Open Inference Protocol: about a version",
+            |plane, call| Box::pin(async move { about_model(&plane, &call, Some(version_of(&call)?)) }),
+        ),
+        on(
+            get.clone(),
+            "/v2/models/{model}/ready",
+            Permission::Predict,
+            "Open Inference Protocol: whether a model answers",
+            |plane, call| Box::pin(async move { model_ready(&plane, &call, None) }),
+        ),
+        on(
+            get,
+            "/v2/models/{model}/versions/{version}/ready",
+            Permission::Predict,
+            "Open Inference Protocol: whether a version answers",
+            |plane, call| Box::pin(async move { model_ready(&plane, &call, Some(version_of(&call)?)) }),
+        ),
         on(Method::POST, "/v2/models/{model}/infer", Permission::Predict, "Open Inference Protocol: predict", |plane, call| {
             Box::pin(async move { infer(&plane, call, None).await })
         }),
-        on(Method::POST, "/v2/models/{model}/versions/{version}/infer", Permission::Predict, "Open Inference Protocol: predict with one version", |plane, call| {
-            Box::pin(async move {
-                let version = version_of(&call)?;
-                infer(&plane, call, Some(version)).await
-            })
-        }),
+        on(
+            Method::POST,
+            "/v2/models/{model}/versions/{version}/infer",
+            Permission::Predict,
+            "Open Inference Protocol: predict with one version",
+            |plane, call| {
+                Box::pin(async move {
+                    let version = version_of(&call)?;
+                    infer(&plane, call, Some(version)).await
+                })
+            },
+        ),
     ])
 }
 
@@ -107,7 +123,8 @@ fn model_ready(plane: &Plane, call: &Call, version: Option<u64>) -> Result<Respo
 
 fn about_model(plane: &Plane, call: &Call, version: Option<u64>) -> Result<Response> {
     let endpoint = served(plane, call, version)?;
-    let arm = endpoint.arms().into_iter().find(|(_, id)| Some(id.number) == version).map_or(gristmill_kernel::prediction::Arm::Stable, |a| a.0);
+    let arm =
+        endpoint.arms().into_iter().find(|(_, id)| Some(id.number) == version).map_or(gristmill_kernel::prediction::Arm::Stable, |a| a.0);
     let model = endpoint.model(arm);
     let inputs: Vec<Value> = model
         .file
@@ -150,7 +167,8 @@ async fn infer(plane: &Plane, call: Call, version: Option<u64>) -> Result<Respon
     let json_length = match call.header(JSON_LENGTH) {
         None => None,
         Some(text) => Some(text.parse::<usize>().map_err(|_| {
-            Fault::invalid(Code::BAD_BODY, format!("the header {JSON_LENGTH} is `{text}`, not a number")).fix("send the length of the JSON part in bytes")
+            Fault::invalid(Code::BAD_BODY, format!("the header {JSON_LENGTH} is `{text}`, not a number"))
+                .fix("send the length of the JSON part in bytes")
         })?),
     };
     let request = InferRequest::read(&call.bytes().await?, json_length)?;
@@ -166,7 +184,8 @@ fn input_of(endpoint: &Endpoint, request: &InferRequest, version: Option<u64>) -
     if !spec.entity.is_empty() && spec.entity.iter().all(|column| named(column).is_some()) {
         return Ok(Input::Entities(tensor::rows_of(&request.inputs)?));
     }
-    let arm = endpoint.arms().into_iter().find(|(_, id)| Some(id.number) == version).map_or(gristmill_kernel::prediction::Arm::Stable, |a| a.0);
+    let arm =
+        endpoint.arms().into_iter().find(|(_, id)| Some(id.number) == version).map_or(gristmill_kernel::prediction::Arm::Stable, |a| a.0);
     let model = endpoint.model(arm);
     let features = &model.file.features;
     if let [only] = request.inputs.as_slice() {
@@ -178,15 +197,19 @@ fn input_of(endpoint: &Endpoint, request: &InferRequest, version: Option<u64>) -
     // Any feature that is named and that some arm reads; the model itself says which one is missing.
     let mut columns: Vec<(String, &Tensor)> = Vec::new();
     for tensor in &request.inputs {
-        let hits: Vec<_> = features.iter().filter(|f| f.column == tensor.name || format!("{}.{}", f.view, f.column) == tensor.name).collect();
+        let hits: Vec<_> =
+            features.iter().filter(|f| f.column == tensor.name || format!("{}.{}", f.view, f.column) == tensor.name).collect();
         match hits.as_slice() {
             [feature] => columns.push((format!("{}.{}", feature.view, feature.column), tensor)),
             [] if tensor.name.contains('.') => columns.push((tensor.name.clone(), tensor)),
             _ => {
                 let entity = crate::plan::words(&spec.entity);
                 let known: Vec<String> = features.iter().map(|f| format!("{}.{}", f.view, f.column)).collect();
-                return Err(Fault::invalid(Code::MISSING_INPUT, format!("the input `{}` is neither the entity nor one feature", tensor.name))
-                    .fix(format!("send {entity}; or {}; or one matrix [rows, {}]", crate::plan::words(&known), features.len())));
+                return Err(Fault::invalid(
+                    Code::MISSING_INPUT,
+                    format!("the input `{}` is neither the entity nor one feature", tensor.name),
+                )
+                .fix(format!("send {entity}; or {}; or one matrix [rows, {}]", crate::plan::words(&known), features.len())));
             }
         }
     }

@@ -93,9 +93,10 @@ impl InferRequest {
         if !binary.is_empty() {
             return Err(bad(format!("{} bytes behind the last tensor", binary.len())));
         }
-        let rows = inputs.first().map(|t| t.shape[0]).ok_or_else(|| {
-            Fault::invalid(Code::MISSING_INPUT, "the request has no inputs").fix("GET /v2/models/NAME lists the inputs")
-        })?;
+        let rows = inputs
+            .first()
+            .map(|t| t.shape[0])
+            .ok_or_else(|| Fault::invalid(Code::MISSING_INPUT, "the request has no inputs").fix("GET /v2/models/NAME lists the inputs"))?;
         if let Some(other) = inputs.iter().find(|t| t.shape[0] != rows) {
             return Err(bad(format!("`{}` has {} rows, `{}` has {rows}", other.name, other.shape[0], inputs[0].name)));
         }

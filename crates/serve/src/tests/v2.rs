@@ -1,0 +1,96 @@
+//! The Open Inference Protocol, as its clients speak it.
+
+use super::bench::model_file;
+use super::{Bench, served};
+use serde_json::{Value, json};
+
+fn tensor(name: &str, shape: &[usize], datatype: &str, data: Value) -> Value {
+    json!({ "name": name, "shape": shape, "datatype": datatype, "data": data })
+}
+
+async fn scores(bench: &Bench, inputs: Value) -> Value {
+    let (status, body) = bench.post("/v2/models/churn/infer", json!({ "id": "a1", "inputs": inputs })).await;
+    assert_eq!((status, body["id"].as_str(), body["model_version"].as_str()), (200, Some("a1"), Some("1")), "{body}");
+    assert_eq!(body["outputs"][0]["name"], "score");
+    body["outputs"][0]["data"].clone()
+}
+
+#[tokio::test]
+async fn rows_come_as_entity_as_features_or_as_a_matrix() {
+    let bench = served().await;
+    let entity = json!([tensor("customer_id", &[2, 1], "INT64", json!([[3], [4]]))]);
+    assert_eq!(scores(&bench, entity).await, json!([3.25, 4.25]));
+    let named =
+        json!([tensor("activity.orders", &[2], "FP32", json!([3, 4])), tensor("country", &[2], "BYTES", json!(["Spain", "France"]))]);
+    assert_eq!(scores(&bench, named).await, json!([3.0, 4.25]));
+    let matrix = json!([tensor("x", &[2, 2], "FP64", json!([[3, 0], [4, 1]]))]);
+    assert_eq!(scores(&bench, matrix).await, json!([3.0, 4.25]));
+    assert_eq!(bench.plane.flush().await.expect("flushes"), 6, "all are logged");
+}
+
+#[tokio::test]
+async fn what_the_client_asks_first_is_answered() {
+    let bench = served().await;
+    assert_eq!(bench.get("/v2").await.1["extensions"], json!(["binary_tensor_data"]));
+    for path in ["/v2/health/live", "/v2/health/ready", "/v2/models/churn/ready", "/v2/models/churn/versions/1/ready"] {
+        assert_eq!(bench.get(path).await.0, 200, "{path}");
+    }
+    assert_eq!(bench.get("/v2/models").await.1, json!({ "models": ["churn"] }));
+    let (_, about) = bench.get("/v2/models/churn").await;
+    assert_eq!(
+        (&about["versions"], &about["inputs"][1]),
+        (&json!(["1"]), &json!({ "name": "activity.country", "datatype": "BYTES", "shape": [-1] }))
+    );
+}
+
+#[tokio::test]
+async fn errors_have_the_protocols_one_field() {
+    let bench = served().await;
+    for (path, body, status, part) in [
+        ("/v2/models/fraud/infer", json!({ "inputs": [] }), 404, "endpoints are `churn`"),
+        ("/v2/models/churn/versions/9/infer", json!({ "inputs": [] }), 404, "does not serve version 9"),
+        ("/v2/models/churn/infer", json!({ "inputs": [] }), 400, "no inputs"),
+        (
+            "/v2/models/churn/infer",
+            json!({ "inputs": [tensor("who", &[1], "INT64", json!([1]))] }),
+            400,
+            "neither the entity nor one feature",
+        ),
+        ("/v2/models/churn/infer", json!({ "inputs": [tensor("orders", &[1], "FP64", json!([1]))] }), 400, "`activity.country` is missing"),
+        ("/v2/models/churn/infer", json!({ "inputs": [tensor("customer_id", &[2], "INT64", json!([1]))] }), 400, "its shape says 2"),
+        (
+            "/v2/models/churn/infer",
+            json!({ "inputs": [tensor("customer_id", &[1], "INT64", json!([1]))], "outputs": [{ "name": "y" }] }),
+            400,
+            "there is no output `y`",
+        ),
+    ] {
+        let (got, answer) = bench.post(path, body).await;
+        assert_eq!((got, answer.as_object().map(|o| o.len())), (status, Some(1)), "{answer}");
+        assert!(answer["error"].as_str().is_some_and(|e| e.contains(part)), "{answer} lacks {part}");
+    }
+}
+
+#[tokio::test]
+async fn one_version_can_be_asked_and_binary_goes_both_ways() {
+    let bench = served().await;
+    bench.train(&model_file("activity", 2.0)).await;
+    bench.deploy(1, Some((2, 0))).await;
+    let head = json!({
+        "inputs": [{ "name": "customer_id", "shape": [2], "datatype": "INT64", "parameters": { "binary_data_size": 16 } }],
+        "parameters": { "binary_data_output": true },
+    })
+    .to_string();
+    let mut body = head.clone().into_bytes();
+    body.extend(3i64.to_le_bytes());
+    body.extend(4i64.to_le_bytes());
+    let length = head.len().to_string();
+    let headers = [("inference-header-content-length", length.as_str()), ("content-type", "application/octet-stream")];
+    let (status, headers, bytes) = bench.send("POST", "/v2/models/churn/versions/2/infer", &headers, body).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&bytes));
+    let length: usize = headers["inference-header-content-length"].to_str().expect("text").parse().expect("a number");
+    let head: Value = serde_json::from_slice(&bytes[..length]).expect("json");
+    assert_eq!((&head["model_version"], &head["outputs"][0]["parameters"]["binary_data_size"]), (&json!("2"), &json!(16)));
+    let numbers: Vec<f64> = bytes[length..].as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+    assert_eq!(numbers, [6.25, 8.25]);
+}
