@@ -161,7 +161,13 @@ fn sources(reads: &Reads) -> Vec<Address> {
     reads.tables.keys().filter_map(|t| Name::new(t).ok()).map(|n| Address::new(AssetKind::Sources, n)).collect()
 }
 
-fn push<T: serde::Serialize>(nodes: &mut Vec<Node>, stage: StageKind, (kind, name): (AssetKind, &Name), spec: Option<T>, parents: Vec<Address>) {
+fn push<T: serde::Serialize>(
+    nodes: &mut Vec<Node>,
+    stage: StageKind,
+    (kind, name): (AssetKind, &Name),
+    spec: Option<T>,
+    parents: Vec<Address>,
+) {
     // A spec of ours always serialises: its maps have text keys.
     if let Some(spec) = spec.and_then(|s| serde_json::to_value(s).ok()) {
         nodes.push(Node { address: Address::new(kind, name.clone()), stage, spec, parents });

@@ -122,7 +122,7 @@ fn split<H: DeserializeOwned>(text: &Text, example: &str) -> Result<(H, Query), 
             if let Some(spot) = &mut fault.spot
                 && let Some(line) = text.text.lines().nth(spot.line.saturating_sub(1))
             {
-                spot.text = line.to_owned();
+                spot.text = crate::secrets::covered(line);
             }
             fault
         };
@@ -144,7 +144,9 @@ fn split<H: DeserializeOwned>(text: &Text, example: &str) -> Result<(H, Query), 
     }
     if sql.len() > gristmill_kernel::limits::SQL_CHARS_MAX {
         let limit = gristmill_kernel::limits::SQL_CHARS_MAX;
-        return Err(vec![Fault::invalid(Code::SQL_NOT_ALLOWED, format!("{} is longer than {limit} characters", text.file)).fix("split the view")]);
+        return Err(vec![
+            Fault::invalid(Code::SQL_NOT_ALLOWED, format!("{} is longer than {limit} characters", text.file)).fix("split the view"),
+        ]);
     }
     Ok((header, Query { sql, line_offset }))
 }

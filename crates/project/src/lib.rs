@@ -9,8 +9,8 @@
 //! The way of a project: [`read`] (TOML to [`file::File`], with places) -> [`header`] (SQL files) -> [`project::Project`] ->
 //! [`resolve`] (defaults, stage specs) -> [`graph`] -> [`check`]. To add a key see [`file`].
 
-pub mod codes;
 pub mod check;
+pub mod codes;
 pub mod examples;
 pub mod figures;
 pub mod file;

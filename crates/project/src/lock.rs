@@ -72,16 +72,22 @@ impl Lock {
             fault.fix(format!("take {FILE} back from version control, or delete it and run gristmill check --lock"))
         })?;
         if stored.version > VERSION {
-            return Err(Fault::invalid(Code::NEWER_FORMAT, format!("{FILE} has version {}, this binary reads up to {VERSION}", stored.version))
-                .fix("use a newer gristmill"));
+            return Err(Fault::invalid(
+                Code::NEWER_FORMAT,
+                format!("{FILE} has version {}, this binary reads up to {VERSION}", stored.version),
+            )
+            .fix("use a newer gristmill"));
         }
         let lock = Lock { sources: stored.sources.into_iter().map(|(name, s)| (name, s.columns)).collect() };
         for (source, columns) in &lock.sources {
             if let Some(bad) = columns.iter().find(|c| arrow_type(&c.kind).is_none()) {
                 let at = text.word(&bad.kind, text.word(source.as_str(), 0).map_or(0, |s| s.end)).unwrap_or(0..0);
-                return Err(Fault::invalid(Code::BAD_VALUE, format!("column {} of {source} has the unknown type `{}`", bad.name, bad.kind))
-                    .fix("types are bool, int, float, text, time, date, binary, decimal(P,S)")
-                    .at(text.spot(at)));
+                return Err(Fault::invalid(
+                    Code::BAD_VALUE,
+                    format!("column {} of {source} has the unknown type `{}`", bad.name, bad.kind),
+                )
+                .fix("types are bool, int, float, text, time, date, binary, decimal(P,S)")
+                .at(text.spot(at)));
             }
         }
         Ok(lock)
@@ -223,6 +229,9 @@ mod tests {
     #[test]
     fn a_newer_lock_is_refused() {
         assert_eq!(Lock::parse("version = 9").expect_err("newer").code, Code::NEWER_FORMAT);
-        assert_eq!(Lock::parse("version = 1\n[sources.a]\ncolumns = [{ name = \"x\", type = \"blob\" }]").expect_err("type").code, Code::BAD_VALUE);
+        assert_eq!(
+            Lock::parse("version = 1\n[sources.a]\ncolumns = [{ name = \"x\", type = \"blob\" }]").expect_err("type").code,
+            Code::BAD_VALUE
+        );
     }
 }

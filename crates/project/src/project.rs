@@ -130,7 +130,8 @@ impl Project {
     fn names(&self, faults: &mut Vec<Fault>) {
         for (name, source) in &self.file.sources {
             if self.views.contains_key(name) || self.labels.contains_key(name) || name.as_str() == "request" {
-                let what = Fault::invalid(Code::BAD_VALUE, format!("`{name}` names two tables")).fix("a table name in SQL is one source, view or label set: rename one");
+                let what = Fault::invalid(Code::BAD_VALUE, format!("`{name}` names two tables"))
+                    .fix("a table name in SQL is one source, view or label set: rename one");
                 faults.push(self.at(what, &format!("sources.{name}")));
             }
             if source.from.trim().is_empty() {
@@ -142,7 +143,10 @@ impl Project {
             for (i, view) in model.features.iter().enumerate() {
                 if !self.views.contains_key(view) {
                     let known = self.views.keys().map(Name::as_str).collect::<Vec<_>>();
-                    let what = Fault::not_found(Code::UNKNOWN_NAME, format!("models.{name} uses the view `{view}`, but there is no features/{view}.sql"));
+                    let what = Fault::not_found(
+                        Code::UNKNOWN_NAME,
+                        format!("models.{name} uses the view `{view}`, but there is no features/{view}.sql"),
+                    );
                     faults.push(self.at(what.fix(did_you_mean(view.as_str(), "views", known)), &format!("models.{name}.features.{i}")));
                 }
             }
@@ -157,7 +161,10 @@ impl Project {
         for (name, endpoint) in &self.file.endpoints {
             if !self.file.models.contains_key(&endpoint.model) {
                 let known = self.file.models.keys().map(Name::as_str).collect::<Vec<_>>();
-                let what = Fault::not_found(Code::UNKNOWN_NAME, format!("endpoints.{name} answers with the model `{}`, which is not defined", endpoint.model));
+                let what = Fault::not_found(
+                    Code::UNKNOWN_NAME,
+                    format!("endpoints.{name} answers with the model `{}`, which is not defined", endpoint.model),
+                );
                 faults.push(self.at(what.fix(did_you_mean(endpoint.model.as_str(), "models", known)), &format!("endpoints.{name}.model")));
             }
             if let Some(outcomes) = &endpoint.monitor.outcomes {
@@ -223,11 +230,16 @@ pub(crate) fn files(dir: &Path, ending: &str, faults: &mut Vec<Fault>) -> Vec<St
 pub(crate) fn read(path: &Path, shown: &str) -> Result<String, Fault> {
     let size = std::fs::metadata(path).map_err(|e| Fault::io(format!("read {shown}"), e))?.len();
     if size > TEXT_BYTES_MAX {
-        return Err(Fault::new(gristmill_kernel::Kind::TooLarge, Code::IO, format!("{shown} has {size} bytes, more than {TEXT_BYTES_MAX}"))
-            .fix("keep data out of the project's texts"));
+        return Err(Fault::new(
+            gristmill_kernel::Kind::TooLarge,
+            Code::IO,
+            format!("{shown} has {size} bytes, more than {TEXT_BYTES_MAX}"),
+        )
+        .fix("keep data out of the project's texts"));
     }
     let bytes = std::fs::read(path).map_err(|e| Fault::io(format!("read {shown}"), e))?;
     String::from_utf8(bytes).map_err(|e| {
-        Fault::invalid(Code::PROJECT_SYNTAX, format!("{shown} is not UTF-8 at byte {}", e.utf8_error().valid_up_to())).fix("save it as UTF-8")
+        Fault::invalid(Code::PROJECT_SYNTAX, format!("{shown} is not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
+            .fix("save it as UTF-8")
     })
 }

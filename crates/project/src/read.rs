@@ -273,7 +273,9 @@ fn take_envs<'i>(text: &Text, root: &mut Spanned<DeTable<'i>>, faults: &mut Vec<
     let mut envs = BTreeMap::new();
     let Some((key, env)) = root.get_mut().remove_entry("env") else { return envs };
     let wrong = |span| {
-        Fault::invalid(Code::BAD_VALUE, "`env` holds tables of overrides").fix("write [env.NAME] and overrides below it").at(text.spot(span))
+        Fault::invalid(Code::BAD_VALUE, "`env` holds tables of overrides")
+            .fix("write [env.NAME] and overrides below it")
+            .at(text.spot(span))
     };
     let DeValue::Table(table) = env.into_inner() else {
         faults.push(wrong(key.span()));
@@ -390,7 +392,9 @@ fn newer_inline_table(raw: &str) -> Newer {
                 comma = None;
             }
             '}' | ']' => {
-                if c == '}' && let Some(comma) = comma {
+                if c == '}'
+                    && let Some(comma) = comma
+                {
                     return Some((comma, "a trailing comma in an inline table is TOML 1.1; projects are TOML 1.0", "remove the comma"));
                 }
                 stack.pop();

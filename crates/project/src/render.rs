@@ -22,10 +22,8 @@ fn picture(fault: &Fault, level: Level<'_>, color: bool) -> String {
             let byte = |chars: usize| spot.text.char_indices().nth(chars).map_or(spot.text.len(), |(at, _)| at);
             let start = byte(spot.column - 1);
             let end = byte(spot.column - 1 + spot.width).max(start);
-            let snippet = Snippet::source(&spot.text)
-                .line_start(spot.line)
-                .path(&spot.file)
-                .annotation(AnnotationKind::Primary.span(start..end));
+            let snippet =
+                Snippet::source(&spot.text).line_start(spot.line).path(&spot.file).annotation(AnnotationKind::Primary.span(start..end));
             renderer.render(&[title.element(snippet).elements(fix)])
         }
         None => renderer.render(&[title.elements(fix)]),

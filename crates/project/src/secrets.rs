@@ -48,7 +48,8 @@ impl Secrets for EnvSecrets {
         if let Some(path) = name.strip_prefix("file:") {
             let full = self.folder.join(path);
             let missing = |why: String| {
-                Fault::invalid(Code::MISSING_SECRET, format!("`${{{name}}}` has no value: {why}")).fix(format!("put the secret into {path}"))
+                Fault::invalid(Code::MISSING_SECRET, format!("`${{{name}}}` has no value: {why}"))
+                    .fix(format!("put the secret into {path}"))
             };
             let size = std::fs::metadata(&full).map_err(|e| missing(e.to_string()))?.len();
             if size > SECRET_BYTES_MAX {
@@ -121,6 +122,27 @@ pub fn password(text: &str) -> Option<std::ops::Range<usize>> {
     (colon + 1 < at).then_some(colon + 1..at)
 }
 
+/// A line of a file as it may be printed under a caret: every password in a URL is covered, character by character, so that columns stay.
+pub fn covered(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(start) = rest.find("://") {
+        let authority = start + 3;
+        let end = rest[authority..].find(['/', '?', '#', '"', '\'', ',', ' ']).map_or(rest.len(), |i| authority + i);
+        match password(&rest[start..end]).map(|span| start + span.start..start + span.end) {
+            Some(span) if !rest[span.clone()].starts_with("${") => {
+                out.push_str(&rest[..span.start]);
+                out.extend(rest[span.clone()].chars().map(|_| '•'));
+                out.push_str(&rest[span.end..end]);
+            }
+            _ => out.push_str(&rest[..end]),
+        }
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
 /// Whether a text holds a secret in the clear: a password in a URL that is no `${...}`.
 pub fn looks_secret(text: &str) -> bool {
     password(text).is_some_and(|span| !text[span].starts_with("${"))
@@ -165,6 +187,10 @@ mod tests {
         assert_eq!(masked("postgres://joe:hunter2@db/crm"), "postgres://joe:•••@db/crm");
         assert_eq!(masked("postgres://joe:${TOKEN}@db/crm"), "postgres://joe:•••@db/crm");
         assert_eq!(masked("https://host:8080/a@b"), "https://host:8080/a@b");
+        assert_eq!(
+            covered(r#"to = ["a://j:pw@x/y", "b://j:${P}@x", "c://j:q@z"]"#),
+            r#"to = ["a://j:••@x/y", "b://j:${P}@x", "c://j:•@z"]"#
+        );
         assert!(looks_secret("redis://:pw@host") && !looks_secret("redis://:${PW}@host") && !looks_secret("redis://host:6379"));
     }
 

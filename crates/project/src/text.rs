@@ -30,7 +30,7 @@ impl Text {
             line: self.text[..start].matches('\n').count() + 1,
             column: self.text[line_start..start].chars().count() + 1,
             width: self.text[start..end].chars().count().max(1),
-            text: self.text[line_start..line_end].trim_end_matches('\r').to_owned(),
+            text: crate::secrets::covered(self.text[line_start..line_end].trim_end_matches('\r')),
         }
     }
     /// The line of a byte, from 1.

@@ -170,7 +170,9 @@ impl Bench<'_> {
             .map_err(|mut faults| faults.swap_remove(0))?;
         if let Some(bad) = case.rows.keys().find(|t| !reads.tables.contains_key(*t)) {
             let fault = Fault::invalid(Code::UNKNOWN_TABLE, format!("the view {} does not read `{bad}`", view.name));
-            return Err(self.at(fault.fix(did_you_mean(bad, "its tables", reads.tables.keys().map(String::as_str))), &format!("rows.{bad}")));
+            return Err(
+                self.at(fault.fix(did_you_mean(bad, "its tables", reads.tables.keys().map(String::as_str))), &format!("rows.{bad}"))
+            );
         }
         let (mut shapes, mut catalog) = (BTreeMap::new(), Catalog::new());
         for (table, time) in &reads.tables {
@@ -234,9 +236,10 @@ impl Bench<'_> {
     /// A guessed schema knows its time column at least.
     fn timed(&self, table: &str, schema: Schema) -> Schema {
         let time = self.project.file.sources.iter().find(|(n, _)| n.as_str() == table).and_then(|(_, s)| s.time.clone());
-        let fields = schema.fields().iter().map(|f| {
-            if Some(f.name()) == time.as_ref() { Arc::new(Field::new(f.name(), moment(), true)) } else { f.clone() }
-        });
+        let fields = schema
+            .fields()
+            .iter()
+            .map(|f| if Some(f.name()) == time.as_ref() { Arc::new(Field::new(f.name(), moment(), true)) } else { f.clone() });
         Schema::new(fields.collect::<Vec<_>>())
     }
 
@@ -253,7 +256,9 @@ impl Bench<'_> {
         }
         if let Some(bad) = case.entity.keys().find(|c| !view.entity.contains(c)) {
             let fault = Fault::invalid(Code::UNKNOWN_COLUMN, format!("`{bad}` is no entity column of {}", view.name));
-            return Err(self.at(fault.fix(did_you_mean(bad, "entity columns", view.entity.iter().map(String::as_str))), &format!("entity.{bad}")));
+            return Err(
+                self.at(fault.fix(did_you_mean(bad, "entity columns", view.entity.iter().map(String::as_str))), &format!("entity.{bad}"))
+            );
         }
         let mut row = case.request.clone();
         row.extend(case.entity.clone());
@@ -264,7 +269,8 @@ impl Bench<'_> {
         let mut columns = batch.columns().to_vec();
         fields.push(Arc::new(Field::new("time", moment(), true)));
         columns.push(Arc::new(TimestampMicrosecondArray::from(vec![case.as_of.micros()]).with_timezone("UTC")));
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|e| Fault::internal("a test's question has no shape").because(e))
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+            .map_err(|e| Fault::internal("a test's question has no shape").because(e))
     }
 
     /// Rows as arrow; with `as_of`, our own columns are added, and a row counts as loaded just before that moment unless it says when.
@@ -361,7 +367,11 @@ fn column(rows: &[Row], field: &Field) -> Result<ArrayRef, (usize, Fault)> {
             let absent = |r: &Row| r.get(field.name()).is_none_or(|v| *v == "null");
             match rows.iter().position(|r| !absent(r)) {
                 None => Ok(arrow::array::new_null_array(field.data_type(), rows.len())),
-                Some(i) => Err((i, Fault::invalid(Code::WRONG_TYPE, format!("tests cannot give values of type {} yet", field.data_type())).fix("leave the column out"))),
+                Some(i) => Err((
+                    i,
+                    Fault::invalid(Code::WRONG_TYPE, format!("tests cannot give values of type {} yet", field.data_type()))
+                        .fix("leave the column out"),
+                )),
             }
         }
     }

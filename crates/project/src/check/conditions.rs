@@ -91,14 +91,14 @@ impl Helper<'_> {
                         .fix(crate::text::did_you_mean(bad, "columns", names.iter().map(String::as_str)))),
                 }
             }
-            Helper::Fresh(age) if !timed => {
-                Err(Fault::invalid(Code::BAD_CONDITION, format!("`fresh({age})` needs a source with a time")).fix("add time = \"COLUMN\" to the source"))
-            }
+            Helper::Fresh(age) if !timed => Err(Fault::invalid(Code::BAD_CONDITION, format!("`fresh({age})` needs a source with a time"))
+                .fix("add time = \"COLUMN\" to the source")),
             Helper::Fresh(age) => {
                 let text = age.trim().trim_matches('\'');
                 let words: Vec<&str> = text.split_whitespace().collect();
                 let units = ["second", "minute", "hour", "day", "week"];
-                let spelled = matches!(words[..], [number, unit] if number.parse::<u32>().is_ok() && units.contains(&unit.trim_end_matches('s')));
+                let spelled =
+                    matches!(words[..], [number, unit] if number.parse::<u32>().is_ok() && units.contains(&unit.trim_end_matches('s')));
                 let quoted = age.trim().len() >= 2 && age.trim().starts_with('\'') && age.trim().ends_with('\'');
                 if quoted && (spelled || text.parse::<Span>().is_ok()) {
                     return Ok(());

@@ -23,10 +23,8 @@ pub(super) fn sources(project: &Project, found: &mut Vec<Diagnostic>) {
         }
         if !exists(&project.dir, from) {
             let fault = Fault::not_found(Code::FILE_NOT_FOUND, format!("sources.{name} reads {from}, but there is no such file"));
-            let fix = near_file(&project.dir, from).map_or_else(
-                || "check the path: it starts at the project's folder".to_owned(),
-                |near| format!("did you mean `{near}`?"),
-            );
+            let fix = near_file(&project.dir, from)
+                .map_or_else(|| "check the path: it starts at the project's folder".to_owned(), |near| format!("did you mean `{near}`?"));
             found.push(Diagnostic::error(project.at(fault.fix(fix), &path)));
         }
     }
@@ -57,7 +55,10 @@ pub(super) fn models(project: &Project, found: &mut Vec<Diagnostic>) {
         }
         if let Some(tune) = &model.tune {
             if !(1..=TUNE_TRIALS_MAX).contains(&tune.trials) {
-                error(Fault::invalid(Code::BAD_VALUE, format!("`trials` must be from 1 to {TUNE_TRIALS_MAX}")).fix("write trials = 30"), "tune.trials");
+                error(
+                    Fault::invalid(Code::BAD_VALUE, format!("`trials` must be from 1 to {TUNE_TRIALS_MAX}")).fix("write trials = 30"),
+                    "tune.trials",
+                );
             }
             if tune.space.is_empty() {
                 error(Fault::invalid(Code::BAD_VALUE, "`tune` searches nothing").fix("add a range: learning_rate = \"0.01..0.3\""), "tune");
@@ -85,7 +86,12 @@ pub(super) fn models(project: &Project, found: &mut Vec<Diagnostic>) {
             if let Some(missing) = view.entity.iter().find(|c| !labels.entity.contains(c)).filter(|_| !asks) {
                 let fault = Fault::invalid(
                     Code::BAD_VALUE,
-                    format!("the view `{}` is about `{missing}`, which the entity of {} lacks ({})", view.name, labels.file, labels.entity.join(", ")),
+                    format!(
+                        "the view `{}` is about `{missing}`, which the entity of {} lacks ({})",
+                        view.name,
+                        labels.file,
+                        labels.entity.join(", ")
+                    ),
                 );
                 error(fault.fix(format!("give both the same entity, or add `{missing}` to the labels")), &format!("features.{i}"));
             }
@@ -140,12 +146,7 @@ pub(super) fn secrets(project: &Project, found: &mut Vec<Diagnostic>) {
         }
         if secrets::looks_secret(text) {
             let fault = Fault::invalid(Code::BAD_VALUE, format!("`{path}` holds a password in the clear"));
-            let mut fault = project.at(fault.fix("write ${NAME} in its place and put the password into the environment or .env"), &path);
-            // The caret line would print what the warning is about.
-            if let Some(spot) = &mut fault.spot {
-                spot.text = spot.text.replace(text, &secrets::masked(text));
-                spot.width = spot.width.min(spot.text.chars().count().saturating_sub(spot.column - 1).max(1));
-            }
+            let fault = project.at(fault.fix("write ${NAME} in its place and put the password into the environment or .env"), &path);
             found.push(Diagnostic::warning(fault));
         }
     }
@@ -161,7 +162,11 @@ pub(super) fn unused(project: &Project, read: &std::collections::BTreeSet<String
         if !project.file.models.values().any(|m| m.features.contains(name)) {
             let known: Vec<&str> = project.file.models.keys().map(Name::as_str).collect();
             let fault = Fault::invalid(Code::UNKNOWN_NAME, format!("no model uses the view {name}"));
-            let fix = if known.is_empty() { "add a model".to_owned() } else { format!("add \"{name}\" to the features of a model, or remove the file") };
+            let fix = if known.is_empty() {
+                "add a model".to_owned()
+            } else {
+                format!("add \"{name}\" to the features of a model, or remove the file")
+            };
             found.push(Diagnostic::warning(fault.fix(fix)));
         }
     }
@@ -215,8 +220,7 @@ fn like(name: &str, pattern: &str) -> bool {
 
 fn near_file(dir: &Path, path: &str) -> Option<String> {
     let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
-    let entries: Vec<String> =
-        std::fs::read_dir(dir.join(folder)).ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+    let entries: Vec<String> = std::fs::read_dir(dir.join(folder)).ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
     let near = crate::text::nearest(file, entries.iter().map(String::as_str))?;
     Some(if folder.is_empty() { near.to_owned() } else { format!("{folder}/{near}") })
 }

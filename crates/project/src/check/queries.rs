@@ -49,7 +49,8 @@ pub(super) async fn all(project: &Project, engine: &dyn Engine, columns: &BTreeM
             Ok(reads) => {
                 read.extend(reads.tables.keys().cloned());
                 if reads.analysis.uses_as_of {
-                    let fault = Fault::invalid(Code::AS_OF_UNSUPPORTED, format!("{} uses as_of(), but labels are an ordinary query", labels.file));
+                    let fault =
+                        Fault::invalid(Code::AS_OF_UNSUPPORTED, format!("{} uses as_of(), but labels are an ordinary query", labels.file));
                     let fault = fault.fix(format!("give the moment as the column `{}`", labels.time));
                     found.push(Diagnostic::error(at_word(project, fault, labels, "as_of")));
                 }
@@ -64,7 +65,10 @@ pub(super) async fn all(project: &Project, engine: &dyn Engine, columns: &BTreeM
         }
     }
     for source in unknown {
-        let fault = Fault::invalid(Code::SCHEMA_CHANGED, format!("the columns of sources.{source} are not known yet, so queries over it are only parsed"));
+        let fault = Fault::invalid(
+            Code::SCHEMA_CHANGED,
+            format!("the columns of sources.{source} are not known yet, so queries over it are only parsed"),
+        );
         let fault = fault.fix(format!("run gristmill run sources.{source}, which pins them in gristmill.lock"));
         found.push(Diagnostic::warning(project.at(fault, &format!("sources.{source}"))));
     }
@@ -90,7 +94,10 @@ async fn label_columns(
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     for column in labels.entity.iter().chain([&labels.time, &labels.label]) {
         if !names.contains(&column.as_str()) {
-            let fault = Fault::invalid(Code::BAD_HEADER, format!("the header of {} names the column `{column}`, which its query does not give", labels.file));
+            let fault = Fault::invalid(
+                Code::BAD_HEADER,
+                format!("the header of {} names the column `{column}`, which its query does not give", labels.file),
+            );
             let fault = fault.fix(crate::text::did_you_mean(column, "columns of the query", names.iter().copied()));
             found.push(Diagnostic::error(at_word(project, fault, labels, column)));
         }
@@ -99,7 +106,10 @@ async fn label_columns(
     if let Ok(field) = schema.field_with_name(&labels.time)
         && !timed(field.data_type())
     {
-        let fault = Fault::invalid(Code::WRONG_TYPE, format!("the moment `{}` of {} is {}, not a time", labels.time, labels.file, field.data_type()));
+        let fault = Fault::invalid(
+            Code::WRONG_TYPE,
+            format!("the moment `{}` of {} is {}, not a time", labels.time, labels.file, field.data_type()),
+        );
         found.push(Diagnostic::error(at_word(project, fault.fix("cast it to timestamp"), labels, &labels.time)));
     }
 }

@@ -31,7 +31,11 @@ pub(super) fn parts(project: &Project, found: &mut Vec<Diagnostic>) {
             );
         }
         if source.every.is_some() {
-            refuse("reading a source on its own every so often".into(), "remove it; gristmill run reads new rows", &format!("sources.{name}.every"));
+            refuse(
+                "reading a source on its own every so often".into(),
+                "remove it; gristmill run reads new rows",
+                &format!("sources.{name}.every"),
+            );
         }
     }
     for (name, model) in &file.models {

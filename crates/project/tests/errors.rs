@@ -1,0 +1,306 @@
+//! What a user sees when something is wrong: whole texts, because every part of them matters.
+
+mod support;
+
+use gristmill_kernel::Code;
+use gristmill_project::{Lock, Severity, check};
+use support::{Folder, TOML, Words, all};
+
+fn refused(toml: &str, env: Option<&str>, expected: &str) {
+    let faults = Folder::new(toml).load(env).expect_err("faults");
+    assert_eq!(all(&faults), expected.trim_matches('\n'), "\n{}", all(&faults));
+}
+
+async fn found(folder: &Folder, severity: Severity) -> String {
+    let project = folder.good();
+    let all = check(&project, &Words).await;
+    all.iter().filter(|d| d.severity == severity).map(|d| d.render(false)).collect::<Vec<_>>().join("\n\n")
+}
+
+#[test]
+fn a_misspelt_key() {
+    refused(
+        &TOML.replace("labels   =", "labls    ="),
+        None,
+        r#"
+error[E0103]: unknown key `labls` in [models.churn]
+ --> gristmill.toml:9:1
+  |
+9 | labls    = "labels/churned.sql"
+  | ^^^^^
+  |
+  = fix: did you mean `labels`?"#,
+    );
+}
+
+#[test]
+fn a_wrong_type_and_more_at_once() {
+    refused(
+        &TOML.replace("time = \"at\"", "time = 3").replace("at_least = 0.99", "at_least = 99").replace("features = [\"activity\"]\n", ""),
+        None,
+        r#"
+error[E0104]: `time` must be a text in quotes, not integer `3`
+ --> gristmill.toml:5:8
+  |
+5 | time = 3
+  |        ^
+  |
+  = fix: write it in quotes: "..."
+
+error[E0104]: `99` is not a share between 0 and 1
+ --> gristmill.toml:6:73
+  |
+6 | expect = ["customer_id is not null", { that = "amount >= 0", at_least = 99, else = "warn" }]
+  |                                                                         ^^
+  |
+  = fix: write 20 % as 0.2
+
+error[E0104]: [models.churn] lacks the key `features`
+ --> gristmill.toml:8:1
+  |
+8 | [models.churn]
+  | ^^^^^^^^^^^^^^
+  |
+  = fix: add a line `features = ...`"#,
+    );
+}
+
+#[test]
+fn a_bad_duration() {
+    refused(
+        &TOML.replace("\"30m\"", "\"3 parsecs\""),
+        None,
+        r#"
+error[E0104]: `3 parsecs` is not a duration
+  --> gristmill.toml:15:46
+   |
+15 | rollout = { canary = ["5%", "100%"], every = "3 parsecs", abort = "error_rate > 0.01" }
+   |                                              ^^^^^^^^^^^
+   |
+   = fix: write it as 250ms, 30s, 10m, 1h30m, 7d or 2w"#,
+    );
+}
+
+#[test]
+fn a_bad_range() {
+    refused(
+        &TOML.replace("gates ", "tune = { trials = 3, max_depth = \"8..3\" }\ngates "),
+        None,
+        r#"
+error[E0104]: `8..3` is not a range
+  --> gristmill.toml:11:34
+   |
+11 | tune = { trials = 3, max_depth = "8..3" }
+   |                                  ^^^^^^
+   |
+   = fix: write it as "low..high" with low below high, for example "0.01..0.3" or "3..8", or as a list of choices"#,
+    );
+}
+
+#[test]
+fn an_unknown_environment() {
+    refused(TOML, Some("fats"), "error[E0110]: gristmill.toml has no environment `fats`\n |\n = fix: did you mean `fast`?");
+}
+
+#[test]
+fn an_environment_that_overrides_nothing() {
+    refused(
+        &TOML.replace("endpoints.churn.rollout.every", "endpoints.chrun.rollout.every"),
+        None,
+        r#"
+error[E0105]: [env.fast] overrides endpoints.chrun, which is not defined
+  --> gristmill.toml:18:11
+   |
+18 | endpoints.chrun.rollout.every = "2s"
+   |           ^^^^^
+   |
+   = fix: did you mean `churn`?"#,
+    );
+}
+
+#[test]
+fn names_that_do_not_exist() {
+    refused(
+        &TOML
+            .replace("[\"activity\"]", "[\"activty\"]")
+            .replace("labels/churned.sql", "labels/churn.sql")
+            .replace("\"churn\"\nroll", "\"chrn\"\nroll"),
+        None,
+        r#"
+error[E0105]: models.churn uses the view `activty`, but there is no features/activty.sql
+  --> gristmill.toml:10:13
+   |
+10 | features = ["activty"]
+   |             ^^^^^^^^^
+   |
+   = fix: did you mean `activity`?
+
+error[E0107]: there is no label set labels/churn.sql
+ --> gristmill.toml:9:12
+  |
+9 | labels   = "labels/churn.sql"
+  |            ^^^^^^^^^^^^^^^^^^
+  |
+  = fix: did you mean `labels/churned.sql`?
+
+error[E0105]: endpoints.churn answers with the model `chrn`, which is not defined
+  --> gristmill.toml:14:11
+   |
+14 | model   = "chrn"
+   |           ^^^^^^
+   |
+   = fix: did you mean `churn`?"#,
+    );
+}
+
+#[test]
+fn toml_of_tomorrow() {
+    refused(
+        "project = \"p\"\n[alerts]\nto = \"\\x41\"\n[models]\na = { features = [\n \"x\",\n],\n }\n",
+        None,
+        r#"
+error[E0102]: this escape is TOML 1.1; projects are TOML 1.0
+ --> gristmill.toml:3:7
+  |
+3 | to = "\x41"
+  |       ^
+  |
+  = fix: write it as \u001b, \u00e9 and so on
+
+error[E0102]: an inline table over several lines is TOML 1.1; projects are TOML 1.0
+ --> gristmill.toml:7:2
+  |
+7 | ],
+  |  ^
+  |
+  = fix: put it on one line, or write it as a [table]"#,
+    );
+}
+
+#[test]
+fn broken_toml() {
+    let faults = Folder::new("project = \"p\n").load(None).expect_err("faults");
+    assert_eq!((faults.len(), faults[0].code), (1, Code::PROJECT_SYNTAX));
+    assert_eq!(faults[0].spot.as_ref().map(|s| s.line), Some(1));
+}
+
+#[test]
+fn an_unknown_table() {
+    let folder = Folder::new(TOML);
+    folder.put("features/activity.sql", &support::VIEW.replace("from events", "from event -- the events"));
+    let faults = folder.good().graph(&Words).expect_err("faults");
+    let expected = r#"
+error[E0202]: `event` is no table
+ --> features/activity.sql:5:6
+  |
+5 | from event -- the events
+  |      ^^^^^
+  |
+  = fix: did you mean `events`?"#;
+    assert_eq!(all(&faults), expected.trim_matches('\n'));
+}
+
+#[tokio::test]
+async fn now_in_a_feature() {
+    let folder = Folder::new(TOML);
+    folder.put("features/activity.sql", &support::VIEW.replace("count(*)", "max(now() - at)"));
+    folder.put("gristmill.lock", "version = 1\n[sources.events]\ncolumns = [{ name = \"customer_id\", type = \"int\" }, { name = \"at\", type = \"time\" }, { name = \"amount\", type = \"float\" }]\n");
+    assert_eq!(
+        found(&folder, Severity::Error).await,
+        r#"error[E0207]: now() in a feature gives training and serving different values
+ --> features/activity.sql:4:25
+  |
+4 | select customer_id, max(now() - at) as n
+  |                         ^^^^^
+  |
+  = fix: write as_of()"#
+    );
+}
+
+#[tokio::test]
+async fn a_missing_file() {
+    let folder = Folder::new(&TOML.replace("data/events.csv", "data/event.csv"));
+    assert_eq!(
+        found(&folder, Severity::Error).await,
+        r#"error[E0107]: sources.events reads data/event.csv, but there is no such file
+ --> gristmill.toml:4:8
+  |
+4 | from = "data/event.csv"
+  |        ^^^^^^^^^^^^^^^^
+  |
+  = fix: did you mean `data/events.csv`?"#
+    );
+}
+
+#[tokio::test]
+async fn a_condition_over_unknown_figures() {
+    let folder = Folder::new(&TOML.replace("auc >= 0.7", "acu >= 0.7"));
+    assert_eq!(
+        found(&folder, Severity::Error).await,
+        r#"error[E0209]: `acu >= 0.7`: there is no figure `acu`
+  --> gristmill.toml:11:13
+   |
+11 | gates    = ["acu >= 0.7"]
+   |             ^^^^^^^^^^^^
+   |
+   = fix: did you mean `auc`?"#
+    );
+}
+
+#[tokio::test]
+async fn secrets_are_masked_everywhere() {
+    let folder = Folder::new(&TOML.replace(
+        "[env.fast]",
+        "[alerts]\nto = [\"https://joe:hunter2@x.example\", \"slack://${TOKEN}\", \"slack://${NOPE}\"]\n\n[env.fast]",
+    ));
+    let errors = found(&folder, Severity::Error).await;
+    assert!(errors.contains("error[E0106]: `${NOPE}` has no value"), "{errors}");
+    let warnings = found(&folder, Severity::Warning).await;
+    assert!(warnings.contains("`alerts.to.0` holds a password in the clear"), "{warnings}");
+    let project = folder.good();
+    let graph = serde_json::to_string(&project.graph(&Words).expect("a graph")).expect("json");
+    assert!(graph.contains("slack://${TOKEN}"), "specs hold the name");
+    let shown = project.show("alerts").expect("shown").text();
+    assert!(shown.contains("https://joe:•••@x.example") && shown.contains("slack://•••"), "{shown}");
+    for text in [errors, warnings, shown, format!("{project:?}")] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_source() {
+    let folder = Folder::new(TOML);
+    let lock = Lock::parse("version = 1\n[sources.events]\ncolumns = [{ name = \"customer_id\", type = \"int\" }, { name = \"at\", type = \"time\" }, { name = \"amount\", type = \"float\" }]\n").expect("a lock");
+    lock.save(folder.0.path()).expect("saved");
+    let project = folder.good();
+    let mut now = lock.clone();
+    let columns = now.sources.values_mut().next().expect("columns");
+    columns[2].kind = "text".into();
+    let source = lock.sources.keys().next().expect("a name");
+    let inferred = gristmill_project::check::Inferred::from([(source.clone(), std::sync::Arc::new(now.schema(source).expect("a schema")))]);
+    let found = gristmill_project::check::check_with(&project, &Words, &inferred).await;
+    assert_eq!(
+        found.iter().map(|d| d.render(false)).collect::<Vec<_>>().join("\n"),
+        r#"error[E0108]: sources.events is not as pinned in gristmill.lock: ~ amount float -> text
+ --> gristmill.toml:4:8
+  |
+4 | from = "data/events.csv"
+  |        ^^^^^^^^^^^^^^^^^
+  |
+  = fix: if this is meant, run gristmill check --lock and commit gristmill.lock; if not, ask whoever writes the source"#
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_built_is_refused() {
+    let folder = Folder::new(
+        &TOML
+            .replace("data/events.csv", "kafka://broker:9092/events")
+            .replace("{ canary = [\"5%\", \"100%\"], every = \"30m\", abort = \"error_rate > 0.01\" }", "{ shadow = \"48h\" }")
+            .replace("[env.fast]\nendpoints.churn.rollout.every = \"2s\"", "[alerts]\nto = \"mailto:me@x.example\"\nwhen = [\"drift\"]"),
+    );
+    let errors = found(&folder, Severity::Error).await;
+    for what in ["reading a source from kafka", "a shadow rollout", "alerting by `mailto`", "choosing what is told (alerts.when)"] {
+        assert!(errors.contains(&format!("error[E0607]: {what} is not built yet")), "{what}\n{errors}");
+    }
+}
