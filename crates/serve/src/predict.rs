@@ -196,7 +196,7 @@ impl<'a> Work<'a> {
 
     async fn answer(&self) -> Result<Vec<Prediction>> {
         let began = Instant::now();
-        let mut done: Vec<Option<Prediction>> = (0..self.arms.len()).map(|row| self.from_cache(row)).collect();
+        let mut done: Vec<Option<Prediction>> = (0..self.arms.len()).map(|row| self.kept(row)).collect();
         let open: Vec<usize> = (0..done.len()).filter(|row| done[*row].is_none()).collect();
         if let (Some(arm), false) = (self.pinned, open.is_empty()) {
             let model = self.endpoint.model(arm);
@@ -356,7 +356,7 @@ impl<'a> Work<'a> {
     }
 
     /// The answer given before, if it is not older than the endpoint's `cache`. The moment it was true at is part of it.
-    fn from_cache(&self, row: usize) -> Option<Prediction> {
+    fn kept(&self, row: usize) -> Option<Prediction> {
         let (cache, ttl, key) = (self.endpoint.cache.as_ref()?, self.endpoint.spec.cache?, self.keys.get(row)?);
         let known = cache.get(key)?;
         if known.as_of > self.at || self.at.since(known.as_of) >= ttl {

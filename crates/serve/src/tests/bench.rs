@@ -66,10 +66,13 @@ impl FeatureReader for Reader {
     }
 }
 
+/// The rows of a table, and how far each stream has come.
+type Kept = (Vec<RecordBatch>, BTreeMap<String, i64>);
+
 /// Tables in memory, as far as the log needs them.
 #[derive(Default)]
 pub struct Tables {
-    pub tables: Mutex<BTreeMap<TableName, (Vec<RecordBatch>, BTreeMap<String, i64>)>>,
+    pub tables: Mutex<BTreeMap<TableName, Kept>>,
     /// Refuses before writing.
     pub full: AtomicBool,
     /// Writes, and then says that it failed.
