@@ -1,0 +1,19 @@
+//! `as_of()`: one compiled plan for training, online and request.
+//!
+//! The law: the value of a view at (entity e, moment t) is the query with `as_of()` = t over rows of e whose event time is strictly before t
+//! (`ties = "include"`: not after), read as an aggregate over that one entity: a count of nothing is 0, other aggregates of nothing are
+//! NULL. Without an event time, t sees the latest load not after it, and the first load before that.
+//!
+//! How: [`view`] takes the SQL apart, [`rewrite`] joins it with the asked rows, [`plan`] compiles once and runs many times. What cannot be
+//! rewritten is run word for word per moment ([`literal`]). Bits do not depend on the order of rows: float aggregates are exact
+//! ([`crate::aggregate`]) and ordered ones are ordered to the end. The tests hold all of it against an oracle.
+//!
+//! To widen what is rewritten: a case in [`view`], its text in [`rewrite`], and a shape in `tests/same_answer`.
+
+mod literal;
+mod plan;
+mod rewrite;
+mod view;
+mod window;
+
+pub use plan::compile;

@@ -1,0 +1,441 @@
+//! The compiled view: planned and optimised once against table shapes; each evaluation puts rows under the scans and runs it.
+
+use super::literal::Literal;
+use super::rewrite::{ASKED, Context, load_name, rewrite, table_name};
+use super::view::{self, Form, Joined, REQUEST, View};
+use super::window;
+use crate::fault::{self, Text};
+use crate::local::{Shared, unknown_table};
+use crate::sql::fence;
+use crate::sql::session::{Size, Sources, schema_of};
+use crate::sql::source::{StoredRows, rows_provider, rows_source};
+use crate::tables::Pinned;
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array, new_null_array,
+};
+use arrow::compute::{cast, concat_batches, take};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::Transformed;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{LogicalPlan, TableScan};
+use gristmill_kernel::error::{Code, Fault, Result};
+use gristmill_kernel::port::{AsOfPlan, TableShape, ViewShape};
+use gristmill_kernel::table::{Catalog, LOAD, LOADED_AT, ROW, Relation};
+use gristmill_kernel::view::{ViewAt, ViewDef};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// A compiled view.
+pub struct Compiled {
+    pub(super) shared: Arc<Shared>,
+    pub(super) def: ViewDef,
+    shape: ViewShape,
+    tables: Vec<Joined>,
+    asked_schema: SchemaRef,
+    entity_types: Vec<DataType>,
+    how: How,
+}
+
+enum How {
+    /// The optimised plan over [`ASKED`] and the tables.
+    Joined(LogicalPlan),
+    /// Word for word per moment.
+    Literal(Box<Literal>),
+}
+
+/// Rows up to which one partition is faster than many.
+const SMALL_ROWS: usize = 50_000;
+
+/// Compiles a view.
+pub async fn compile(shared: Arc<Shared>, def: &ViewDef, shapes: &BTreeMap<String, TableShape>) -> Result<Compiled> {
+    let text = Text { sql: &def.sql, file: &def.file, line_offset: def.line_offset };
+    let fenced = fence::parse(text)?;
+    fenced.refuse_restless(text)?;
+    for (name, span) in &fenced.tables {
+        if !shapes.contains_key(name) {
+            return Err(unknown_table(name, shapes.keys(), text, *span));
+        }
+    }
+    let is_aggregate = |name: &str| shared.session.state().aggregate_functions().contains_key(name);
+    // The query as written is planned first: what it says of columns and types is said of the user's own text.
+    let written = as_written(&shared, &fenced, shapes, text)?;
+    let taken = view::parse(&fenced, def, shapes, text, &is_aggregate)?;
+    let entity_types = def.entity.iter().map(|name| type_of(&written, name)).collect::<Vec<_>>();
+    let mut remarks = Vec::new();
+    let mut kept = window::kept(&taken, def.ties, &is_aggregate);
+    let reads_request = fenced.tables.iter().any(|(name, _)| name == REQUEST);
+    if reads_request != (def.at == ViewAt::Request) {
+        let (message, fix) = if reads_request {
+            ("the view reads `request`, but is computed from sources", "write `at = \"request\"` in the header")
+        } else {
+            ("the view is computed in the request, but does not read `request`", "read `request`, or leave `at` out of the header")
+        };
+        return Err(Fault::invalid(Code::AS_OF_UNSUPPORTED, message).fix(fix).at(text.spot(1, 1, 1)));
+    }
+    let (shape, tables, how, asked_schema, features) = match &taken.form {
+        Form::Joined { tables, .. }
+            if !reads_request
+                || !tables.iter().any(|t| t.left && t.table == REQUEST) && tables[0].table == REQUEST
+                || tables.iter().all(|t| !t.left) =>
+        {
+            let asked_schema = asked_schema(&taken, tables, &entity_types);
+            let cx = Context { text, ties: def.ties, is_aggregate: &is_aggregate };
+            let sql = rewrite(&taken, &cx)?;
+            let plan = planned(&shared, &sql, tables, &asked_schema, text)?;
+            let features = features_of(&plan);
+            let shape = match (reads_request, taken.aggregates) {
+                (true, _) => "request",
+                (false, true) => "aggregate",
+                (false, false) => "lookup",
+            };
+            (shape, tables.clone(), How::Joined(plan), asked_schema, features)
+        }
+        form => {
+            let reason = match form {
+                Form::Literal(reason) => reason,
+                Form::Joined { .. } => "`request` stands on the right of a left join",
+            };
+            if reads_request {
+                let fault = Fault::invalid(Code::AS_OF_UNSUPPORTED, format!("a request view cannot be computed when {reason}"));
+                return Err(fault.fix("start FROM with `request` and join the others to it").at(text.spot(1, 1, 1)));
+            }
+            remarks.push(format!("evaluated moment by moment, which is slow: {reason}"));
+            kept = literal_kept(&fenced, shapes, def);
+            let features = Arc::new(Schema::new(
+                taken.features.iter().map(|c| Field::new(&c.name, type_of(&written, &c.name), true)).collect::<Vec<_>>(),
+            ));
+            let literal = Literal::new(&fenced, &taken, shapes);
+            ("general", Vec::new(), How::Literal(Box::new(literal)), Arc::new(Schema::empty()), features)
+        }
+    };
+    for rows in kept.iter().filter(|k| k.time.is_some() && k.window.is_none()) {
+        remarks.push(format!("`{}` has no window on its time column, so all of its history is kept", rows.table));
+    }
+    let shape = ViewShape { shape, features, kept, remarks };
+    Ok(Compiled { shared: shared.clone(), def: def.clone(), shape, tables, asked_schema, entity_types, how })
+}
+
+#[async_trait]
+impl AsOfPlan for Compiled {
+    fn shape(&self) -> &ViewShape {
+        &self.shape
+    }
+
+    async fn evaluate(&self, asked: &RecordBatch, tables: &Catalog) -> Result<RecordBatch> {
+        if asked.num_rows() == 0 {
+            return Ok(RecordBatch::new_empty(self.shape.features.clone()));
+        }
+        match &self.how {
+            How::Literal(literal) => literal.evaluate(self, asked, tables).await,
+            How::Joined(plan) => self.joined(plan, asked, tables).await,
+        }
+    }
+}
+
+impl Compiled {
+    pub(super) fn text(&self) -> Text<'_> {
+        Text { sql: &self.def.sql, file: &self.def.file, line_offset: self.def.line_offset }
+    }
+
+    /// The features' names and types.
+    pub(super) fn features(&self) -> &SchemaRef {
+        &self.shape.features
+    }
+
+    /// The asked entities, as the view types them.
+    pub(super) fn entities(&self, asked: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let columns = self.def.entity.iter().zip(&self.entity_types);
+        columns.map(|(name, to)| cast_to(column(asked, name)?, to, name)).collect()
+    }
+
+    async fn joined(&self, plan: &LogicalPlan, asked: &RecordBatch, tables: &Catalog) -> Result<RecordBatch> {
+        let moments = moments(asked)?;
+        let mut providers: HashMap<String, Arc<dyn TableProvider>> = HashMap::new();
+        let mut loads: HashMap<String, ArrayRef> = HashMap::new();
+        let mut rows = asked.num_rows();
+        for (number, table) in self.tables.iter().enumerate().filter(|(_, t)| t.table != REQUEST) {
+            let relation = tables.get(&table.table);
+            let relation =
+                relation.ok_or_else(|| Fault::invalid(Code::UNKNOWN_TABLE, format!("there are no rows of `{}` at hand", table.table)))?;
+            let given = Given::of(&self.shared, &table.table, &table.shape, relation).await?;
+            rows += given.rows();
+            if table.shape.time.is_none() {
+                loads.insert(load_name(number), given.loads(&self.shared, self.text()).await?.seen(&moments));
+            }
+            providers.insert(table_name(number), given.provider()?);
+        }
+        let asked_rows = self.asked_rows(asked, &moments, &loads)?;
+        providers.insert(ASKED.to_string(), rows_provider(self.asked_schema.clone(), vec![asked_rows])?);
+        let plan = with_rows(plan, &providers).map_err(|e| fault::query(e, self.text()))?;
+        let size = if rows <= SMALL_ROWS { Size::Small } else { Size::Large };
+        let answer = self.shared.collect(&plan, size, self.text()).await?;
+        in_asked_order(&answer, asked.num_rows(), &self.shape.features)
+    }
+
+    fn asked_rows(
+        &self,
+        asked: &RecordBatch,
+        moments: &TimestampMicrosecondArray,
+        loads: &HashMap<String, ArrayRef>,
+    ) -> Result<RecordBatch> {
+        let count = asked.num_rows();
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        for field in self.asked_schema.fields() {
+            let name = field.name().as_str();
+            let column: ArrayRef = match name {
+                "__id" => Arc::new(Int64Array::from_iter_values(0..count as i64)),
+                "__t" => Arc::new(moments.clone()),
+                _ => match (name.strip_prefix("__k").and_then(|n| n.parse::<usize>().ok()), loads.get(name)) {
+                    (Some(number), _) => cast_to(column(asked, &self.def.entity[number])?, field.data_type(), &self.def.entity[number])?,
+                    (None, Some(load)) => load.clone(),
+                    (None, None) => cast_to(column(asked, name)?, field.data_type(), name)?,
+                },
+            };
+            columns.push(column);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        RecordBatch::try_new_with_options(self.asked_schema.clone(), columns, &options)
+            .map_err(|e| Fault::internal("lay out the asked rows").because(e))
+    }
+}
+
+/// The rows given for a table, with all its columns and ours.
+pub(super) enum Given {
+    /// At hand.
+    Rows(SchemaRef, Vec<RecordBatch>),
+    /// Stored.
+    Stored(SchemaRef, Arc<Pinned>),
+}
+
+impl Given {
+    pub(super) async fn of(shared: &Shared, name: &str, shape: &TableShape, relation: &Relation) -> Result<Given> {
+        let schema = full_schema(shape);
+        match relation {
+            Relation::Rows(rows, _) => {
+                Ok(Given::Rows(schema.clone(), rows.iter().map(|r| conform(r, &schema, name)).collect::<Result<_>>()?))
+            }
+            Relation::Stored { table, version, .. } => Ok(Given::Stored(schema, shared.stored(table, *version).await?)),
+            Relation::View(_) => {
+                Err(Fault::invalid(Code::AS_OF_UNSUPPORTED, format!("`{name}` is a view; a view is read as of a moment from tables only"))
+                    .fix("read the sources of that view"))
+            }
+        }
+    }
+    fn rows(&self) -> usize {
+        match self {
+            Given::Rows(_, rows) => rows.iter().map(RecordBatch::num_rows).sum(),
+            Given::Stored(_, pinned) => (pinned.state.rows as usize).max(SMALL_ROWS),
+        }
+    }
+    pub(super) fn provider(self) -> Result<Arc<dyn TableProvider>> {
+        match self {
+            Given::Rows(schema, rows) => rows_provider(schema, rows),
+            Given::Stored(schema, pinned) => Ok(Arc::new(StoredRows::with_schema(&pinned, schema))),
+        }
+    }
+    /// The loads of a snapshot.
+    pub(super) async fn loads(&self, shared: &Shared, text: Text<'_>) -> Result<Loads> {
+        match self {
+            Given::Rows(_, rows) => Ok(Loads::of(rows)),
+            Given::Stored(schema, pinned) => {
+                let sql = format!("SELECT \"{LOAD}\", min(\"{LOADED_AT}\") AS \"{LOADED_AT}\" FROM snapshot GROUP BY \"{LOAD}\"");
+                let fenced = fence::parse(Text::bare(&sql))?;
+                let sources = Sources::from([("snapshot".to_string(), StoredRows::with_schema(pinned, schema.clone()).source())]);
+                let plan = shared.session.plan(fenced.query, &sources, text)?;
+                let plan = shared.session.optimise(&plan, text)?;
+                Ok(Loads::of(&shared.collect(&plan, Size::Large, text).await?))
+            }
+        }
+    }
+}
+
+/// The loads of a snapshot by the moment they became available.
+pub(super) struct Loads(Vec<(i64, i64)>);
+
+impl Loads {
+    fn of(rows: &[RecordBatch]) -> Loads {
+        let mut loads: BTreeMap<i64, i64> = BTreeMap::new();
+        for batch in rows {
+            let (Some(load), Some(at)) = (
+                batch.column_by_name(LOAD).and_then(|c| c.as_primitive_opt::<Int64Type>()),
+                batch.column_by_name(LOADED_AT).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>()),
+            ) else {
+                continue;
+            };
+            for row in (0..batch.num_rows()).filter(|r| load.is_valid(*r)) {
+                let at = if at.is_valid(row) { at.value(row) } else { i64::MIN };
+                loads.entry(load.value(row)).and_modify(|known| *known = (*known).min(at)).or_insert(at);
+            }
+        }
+        let mut by_moment: Vec<(i64, i64)> = loads.into_iter().map(|(load, at)| (at, load)).collect();
+        by_moment.sort_unstable();
+        Loads(by_moment)
+    }
+    /// The load a moment sees.
+    pub(super) fn at(&self, moment: i64) -> Option<i64> {
+        let not_after = self.0.partition_point(|(at, _)| *at <= moment);
+        self.0.get(not_after.saturating_sub(1)).map(|(_, load)| *load)
+    }
+    fn seen(&self, moments: &TimestampMicrosecondArray) -> ArrayRef {
+        Arc::new(moments.iter().map(|m| self.at(m?)).collect::<Int64Array>())
+    }
+}
+
+fn as_written(shared: &Shared, fenced: &fence::Fenced, shapes: &BTreeMap<String, TableShape>, text: Text<'_>) -> Result<SchemaRef> {
+    let mut sources = Sources::new();
+    for (name, _) in &fenced.tables {
+        sources.insert(name.clone(), rows_source(shapes[name].schema.clone(), Vec::new())?);
+    }
+    let plan = shared.session.plan(fenced.query.clone(), &sources, text)?;
+    Ok(schema_of(&shared.session.optimise(&plan, text)?))
+}
+
+fn planned(shared: &Shared, sql: &str, tables: &[Joined], asked: &SchemaRef, text: Text<'_>) -> Result<LogicalPlan> {
+    let mut sources = Sources::from([(ASKED.to_string(), rows_source(asked.clone(), Vec::new())?)]);
+    for (number, table) in tables.iter().enumerate() {
+        sources.insert(table_name(number), rows_source(full_schema(&table.shape), Vec::new())?);
+    }
+    let fenced = fence::parse(Text::bare(sql)).map_err(|f| Fault::internal(format!("a rewritten view does not parse: {f}")))?;
+    // Places in the rewritten text mean nothing to the user.
+    let plan = shared.session.plan(fenced.query, &sources, Text::bare(sql)).map_err(|f| elsewhere(f, text))?;
+    shared.session.optimise(&plan, Text::bare(sql)).map_err(|f| elsewhere(f, text))
+}
+
+fn elsewhere(mut fault: Fault, text: Text<'_>) -> Fault {
+    fault.spot = Some(Box::new(text.spot(1, 1, 1)));
+    fault
+}
+
+fn asked_schema(view: &View, tables: &[Joined], entity_types: &[DataType]) -> SchemaRef {
+    let mut fields = vec![Field::new("__id", DataType::Int64, false), Field::new("__t", moment_type(), true)];
+    let request = tables.iter().find(|t| t.table == REQUEST);
+    match request {
+        None => {
+            for (number, to) in entity_types.iter().enumerate().take(view.entity.len()) {
+                fields.push(Field::new(format!("__k{number}"), to.clone(), true));
+            }
+        }
+        Some(table) => fields.extend(table.shape.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true))),
+    }
+    for (number, table) in tables.iter().enumerate() {
+        if table.shape.time.is_none() && table.table != REQUEST {
+            fields.push(Field::new(load_name(number), DataType::Int64, true));
+        }
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// A view run word for word reads whole tables.
+fn literal_kept(fenced: &fence::Fenced, shapes: &BTreeMap<String, TableShape>, def: &ViewDef) -> Vec<gristmill_kernel::port::KeptRows> {
+    let whole = |name: &String| gristmill_kernel::port::KeptRows {
+        table: name.clone(),
+        key: Vec::new(),
+        time: shapes[name].time.clone(),
+        window: None,
+        ties: def.ties,
+    };
+    fenced.tables.iter().map(|(name, _)| whole(name)).collect()
+}
+
+fn features_of(plan: &LogicalPlan) -> SchemaRef {
+    let schema = schema_of(plan);
+    let fields: Vec<Field> = schema.fields().iter().skip(1).map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn type_of(schema: &Schema, name: &str) -> DataType {
+    schema.field_with_name(name).map_or(DataType::Null, |f| f.data_type().clone())
+}
+
+/// The table's columns, then ours.
+pub(super) fn full_schema(shape: &TableShape) -> SchemaRef {
+    let mut fields: Vec<Field> = shape.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    for field in crate::tables::system_fields() {
+        if shape.schema.column_with_name(field.name()).is_none() {
+            fields.push(field);
+        }
+    }
+    Arc::new(Schema::new(fields))
+}
+
+fn moment_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// The asked moments.
+pub(super) fn moments(asked: &RecordBatch) -> Result<TimestampMicrosecondArray> {
+    let moments = cast_to(column(asked, "time")?, &moment_type(), "time")?;
+    let moments = moments.as_primitive_opt::<TimestampMicrosecondType>().cloned();
+    moments.ok_or_else(|| Fault::internal("the asked moments are no moments"))
+}
+
+fn column<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    rows.column_by_name(name)
+        .ok_or_else(|| Fault::invalid(Code::MISSING_INPUT, format!("the asked rows lack `{name}`")).fix(format!("send `{name}`")))
+}
+
+fn cast_to(column: &ArrayRef, to: &DataType, name: &str) -> Result<ArrayRef> {
+    if column.data_type() == to {
+        return Ok(column.clone());
+    }
+    cast(column, to)
+        .map_err(|e| Fault::invalid(Code::WRONG_TYPE, format!("`{name}` is {}, the view needs {to}", column.data_type())).because(e))
+}
+
+/// The given rows with the wanted columns. Missing ones of ours are empty: the order of rows then rests on their other columns.
+fn conform(rows: &RecordBatch, schema: &SchemaRef, table: &str) -> Result<RecordBatch> {
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        columns.push(match rows.column_by_name(field.name()) {
+            Some(column) => cast_to(column, field.data_type(), field.name())?,
+            // Rows without a load are one load.
+            None if field.name() == LOAD => Arc::new(Int64Array::from_value(1, rows.num_rows())),
+            None if [LOAD, ROW, LOADED_AT].contains(&field.name().as_str()) => new_null_array(field.data_type(), rows.num_rows()),
+            None => return Err(Fault::invalid(Code::SCHEMA_MISMATCH, format!("the rows of `{table}` lack the column `{}`", field.name()))),
+        });
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(|e| Fault::internal("lay out given rows").because(e))
+}
+
+/// The plan with rows under its scans.
+pub(super) fn with_rows(
+    plan: &LogicalPlan,
+    providers: &HashMap<String, Arc<dyn TableProvider>>,
+) -> std::result::Result<LogicalPlan, datafusion::common::DataFusionError> {
+    let placed = plan.clone().transform_up_with_subqueries(|node| match node {
+        LogicalPlan::TableScan(scan) => match providers.get(scan.table_name.table()) {
+            Some(provider) => {
+                let source = provider_as_source(provider.clone());
+                Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
+            }
+            None => Ok(Transformed::no(LogicalPlan::TableScan(scan))),
+        },
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(placed.data)
+}
+
+/// Answers carry `__id` first; each asked row has exactly one.
+fn in_asked_order(answer: &[RecordBatch], asked: usize, features: &SchemaRef) -> Result<RecordBatch> {
+    let broken = |e| Fault::internal("put answers in order").because(e);
+    let Some(first) = answer.first() else { return Err(Fault::internal("a view gave no answer")) };
+    let all = concat_batches(&first.schema(), answer).map_err(broken)?;
+    let ids = all.column(0).as_primitive_opt::<Int64Type>().ok_or_else(|| Fault::internal("answers lost their numbers"))?;
+    if all.num_rows() != asked {
+        return Err(Fault::internal(format!("{asked} rows were asked and {} answered", all.num_rows())));
+    }
+    let mut places = vec![u32::MAX; asked];
+    for (place, id) in ids.values().iter().enumerate() {
+        match usize::try_from(*id).ok().and_then(|id| places.get_mut(id)) {
+            Some(slot) if *slot == u32::MAX => *slot = place as u32,
+            _ => return Err(Fault::internal("an asked row was answered twice")),
+        }
+    }
+    let places = UInt32Array::from(places);
+    let columns = all.columns()[1..].iter().map(|c| take(c, &places, None)).collect::<std::result::Result<Vec<_>, _>>().map_err(broken)?;
+    let options = RecordBatchOptions::new().with_row_count(Some(asked));
+    RecordBatch::try_new_with_options(features.clone(), columns, &options).map_err(broken)
+}

@@ -1,0 +1,112 @@
+//! What a name in FROM reads: a stored table's files, rows at hand, or nothing yet.
+
+use super::session::TABLES_URL;
+use crate::tables::{DataFile, Pinned};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::{DataFusionError, Statistics};
+use datafusion::datasource::MemTable;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::{TableType, provider_as_source};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use gristmill_kernel::error::{Fault, Result};
+use std::sync::Arc;
+
+/// The files of a table at a version.
+#[derive(Debug)]
+pub struct StoredRows {
+    schema: SchemaRef,
+    files: Vec<DataFile>,
+}
+
+impl StoredRows {
+    /// All columns or, without `with_system`, the user's.
+    pub fn new(pinned: &Pinned, with_system: bool) -> StoredRows {
+        let schema = if with_system { pinned.schema.clone() } else { pinned.own_schema() };
+        StoredRows::with_schema(pinned, schema)
+    }
+    /// These columns; those that a file lacks are NULL.
+    pub fn with_schema(pinned: &Pinned, schema: SchemaRef) -> StoredRows {
+        StoredRows { schema, files: pinned.files.as_ref().clone() }
+    }
+    /// Only files that may hold loads behind this one.
+    #[must_use]
+    pub fn after_load(mut self, load: i64) -> StoredRows {
+        self.files.retain(|f| f.load_max.is_none_or(|max| max > load));
+        self
+    }
+    /// As a plan names it.
+    pub fn source(self) -> Arc<dyn TableSource> {
+        provider_as_source(Arc::new(self))
+    }
+    fn rows(&self) -> usize {
+        self.files.iter().map(|f| f.rows as usize).sum()
+    }
+}
+
+#[async_trait]
+impl TableProvider for StoredRows {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>, DataFusionError> {
+        // The physical optimiser pushes filters into the Parquet reader; the filter itself stays.
+        Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()])
+    }
+    fn statistics(&self) -> Option<Statistics> {
+        Some(Statistics { num_rows: Precision::Exact(self.rows()), ..Statistics::new_unknown(&self.schema) })
+    }
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let schema = match projection {
+            Some(columns) => Arc::new(self.schema.project(columns)?),
+            None => self.schema.clone(),
+        };
+        if self.files.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let partitions = state.config().target_partitions().max(1);
+        let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new(); partitions.min(self.files.len())];
+        let count = groups.len();
+        for (number, file) in self.files.iter().enumerate() {
+            let mut statistics = Statistics::new_unknown(&self.schema);
+            statistics.num_rows = Precision::Exact(file.rows as usize);
+            groups[number % count].push(PartitionedFile::new(file.path.clone(), file.size).with_statistics(Arc::new(statistics)));
+        }
+        let source = ParquetSource::new(self.schema.clone()).with_table_parquet_options(state.table_options().parquet.clone());
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(TABLES_URL)?, Arc::new(source))
+            .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
+            .with_projection_indices(projection.cloned())?
+            .with_statistics(TableProvider::statistics(self).unwrap_or_else(|| Statistics::new_unknown(&self.schema)))
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+/// Rows at hand.
+pub fn rows_source(schema: SchemaRef, rows: Vec<RecordBatch>) -> Result<Arc<dyn TableSource>> {
+    Ok(provider_as_source(rows_provider(schema, rows)?))
+}
+
+/// Rows at hand, as a provider.
+pub fn rows_provider(schema: SchemaRef, rows: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>> {
+    let table = MemTable::try_new(schema, vec![rows]).map_err(|e| Fault::internal("rows at hand do not form a table").because(e))?;
+    Ok(Arc::new(table))
+}
