@@ -14,7 +14,7 @@ use gristmill_registry::spec::GateSpec;
 use gristmill_retrain::spec::RetrainSpec;
 use gristmill_serve::spec::ServeSpec;
 use gristmill_train::spec::{TrainSpec, Tune};
-use gristmill_validate::spec::{Expectation, Otherwise, ValidateSpec};
+use gristmill_validate::spec::{Expectation, ValidateSpec};
 
 /// Built-in algorithms.
 pub const ALGORITHMS: [&str; 5] = ["gbdt", "logistic", "linear", "random_forest", "baseline"];
@@ -36,8 +36,7 @@ pub fn validate(project: &Project, name: &Name) -> Option<ValidateSpec> {
     let source = project.file.sources.get(name)?;
     let expectation = |e: &crate::words::Expect| Expectation {
         that: e.that.trim().to_owned(),
-        // Putting rows into quarantine is the answer to bad rows; a share is demanded only when asked for.
-        at_least: e.at_least.unwrap_or(if e.otherwise == Otherwise::Quarantine { 0.0 } else { 1.0 }),
+        at_least: e.at_least.unwrap_or(1.0),
         otherwise: e.otherwise,
     };
     Some(ValidateSpec { source: name.clone(), time: source.time.clone(), expect: source.expect.iter().map(expectation).collect() })

@@ -251,7 +251,8 @@ impl Bench<'_> {
                 return Err(self.at(fault.fix(format!("add entity = {{ {column} = ... }}")), "entity"));
             }
             let known = shapes.values().find_map(|s| s.schema.field_with_name(column).ok()).map(|f| f.data_type().clone());
-            let guessed = || guess(&[case.entity.clone()]).field_with_name(column).map_or(DataType::Utf8, |f| f.data_type().clone());
+            let guessed =
+                || guess(std::slice::from_ref(&case.entity)).field_with_name(column).map_or(DataType::Utf8, |f| f.data_type().clone());
             fields.push(Field::new(column, known.unwrap_or_else(guessed), true));
         }
         if let Some(bad) = case.entity.keys().find(|c| !view.entity.contains(c)) {

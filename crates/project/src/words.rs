@@ -24,7 +24,7 @@ impl std::str::FromStr for Share {
         let bad = || Fault::invalid(Code::BAD_VALUE, format!("`{text}` is not a share")).fix("write it as \"5%\", above 0% and up to 100%");
         let number: f64 = text.trim().strip_suffix('%').ok_or_else(bad)?.trim().parse().map_err(|_| bad())?;
         let mille = (number * 10.0).round();
-        if !(mille >= 1.0 && mille <= 1000.0) || (mille - number * 10.0).abs() > 1e-9 {
+        if !(1.0..=1000.0).contains(&mille) || (mille - number * 10.0).abs() > 1e-9 {
             return Err(bad());
         }
         Ok(Share(mille as u32))
@@ -104,7 +104,7 @@ impl serde::Serialize for Searched {
 pub struct Expect {
     /// A SQL boolean over a row, or `unique(column, ...)`, `fresh('2 minutes')`.
     pub that: String,
-    /// The share of rows that must hold for the verdict to pass: 0 for rows that are quarantined, 1 otherwise, unless given.
+    /// The share of rows that must hold for the verdict to pass; all of them unless given. Quarantined rows only warn unless a share is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_least: Option<f64>,
     /// What happens to rows that fail: `quarantine` (the default), `warn` or `fail`.

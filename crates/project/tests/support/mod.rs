@@ -61,7 +61,7 @@ impl Folder {
         Project::load(self.0.path(), env, Arc::new(EnvSecrets::new(vars, None, self.0.path())))
     }
     pub fn good(&self) -> Project {
-        self.load(None).unwrap_or_else(|faults| panic!("{}", all(&faults)))
+        self.load(None).map_err(|faults| all(&faults)).expect("a good project")
     }
 }
 
