@@ -257,8 +257,9 @@ pub async fn replay(ports: &Ports, spec: &ValidateSpec, lines: &str) -> Result<R
     let Contents { open, resolved } = contents(ports, source).await?;
     let open: BTreeSet<Key> = open.iter().map(|r| (r.load, r.row)).collect();
     for (number, (at, content)) in mended.iter().enumerate() {
+        let content = content.to_string();
         let before = resolved.get(at);
-        if !open.contains(at) || before.is_some_and(|(_, as_what)| *as_what != content.to_string()) {
+        if !open.contains(at) || before.is_some_and(|(_, as_what)| *as_what != content) {
             let why = if before.is_some() { "has been mended already" } else { "is not in the quarantine" };
             return Err(Fault::conflict(Code::BAD_ROW, format!("line {}: row ({}, {}) of sources.{source} {why}", number + 1, at.0, at.1))
                 .fix("list the rows that wait and take `_load` and `_row` from there; nothing was sent"));
@@ -343,7 +344,7 @@ fn fits(value: &Value, kind: &DataType) -> bool {
         (DataType::Timestamp(_, _), Value::String(s)) => s.parse::<Timestamp>().is_ok(),
         (DataType::Date32, Value::String(s)) => s.len() == 10 && s.parse::<Timestamp>().is_ok(),
         (DataType::Decimal128(_, _), Value::String(s)) => s.parse::<f64>().is_ok_and(f64::is_finite) && !s.contains(['e', 'E']),
-        (DataType::Binary, Value::String(s)) => s.len() % 4 == 0,
+        (DataType::Binary, Value::String(s)) => s.len().is_multiple_of(4),
         _ => false,
     }
 }

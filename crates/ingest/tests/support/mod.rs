@@ -1,6 +1,5 @@
 //! A world for the tests of stages: the stores in memory, and tables in memory with the promises of the engine's: one write is one commit, positions land
 //! once, loads are numbered. Conditions are the few the tests need. `fail_next_write` lets the next commit to a table fail, as a crash before it would.
-#![expect(dead_code, reason = "each test file uses a part of it")]
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit};
@@ -10,7 +9,7 @@ use futures::stream::BoxStream;
 use gristmill_kernel::condition::{Figures, Judged};
 use gristmill_kernel::error::{Code, Fault, Kind, Result};
 use gristmill_kernel::graph::Node;
-use gristmill_kernel::port::{Analysis, AsOfPlan, Clock as _, Engine, Ids as _, Ledger as _, Ports, Secrets, TableShape};
+use gristmill_kernel::port::{Analysis, AsOfPlan, Engine, Journal, Ports, Secrets, TableShape};
 use gristmill_kernel::run::{Finish, NewRun};
 use gristmill_kernel::stage::{CancelFlag, Made, NoProgress};
 use gristmill_kernel::table::*;
@@ -233,6 +232,11 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let cx = StageContext { ports, project_dir: dir.path().to_owned(), progress: Arc::new(NoProgress), cancel: CancelFlag::default() };
         World { dir, engine, clock, cx }
+    }
+    /// The same world with another journal.
+    pub fn with_journal(mut self, make: impl FnOnce(Arc<dyn Journal>) -> Arc<dyn Journal>) -> World {
+        self.cx.ports.journal = make(self.cx.ports.journal.clone());
+        self
     }
     pub fn write(&self, path: &str, text: &str) {
         let path = self.dir.path().join(path);

@@ -255,9 +255,8 @@ pub fn infer(input: impl Read, shown: &Shown) -> Result<Vec<(String, Guess)>> {
     while records.next()? {
         records.check_width(names.len())?;
         for (index, guess) in guesses.iter_mut().enumerate() {
-            match records.field(index) {
-                Some(text) => guess.see_text(text),
-                None => {}
+            if let Some(text) = records.field(index) {
+                guess.see_text(text);
             }
         }
         shown.check_now_and_then(records.record.line)?;

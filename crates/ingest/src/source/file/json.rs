@@ -74,7 +74,7 @@ impl<R: Read> Objects<R> {
     }
 
     /// The next object and its line (its number, in an array).
-    pub fn next(&mut self) -> Result<Option<(usize, Object)>> {
+    pub fn next_object(&mut self) -> Result<Option<(usize, Object)>> {
         if !self.begun {
             self.begun = true;
             self.begin()?;
@@ -175,7 +175,7 @@ impl Shape {
 pub fn infer(input: impl Read, shown: &Shown) -> Result<Vec<(String, Guess)>> {
     let mut objects = Objects::new(input, shown.clone());
     let mut shape = Shape::default();
-    while let Some((line, object)) = objects.next()? {
+    while let Some((line, object)) = objects.next_object()? {
         shape.see(&object);
         shown.check_now_and_then(line)?;
     }
@@ -228,7 +228,7 @@ impl<R: Read> Reader<R> {
 
     fn fill_batch(&mut self) -> Result<Option<RecordBatch>> {
         while !self.rows.full() {
-            let Some((line, object)) = self.objects.next()? else { break };
+            let Some((line, object)) = self.objects.next_object()? else { break };
             let bytes = self.objects.text.len().max(64);
             if let Err(misfit) = push_object(&mut self.rows, &object, bytes) {
                 return Err(match misfit {

@@ -40,7 +40,7 @@ impl Shown {
     }
     /// Looks at the flag every few thousand rows.
     fn check_now_and_then(&self, row: usize) -> Result<()> {
-        if row % 4096 == 0 { self.cancel.check() } else { Ok(()) }
+        if row.is_multiple_of(4096) { self.cancel.check() } else { Ok(()) }
     }
 }
 
@@ -276,7 +276,7 @@ fn unknown_column(shown: &Shown, line: Option<usize>, name: &str, near: Option<&
         format!("{shown} has a column `{name}`{place} that the source does not have; nothing of this load was kept"),
     )
     .fix(format!(
-        "{near}the columns are {}; if it is meant to be new, add it to the source in gristmill.lock and reload with --full",
+        "{near}the columns are {}; if it is meant to be new, accept it with `gristmill check --lock` and reload with --full",
         columns.names()
     ))
 }
@@ -299,7 +299,7 @@ fn change_of_schema(kind: ColumnType) -> String {
         ColumnType::Binary => "write base64",
         ColumnType::Decimal(..) => "write a decimal number that fits",
     };
-    format!("{wrote}; if the change is meant, change the column in gristmill.lock and reload with --full")
+    format!("{wrote}; if the change is meant, accept it with `gristmill check --lock` and reload with --full")
 }
 
 #[cfg(test)]

@@ -64,7 +64,8 @@ impl Reader {
         let places = super::match_columns(&names, columns, &shown)?;
         for (place, (name, kind)) in places.iter().zip(columns.iter()) {
             // Text may hold moments; each value is tried.
-            if !kind.takes(found[*place].1) && !(kind == ColumnType::Time && found[*place].1 == ColumnType::Text) {
+            let text_as_time = kind == ColumnType::Time && found[*place].1 == ColumnType::Text;
+            if !kind.takes(found[*place].1) && !text_as_time {
                 return Err(Fault::invalid(
                     Code::WRONG_TYPE,
                     format!("column `{name}` of {shown} is {}, expected {kind}", found[*place].1),
@@ -226,6 +227,6 @@ mod tests {
         let mut file = tempfile::tempfile().expect("file");
         file.write_all(b"PAR1 nonsense PAR1").expect("write");
         file.rewind().expect("rewind");
-        assert_eq!(infer(file, &Shown::new("x.parquet")).err().expect("refused").code, Code::SOURCE_UNREADABLE);
+        assert_eq!(infer(file, &Shown::new("x.parquet")).expect_err("refused").code, Code::SOURCE_UNREADABLE);
     }
 }
