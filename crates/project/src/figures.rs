@@ -88,6 +88,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_metrics_are_those_of_train() {
+        let name = |f: &gristmill_train::metric::Family| if f.argument.is_some() { format!("{}_N", f.name) } else { f.name.to_owned() };
+        let theirs: Vec<(String, Task)> = gristmill_train::metric::METRICS.iter().map(|f| (name(f), f.task)).collect();
+        let ours: Vec<(String, Task)> = METRICS.iter().map(|(n, t)| ((*n).to_owned(), *t)).collect();
+        assert_eq!(ours, theirs);
+    }
+
+    #[test]
     fn numbered_metrics_exist_with_their_number() {
         assert!(is_metric("ndcg_10", Some(Task::Ranking)) && is_metric("recall_at_precision_50", None));
         assert!(!is_metric("ndcg_10", Some(Task::Binary)) && !is_metric("lift_x", None) && !is_metric("lift_N", None));

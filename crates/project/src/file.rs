@@ -477,4 +477,7 @@ pub struct Alerts {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub when: Many,
+    /// Whether webhooks may be at private and loopback addresses.
+    #[serde(default)]
+    pub allow_private: bool,
 }
