@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
 
 #[path = "../../ingest/tests/support/mod.rs"]
+#[expect(dead_code, reason = "shared with the tests of ingestion, which use the rest")]
 mod support;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
