@@ -7,10 +7,16 @@ use gristmill_kernel::graph::Graph;
 use gristmill_kernel::port::FlowOrder;
 use gristmill_kernel::run::{Finish, RunError};
 use gristmill_kernel::stage::CancelFlag;
-use gristmill_kernel::{Fault, Kind, Result, Run, RunStatus, StageKind, Verdict};
+use gristmill_kernel::{Code, Fault, Kind, Result, Run, RunStatus, StageKind, Verdict};
 
 /// Runs a leased flow to its end and writes that end.
 pub async fn drive(stepper: &Stepper, graph: &Graph, flow: &Run, cancel: &CancelFlag) -> Result<Run> {
+    if flow.stage != StageKind::Flow {
+        // A step that its process left open: what it was doing is decided again by whoever began it.
+        let fault = Fault::conflict(Code::INTERRUPTED, format!("{} {} was interrupted", flow.stage, flow.address));
+        let finish = conclude(Err(fault));
+        return stepper.ports().ledger.finish(&flow.id, finish, stepper.ports().clock.now()).await;
+    }
     let finish = match serde_json::from_value::<FlowOrder>(flow.spec.clone()) {
         Ok(order) => conclude(walk(stepper, graph, flow, &order, cancel).await),
         Err(e) => conclude(Err(Fault::damaged(format!("run {} is no flow order: {e}", flow.id)))),

@@ -5,23 +5,27 @@ use crate::step::Stepper;
 use gristmill_kernel::graph::Graph;
 use gristmill_kernel::stage::CancelFlag;
 use gristmill_kernel::{Kind, Result, Run, RunId, Span, limits};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How often an idle worker looks at the queue.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// Gives the newest graph of the project, if it can be read.
+type Reload = Box<dyn Fn() -> Option<Graph> + Send + Sync>;
+
 /// Drives queued flows over the project's graph, which may be replaced while it runs.
 pub struct Worker {
     stepper: Arc<Stepper>,
     graph: RwLock<Arc<Graph>>,
+    reload: OnceLock<Reload>,
 }
 
 impl Worker {
     /// A worker over a graph.
     pub fn new(stepper: Arc<Stepper>, graph: Graph) -> Worker {
-        Worker { stepper, graph: RwLock::new(Arc::new(graph)) }
+        Worker { stepper, graph: RwLock::new(Arc::new(graph)), reload: OnceLock::new() }
     }
     /// The graph that flows are driven over.
     pub fn graph(&self) -> Arc<Graph> {
@@ -30,6 +34,10 @@ impl Worker {
     /// Replaces the graph; a flow under way finishes on the one it began with.
     pub fn set_graph(&self, graph: Graph) {
         *self.graph.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(graph);
+    }
+    /// Reads the project again before each flow: whoever queued it may have changed the project. Only the first call counts.
+    pub fn reload_before_flows(&self, reload: impl Fn() -> Option<Graph> + Send + Sync + 'static) {
+        let _set_before = self.reload.set(Box::new(reload));
     }
     /// What runs single nodes.
     pub fn stepper(&self) -> &Arc<Stepper> {
@@ -82,6 +90,9 @@ impl Worker {
         let Some(run) = ports.ledger.lease(self.stepper.worker(), now, until).await? else { return Ok(false) };
         let cancel = CancelFlag::default();
         let heartbeat = self.watch(run.id.clone(), cancel.clone());
+        if let Some(graph) = self.reload.get().and_then(|reload| reload()) {
+            self.set_graph(graph);
+        }
         let graph = self.graph();
         let driven = tokio::select! {
             driven = flow::drive(&self.stepper, &graph, &run, &cancel) => Some(driven),

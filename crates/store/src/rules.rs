@@ -1,7 +1,7 @@
 //! The laws of the ledger that every implementation shares, as pure functions, and the words of their refusals.
 
 use gristmill_kernel::run::Finish;
-use gristmill_kernel::version::{AliasMove, AliasState};
+use gristmill_kernel::version::{AliasMove, AliasState, NEW_OUTPUT};
 use gristmill_kernel::{Address, Code, Fault, Kind, Result, Run, RunId, Timestamp, VersionRef, limits};
 
 pub(crate) fn unknown_run(id: &RunId) -> Fault {
@@ -82,6 +82,15 @@ pub(crate) fn moved(wish: AliasMove, current: Option<u64>, newest: u64, now: Tim
         _ => {}
     }
     Ok(AliasState { asset, alias, number: to, previous: current, actor, reason, run, moved_at: now })
+}
+
+/// A move to [`NEW_OUTPUT`] names the version that the run made (or found unchanged) of that asset.
+pub(crate) fn name_output(mut wish: AliasMove, outputs: &[VersionRef]) -> Result<AliasMove> {
+    if wish.to == Some(NEW_OUTPUT) {
+        let made = outputs.iter().rev().find(|v| v.asset == wish.asset);
+        wish.to = Some(made.ok_or_else(|| Fault::internal(format!("alias `{}` shall name an output of {}, which the run did not make", wish.alias, wish.asset)))?.number);
+    }
+    Ok(wish)
 }
 
 /// Adds a version to a run's outputs once.

@@ -69,7 +69,7 @@ impl Session {
             datafusion::execution::FunctionRegistry::register_udaf(&mut state, Arc::new(function))
                 .map_err(|e| Fault::internal("an aggregate does not register").because(e))?;
         }
-        let as_of = AsOf { signature: Signature::nullary(Volatility::Stable) };
+        let as_of = AsOf { signature: Signature::nullary(Volatility::Volatile) };
         datafusion::execution::FunctionRegistry::register_udf(&mut state, Arc::new(ScalarUDF::new_from_impl(as_of)))
             .map_err(|e| Fault::internal("`as_of` does not register").because(e))?;
         let small_config = config.with_target_partitions(1);

@@ -244,7 +244,7 @@ impl State {
         ended.ended_at = Some(now);
         let ended = ended.clone();
         for wish in finish.aliases {
-            self.apply_move(wish, now)?;
+            self.apply_move(rules::name_output(wish, &ended.outputs)?, now)?;
         }
         for next in finish.follow_ups {
             if self.known(next.idempotency.as_deref()).is_none() {

@@ -25,7 +25,7 @@ impl SqliteLedger {
         write_end(&mut tx, id, &finish, now).await?;
         append(&mut tx, now, story::finished(&run, &finish, &outputs)).await?;
         for wish in finish.aliases {
-            apply_move(&mut tx, wish, now).await?;
+            apply_move(&mut tx, rules::name_output(wish, &outputs)?, now).await?;
         }
         for next in &finish.follow_ups {
             if known(&mut tx, next.idempotency.as_deref()).await?.is_none() {

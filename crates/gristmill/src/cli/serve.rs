@@ -1,0 +1,71 @@
+//! `gristmill serve`: predictions, ingestion, control API on one port.
+
+use super::{Cx, Ended, Exit};
+use crate::config::DEFAULT_PORT;
+use crate::server::{Options, Server};
+use crate::wiring::Workspace;
+use clap::Args;
+use gristmill_kernel::Fault;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Serve the project: predictions, ingestion, control API.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The port.
+    #[arg(long, default_value_t = DEFAULT_PORT)]
+    port: u16,
+    /// The address to listen on.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// A host name this server answers to, besides loopback and addresses. May be given several times.
+    #[arg(long = "name", value_name = "HOST")]
+    names: Vec<String>,
+}
+
+impl Serve {
+    pub async fn run(self, cx: &Cx) -> Ended {
+        let workspace = Workspace::load(cx).await?;
+        workspace.save_lock()?;
+        let options = Options { host: self.host, port: self.port, open: false, names: self.names, observer: cx.out.observer() };
+        let server = Server::start(cx, &workspace, options).await?;
+        first_token(cx, &workspace).await?;
+        announce(cx, &server.url);
+        until_told_to_stop().await?;
+        cx.out.say("stopping: no new requests, those in flight are answered");
+        server.stop().await?;
+        Ok(Exit::Done)
+    }
+}
+
+/// There is no default password: without any token, one is made and shown once.
+async fn first_token(cx: &Cx, workspace: &Workspace) -> Result<(), Fault> {
+    let tokens = workspace.state.tokens.as_ref();
+    if !tokens.tokens().await?.is_empty() {
+        return Ok(());
+    }
+    let now = workspace.state.ports.clock.now();
+    let new = gristmill_auth::NewToken { name: "first".to_owned(), role: gristmill_auth::Role::Admin, expires_at: None };
+    let token = gristmill_auth::make_token(tokens, workspace.state.ports.ids.as_ref(), new, &cx.actor(), now).await?;
+    cx.out.say(format!("an admin token was made; it is shown this once: {}", gristmill_auth::expose(&token)));
+    cx.out.hint("send it as Authorization: Bearer TOKEN; commands read GRISTMILL_TOKEN; make others with gristmill token new");
+    Ok(())
+}
+
+/// Says where everything is.
+pub fn announce(cx: &Cx, url: &str) {
+    if cx.out.is_json() {
+        cx.out.data_json(&serde_json::json!({"url": url, "pid": std::process::id()}));
+        return;
+    }
+    cx.out.say(format!("serving  {url}/  status page, {url}/openapi.json, {url}/metrics"));
+}
+
+/// Ctrl-C or SIGTERM.
+pub async fn until_told_to_stop() -> Result<(), Fault> {
+    let bad = |e: std::io::Error| Fault::io("signals", e);
+    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(bad)?;
+    tokio::select! {
+        ended = tokio::signal::ctrl_c() => ended.map_err(bad),
+        _ = term.recv() => Ok(()),
+    }
+}

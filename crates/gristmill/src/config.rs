@@ -1,0 +1,57 @@
+//! Everything that comes from outside the project file: the environment, the terminal, the flags' defaults.
+//!
+//! The only place that reads the process environment. The rest of the program gets values.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+/// The port that carries everything, unless `--port` says otherwise.
+pub const DEFAULT_PORT: u16 = 7300;
+
+/// What the process was started with.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The environment, for `${NAME}` in the project and nothing else.
+    pub vars: BTreeMap<String, String>,
+    /// Where the command was started.
+    pub here: PathBuf,
+    /// Whether standard error is a terminal: progress bars, colours.
+    pub terminal: bool,
+    /// Whether standard output is a terminal.
+    pub stdout_terminal: bool,
+    /// Whether colours are wanted (`NO_COLOR`, `CLICOLOR_FORCE`, the terminal).
+    pub color: bool,
+    /// What the log shows: `GRISTMILL_LOG`, in the words of tracing's filter.
+    pub log: Option<String>,
+    /// `GRISTMILL_TOKEN`: the token that commands send to a running server.
+    pub token: Option<String>,
+    /// Who acts: `user:NAME` from `GRISTMILL_USER`, `USER` or `LOGNAME`.
+    pub user: String,
+}
+
+impl Surroundings {
+    /// Reads them once, at start.
+    pub fn read() -> std::io::Result<Surroundings> {
+        let vars: BTreeMap<String, String> =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+        let get = |name: &str| vars.get(name).filter(|v| !v.is_empty()).cloned();
+        let terminal = std::io::stderr().is_terminal();
+        let color = match (get("NO_COLOR"), get("CLICOLOR_FORCE")) {
+            (Some(_), _) => false,
+            (None, Some(force)) if force != "0" => true,
+            _ => terminal && get("TERM").is_none_or(|t| t != "dumb"),
+        };
+        let user = get("GRISTMILL_USER").or_else(|| get("USER")).or_else(|| get("LOGNAME")).unwrap_or_else(|| "local".to_owned());
+        Ok(Surroundings {
+            here: std::env::current_dir()?,
+            terminal,
+            stdout_terminal: std::io::stdout().is_terminal(),
+            color,
+            log: get("GRISTMILL_LOG"),
+            token: get("GRISTMILL_TOKEN"),
+            user,
+            vars,
+        })
+    }
+}

@@ -1,0 +1,231 @@
+//! What a server does beside answering: drains pushed rows, follows the ledger, ticks rollouts, monitors and retraining.
+//!
+//! Each task is a loop that looks, decides through a stage's own `plan`, and writes through the ledger; none keeps state that a
+//! restart would miss. A failure is logged and tried again at the next turn.
+
+use crate::server::Live;
+use gristmill_deploy::spec::DeploySpec;
+use gristmill_features::OnlineFeatures;
+use gristmill_ingest::spec::SourceSpec;
+use gristmill_kernel::graph::Node;
+use gristmill_kernel::port::{Clock, LiveFigures, Ports, RunFilter, Runs};
+use gristmill_kernel::stage::CancelFlag;
+use gristmill_kernel::{Actor, Address, AssetKind, Name, Result, StageKind, Timestamp};
+use gristmill_monitor::spec::MonitorSpec;
+use gristmill_runner::Worker;
+use gristmill_runner::step::StepOrder;
+use gristmill_serve::Plane;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often pushed rows are brought into tables and kept rows.
+const DRAIN_EVERY: Duration = Duration::from_millis(250);
+/// How often the ledger is asked whether something changed.
+const FOLLOW_EVERY: Duration = Duration::from_millis(150);
+/// How often rollouts, monitors and retraining are looked at.
+const TICK_EVERY: Duration = Duration::from_millis(400);
+
+/// What the tasks share.
+#[derive(Clone)]
+pub struct Tasks {
+    pub ports: Ports,
+    pub worker: Arc<Worker>,
+    pub plane: Arc<Plane>,
+    pub features: Arc<OnlineFeatures>,
+    pub figures: Arc<dyn LiveFigures>,
+    pub queue: Arc<dyn Runs>,
+    pub live: Arc<Live>,
+    pub events: Arc<EventClock>,
+    pub stop: CancellationToken,
+    /// The newest report of each endpoint, for `/metrics`.
+    pub reports: Arc<std::sync::RwLock<Vec<gristmill_monitor::Report>>>,
+}
+
+impl Tasks {
+    /// Starts all of them.
+    pub fn spawn(&self) -> tokio::task::JoinSet<()> {
+        let mut set = tokio::task::JoinSet::new();
+        let worker = self.worker.clone();
+        let stop = self.stop.clone();
+        set.spawn(async move { worker.run(stop).await });
+        set.spawn(self.clone().every(DRAIN_EVERY, "drain", |t| async move { t.drain().await }));
+        set.spawn(self.clone().every(TICK_EVERY, "rollout", |t| async move { t.rollouts().await }));
+        set.spawn(self.clone().every(TICK_EVERY, "monitor", |t| async move { t.monitors().await }));
+        set.spawn(self.clone().every(TICK_EVERY, "retrain", |t| async move { t.retraining().await }));
+        set.spawn(self.clone().follow());
+        set
+    }
+
+    async fn every<F, Fut>(self, pause: Duration, what: &'static str, turn: F)
+    where
+        F: Fn(Tasks) -> Fut + Send,
+        Fut: Future<Output = Result<()>> + Send,
+    {
+        while !self.stop.is_cancelled() {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            if let Err(fault) = turn(self.clone()).await {
+                tracing::error!(task = what, error = %fault, "will be tried again");
+            }
+        }
+    }
+
+    /// Loads views and deployments when the ledger has moved.
+    async fn follow(self) {
+        let mut seen = None;
+        while !self.stop.is_cancelled() {
+            match self.ports.ledger.head().await {
+                Ok(head) if seen != Some(head) => match self.reload().await {
+                    Ok(()) => seen = Some(head),
+                    Err(fault) => tracing::error!(task = "follow", error = %fault, "the last good state goes on answering"),
+                },
+                Ok(_) => {}
+                Err(fault) => tracing::error!(task = "follow", error = %fault, "the ledger cannot be read"),
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(FOLLOW_EVERY) => {}
+            }
+        }
+    }
+
+    /// Views first, then the models that read them.
+    pub async fn reload(&self) -> Result<()> {
+        let views = self.features.refresh().await;
+        let models = self.plane.refresh().await;
+        self.events.refresh(&self.ports, &self.live).await?;
+        let mut reports = Vec::new();
+        for node in self.worker.graph().nodes().iter().filter(|n| n.stage == StageKind::Monitor) {
+            reports.extend(gristmill_monitor::last_report(&self.ports, &node.address.name).await?);
+        }
+        *self.reports.write().unwrap_or_else(std::sync::PoisonError::into_inner) = reports;
+        views.and(models)
+    }
+
+    /// Brings what was pushed into tables and kept rows: ingest, validate, then the views that read the source.
+    async fn drain(self) -> Result<()> {
+        let graph = self.worker.graph();
+        for source in self.ports.journal.sources().await? {
+            let state = self.ports.journal.state(&source).await?;
+            let raw = Address::new(AssetKind::Raw, source.clone());
+            if state.last <= state.forgotten || graph.node(&raw).is_none() {
+                continue;
+            }
+            let accepted = Address::new(AssetKind::Sources, source.clone());
+            let mut nodes: Vec<Node> = [raw, accepted.clone()].iter().filter_map(|a| graph.node(a).cloned()).collect();
+            nodes.extend(
+                graph.downstream(&[accepted]).into_iter().filter(|n| n.address.kind == AssetKind::Features).cloned(),
+            );
+            for node in nodes {
+                self.step(node, format!("rows were pushed into {source}")).await?;
+            }
+            self.events.refresh(&self.ports, &self.live).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&self, node: Node, reason: String) -> Result<()> {
+        let order = StepOrder { node, parent: None, actor: Actor::system("server"), reason, force: false };
+        self.worker.stepper().step(order, &CancelFlag::default()).await.map(|_| ())
+    }
+
+    async fn rollouts(self) -> Result<()> {
+        for node in self.worker.graph().nodes().iter().filter(|n| n.stage == StageKind::Deploy) {
+            let spec: DeploySpec = read(node)?;
+            let worker = self.worker.stepper().worker();
+            if let Some(step) = gristmill_deploy::tick(&self.ports, self.figures.as_ref(), &spec, worker).await? {
+                tracing::info!(endpoint = %spec.endpoint, summary = %step.run.summary, "rollout");
+                self.reload().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the monitors whose time has come, once there is something to look at.
+    async fn monitors(self) -> Result<()> {
+        let now = self.ports.clock.now();
+        for node in self.worker.graph().nodes().iter().filter(|n| n.stage == StageKind::Monitor) {
+            let spec: MonitorSpec = read(node)?;
+            let predictions = Address::new(AssetKind::Predictions, spec.endpoint.clone());
+            if self.ports.ledger.version(&predictions, &gristmill_kernel::version::Which::Latest).await?.is_none() {
+                continue;
+            }
+            let filter = RunFilter { stages: vec![StageKind::Monitor], address: Some(node.address.clone()), limit: 1, ..RunFilter::default() };
+            let last = self.ports.ledger.runs(&filter).await?.into_iter().next();
+            let due = last.is_none_or(|run| run.status.is_final() && run.submitted_at.plus(spec.every) <= now);
+            if due {
+                self.step(node.clone(), format!("every {}", spec.every)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn retraining(self) -> Result<()> {
+        let specs = self.live.retrain();
+        for run in gristmill_retrain::tick(&self.ports, self.queue.as_ref(), &specs).await? {
+            tracing::info!(run = %run.id, reason = %run.reason, "retraining");
+        }
+        Ok(())
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(node: &Node) -> Result<T> {
+    serde_json::from_value(node.spec.clone())
+        .map_err(|e| gristmill_kernel::Fault::internal(format!("the spec of {} does not fit its stage: {e}", node.address)))
+}
+
+/// The moment of features: the wall clock, or, for projects on replayed data (`clock = "events"`), just behind the newest event.
+pub struct EventClock {
+    wall: Arc<dyn Clock>,
+    by_events: bool,
+    newest: AtomicI64,
+}
+
+impl EventClock {
+    /// A clock; with `by_events` it follows the data.
+    pub fn new(wall: Arc<dyn Clock>, by_events: bool) -> EventClock {
+        EventClock { wall, by_events, newest: AtomicI64::new(i64::MIN) }
+    }
+
+    /// Looks at the newest events.
+    pub async fn refresh(&self, ports: &Ports, live: &Live) -> Result<()> {
+        if !self.by_events {
+            return Ok(());
+        }
+        let timed: Vec<(Name, String)> = live.sources().into_iter().filter_map(|s: SourceSpec| Some((s.name, s.time?))).collect();
+        if let Some(versions) = changed(ports, &timed, live).await? {
+            if let Some(newest) = gristmill_features::online::newest_event(ports, &timed).await? {
+                self.newest.fetch_max(newest.micros(), Ordering::Relaxed);
+            }
+            live.remember(versions);
+        }
+        Ok(())
+    }
+}
+
+/// The versions of the event tables, if they are not those seen last.
+async fn changed(ports: &Ports, timed: &[(Name, String)], live: &Live) -> Result<Option<BTreeMap<Name, u64>>> {
+    let mut versions = BTreeMap::new();
+    for (name, _) in timed {
+        let asset = Address::new(AssetKind::Sources, name.clone());
+        if let Some(version) = ports.ledger.version(&asset, &gristmill_kernel::version::Which::Latest).await? {
+            versions.insert(name.clone(), version.id.number);
+        }
+    }
+    Ok((live.seen() != versions).then_some(versions))
+}
+
+impl Clock for EventClock {
+    fn now(&self) -> Timestamp {
+        match self.newest.load(Ordering::Relaxed) {
+            // Features see what lies strictly before the moment; the newest event shall count.
+            newest if self.by_events && newest > i64::MIN => Timestamp::from_micros(newest + 1),
+            _ => self.wall.now(),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! One binary for all end-to-end tests, so that it links once.
+
+mod apply;
+mod bad_input;
+mod demo;
+mod kill9;
+mod serving;
