@@ -357,10 +357,10 @@ async fn unique(shared: &Shared, columns: &[String], rows: &RecordBatch, history
     let keys = converter.convert_columns(&own).map_err(broken)?;
     let mut first: HashMap<OwnedRow, usize> = HashMap::new();
     let mut good = vec![true; rows.num_rows()];
-    for row in 0..rows.num_rows() {
+    for (row, good) in good.iter_mut().enumerate() {
         if own.iter().all(|c| c.is_valid(row)) {
             let seen = *first.entry(keys.row(row).owned()).or_insert(row);
-            good[row] = seen == row;
+            *good = seen == row;
         }
     }
     let Some((table, version)) = history else { return Ok(good) };

@@ -132,8 +132,15 @@ pub fn unknown(code: Code, what: &str, name: &str, valid: &[String]) -> Fault {
 }
 
 fn nearest<'a>(name: &str, valid: &'a [String]) -> Option<&'a String> {
-    let near = valid.iter().map(|v| (strsim::jaro_winkler(&name.to_lowercase(), &v.to_lowercase()), v));
-    near.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, v)| v)
+    let name = name.to_lowercase();
+    let scored = valid.iter().map(|v| {
+        let other = v.to_lowercase();
+        (strsim::damerau_levenshtein(&name, &other), strsim::jaro_winkler(&name, &other), v)
+    });
+    // A third of the letters may be wrong, or the beginning must be the same.
+    let slips = (name.chars().count() / 3).max(1);
+    let near = scored.filter(|(distance, likeness, _)| *distance <= slips || *likeness > 0.85);
+    near.min_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1))).map(|(_, _, v)| v)
 }
 
 fn listed(valid: &[String]) -> String {

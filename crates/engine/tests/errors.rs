@@ -80,7 +80,7 @@ async fn an_unknown_column() {
 async fn a_text_that_does_not_parse() {
     check(
         "select customer_id\n  sum(amount) as spend\nfrom events",
-        "features/tested.sql:5:6: the SQL does not parse: Expected: end of statement, found: ( [E0201]; fix: correct the query at the mark",
+        "features/tested.sql:5:6: the SQL does not parse: expected: end of statement, found: ( [E0201]; fix: correct the query at the mark",
         "(",
     )
     .await;

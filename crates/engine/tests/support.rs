@@ -1,6 +1,6 @@
 //! An engine in a temporary folder, and rows written shortly.
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimeUnit};
 use futures::StreamExt;
 use gristmill_engine::LocalEngine;
@@ -36,9 +36,6 @@ pub fn ints(values: &[Option<i64>]) -> ArrayRef {
 }
 pub fn floats(values: &[Option<f64>]) -> ArrayRef {
     Arc::new(values.iter().copied().collect::<Float64Array>())
-}
-pub fn bools(values: &[Option<bool>]) -> ArrayRef {
-    Arc::new(values.iter().copied().collect::<BooleanArray>())
 }
 pub fn moments(values: &[Option<i64>]) -> ArrayRef {
     Arc::new(values.iter().copied().collect::<TimestampMicrosecondArray>().with_timezone("UTC"))

@@ -172,10 +172,8 @@ impl Visitor for Walk<'_> {
     type Break = Box<Fault>;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Box<Fault>> {
-        if let Some(with) = &query.with {
-            if with.recursive {
-                return self.refuse("a recursive query may not be used here", "write it without RECURSIVE", with.span());
-            }
+        if let Some(with) = query.with.as_ref().filter(|w| w.recursive) {
+            return self.refuse("a recursive query may not be used here", "write it without RECURSIVE", with.span());
         }
         let odd = !only_selects(&query.body)
             || !query.locks.is_empty()

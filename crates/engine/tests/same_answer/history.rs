@@ -140,9 +140,12 @@ pub fn random(rng: &mut StdRng, count: usize) -> History {
     }
     for name in names.iter().map(String::as_str).chain(["nobody"]) {
         for _ in 0..rng.random_range(1..4) {
-            let moment = match history.events.choose(rng) {
-                // Exactly at an event, or exactly a window after one.
-                Some(Event { time: Some(time), .. }) if rng.random_bool(0.5) => time + [0, 0, 1, 7 * DAY, 10 * DAY][rng.random_range(0..5)],
+            let own = history.events.iter().filter(|e| e.customer.as_deref() == Some(name)).choose(rng);
+            let moment = match own {
+                // Exactly at an own event, or exactly a window after one.
+                Some(Event { time: Some(time), .. }) if rng.random_bool(0.5) => {
+                    time + [0, 1, 7 * DAY, 10 * DAY, 10 * DAY - 1][rng.random_range(0..5)]
+                }
                 _ => grid(rng),
             };
             history.asked.push((name.to_string(), moment));

@@ -314,7 +314,7 @@ async fn stored_tables_have_the_same_answer() {
 async fn a_wrong_boundary_is_caught() {
     let bench = bench();
     let mut rng = StdRng::seed_from_u64(1);
-    let history = history::random(&mut rng, 60);
+    let history = history::random(&mut rng, 150);
     let tables = catalog(&history, &mut rng);
     let good = &CASES[0];
     let caught = async |sql: &'static str, ties: Ties| {
