@@ -12,7 +12,11 @@ use std::time::{Duration, Instant};
 /// The binary under test.
 pub fn binary() -> PathBuf {
     let me = std::env::current_exe().expect("a test has a path");
-    let profile = me.ancestors().find(|d| d.file_name().is_some_and(|n| n == "deps")).and_then(Path::parent).expect("tests live in target/PROFILE/deps");
+    let profile = me
+        .ancestors()
+        .find(|d| d.file_name().is_some_and(|n| n == "deps"))
+        .and_then(Path::parent)
+        .expect("tests live in target/PROFILE/deps");
     let binary = profile.join("gristmill");
     assert!(binary.is_file(), "{} is not built: run cargo build with the same profile first", binary.display());
     binary

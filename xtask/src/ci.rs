@@ -28,6 +28,7 @@ pub const STEPS: &[Step] = &[
     ("format", |root, _| plain(root, &["fmt", "--all", "--check"])),
     ("tidy", |root, _| crate::tidy::run(root).map(passed)),
     ("clippy", |root, _| plain(root, &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])),
+    ("build", |root, _| plain(root, &["build", "--release", "--quiet"])),
     ("tests", tests),
     ("deny", |root, _| deny(root)),
 ];
@@ -116,8 +117,10 @@ fn plain(root: &Path, args: &[&str]) -> Result<Outcome> {
 }
 
 fn tests(root: &Path, counts: &mut Counts) -> Result<Outcome> {
-    let mut child =
-        cargo(root, &["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped()).spawn().context("cargo test does not start")?;
+    let mut child = cargo(root, &["test", "--release", "--workspace", "--no-fail-fast"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cargo test does not start")?;
     let output = child.stdout.take().context("cargo test has no output")?;
     let mut stdout = std::io::stdout();
     for line in BufReader::new(output).split(b'\n') {

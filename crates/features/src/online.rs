@@ -11,7 +11,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
 use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_kernel::error::Code;
-use gristmill_kernel::port::{AsOfPlan, FeatureReader, FeatureRequest, FeatureRows, KeptRows, Ports};
+use gristmill_kernel::port::{AsOfPlan, FeatureReader, FeatureRequest, FeatureRows, KeptRows, Ports, ViewRef};
 use gristmill_kernel::table::{Catalog, Relation};
 use gristmill_kernel::version::Which;
 use gristmill_kernel::view::{Ties, ViewAt};
@@ -21,7 +21,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 /// A view ready to answer.
 struct Ready {
+    /// Of the definition and the shapes of its tables: another one is compiled again.
     definition: Digest,
+    /// Of the definition alone: what a model remembers.
+    text: Digest,
     meta: ViewMeta,
     plan: Arc<dyn AsOfPlan>,
     kept: Vec<(KeptRows, Slot)>,
@@ -31,12 +34,14 @@ struct Ready {
 pub struct OnlineFeatures {
     ports: Ports,
     views: RwLock<Arc<HashMap<Name, Arc<Ready>>>>,
+    /// Definitions that deployed models were trained on.
+    pinned: RwLock<HashMap<(Name, Digest), Arc<Ready>>>,
 }
 
 impl OnlineFeatures {
     /// Nothing is loaded yet; call [`Self::refresh`].
     pub fn new(ports: Ports) -> OnlineFeatures {
-        OnlineFeatures { ports, views: RwLock::default() }
+        OnlineFeatures { ports, views: RwLock::default(), pinned: RwLock::default() }
     }
 
     /// Loads the newest version of every view. Views whose definition did not change keep their plan.
@@ -68,14 +73,24 @@ impl OnlineFeatures {
         self.views.read().unwrap_or_else(PoisonError::into_inner).get(view).cloned()
     }
 
-    fn get(&self, view: &Name) -> Result<Arc<Ready>> {
-        self.loaded(view).ok_or_else(|| {
+    /// The view as asked: the newest definition, or the one a model was trained on.
+    fn get(&self, view: &ViewRef) -> Result<Arc<Ready>> {
+        let newest = self.loaded(&view.name);
+        let found = match &view.pinned {
+            None => newest,
+            Some((_, definition)) => newest.filter(|r| r.text == *definition).or_else(|| {
+                self.pinned.read().unwrap_or_else(PoisonError::into_inner).get(&(view.name.clone(), *definition)).cloned()
+            }),
+        };
+        let view = &view.name;
+        found.ok_or_else(|| {
             Fault::new(Kind::Unavailable, Code::NOT_READY, format!("view {view} is not loaded yet"))
                 .fix(format!("bring it up to date: gristmill run features.{view}"))
         })
     }
 
     async fn ready(&self, meta: &serde_json::Value, before: Option<&Arc<Ready>>) -> Result<Arc<Ready>> {
+        let told = ViewRef::definition(meta);
         let meta: ViewMeta =
             serde_json::from_value(meta.clone()).map_err(|e| Fault::damaged("a view has no readable definition").because(e))?;
         let mut shapes = Vec::new();
@@ -98,7 +113,7 @@ impl OnlineFeatures {
             let info = table_info(&self.ports, &pinned.table).await?;
             kept.push((rows.clone(), Slot::new(pinned.table.clone(), rows, &info.schema)));
         }
-        Ok(Arc::new(Ready { definition, meta, plan, kept }))
+        Ok(Arc::new(Ready { definition, text: told, meta, plan, kept }))
     }
 
     /// The rows a view needs for these entities at this moment, and the newest event time per asked row.
@@ -151,8 +166,9 @@ impl FeatureReader for OnlineFeatures {
         let mut newest = vec![None; count];
         let mut fields = Vec::new();
         let mut columns: Vec<ArrayRef> = Vec::new();
-        for name in &request.views {
-            let ready = self.get(name)?;
+        for asked_view in &request.views {
+            let ready = self.get(asked_view)?;
+            let name = &asked_view.name;
             let view = &ready.meta.view;
             if view.at == ViewAt::Sources && !view.online {
                 return Err(Fault::invalid(Code::AS_OF_UNSUPPORTED, format!("view {name} is not kept online"))
@@ -175,7 +191,14 @@ impl FeatureReader for OnlineFeatures {
         Ok(FeatureRows { columns, newest })
     }
 
-    async fn schema(&self, view: &Name) -> Result<SchemaRef> {
+    async fn schema(&self, view: &ViewRef) -> Result<SchemaRef> {
+        if let (Some((number, definition)), Err(_)) = (&view.pinned, self.get(view)) {
+            let asset = gristmill_kernel::Address::new(AssetKind::Features, view.name.clone());
+            let version = self.ports.ledger.version(&asset, &Which::Number(*number)).await?;
+            let version = version.ok_or_else(|| Fault::damaged(format!("{asset}@{number} is gone")))?;
+            let ready = self.ready(&version.meta, None).await?;
+            self.pinned.write().unwrap_or_else(PoisonError::into_inner).insert((view.name.clone(), *definition), ready);
+        }
         Ok(self.get(view)?.plan.shape().features.clone())
     }
 }

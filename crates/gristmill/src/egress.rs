@@ -21,7 +21,9 @@ impl WebEgress {
     }
 
     async fn addresses(&self, url: &reqwest::Url) -> Result<Vec<SocketAddr>> {
-        let refused = |why: String| Fault::invalid(Code::BAD_VALUE, why).fix("use a public https address, or allow private ones: [alerts] allow_private = true");
+        let refused = |why: String| {
+            Fault::invalid(Code::BAD_VALUE, why).fix("use a public https address, or allow private ones: [alerts] allow_private = true")
+        };
         if !matches!(url.scheme(), "https" | "http") {
             return Err(refused(format!("alerts do not go to {} addresses", url.scheme())));
         }
@@ -79,7 +81,8 @@ impl gristmill_monitor::Egress for WebEgress {
         let addresses = self.addresses(&url).await?;
         let host = url.host_str().unwrap_or_default().to_owned();
         let failed = |e: reqwest::Error| {
-            Fault::new(Kind::Unavailable, Code::PART_UNAVAILABLE, format!("the webhook at {host} did not take the alert")).because(e.without_url())
+            Fault::new(Kind::Unavailable, Code::PART_UNAVAILABLE, format!("the webhook at {host} did not take the alert"))
+                .because(e.without_url())
         };
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -90,7 +93,11 @@ impl gristmill_monitor::Egress for WebEgress {
             .map_err(failed)?;
         let answer = client.post(url).json(body).send().await.map_err(failed)?;
         if !answer.status().is_success() {
-            return Err(Fault::new(Kind::Unavailable, Code::PART_UNAVAILABLE, format!("the webhook at {host} answered {}", answer.status())));
+            return Err(Fault::new(
+                Kind::Unavailable,
+                Code::PART_UNAVAILABLE,
+                format!("the webhook at {host} answered {}", answer.status()),
+            ));
         }
         Ok(())
     }
@@ -102,7 +109,18 @@ mod tests {
 
     #[test]
     fn only_public_addresses_are_public() {
-        for private in ["127.0.0.1", "10.1.2.3", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "::1", "fe80::1", "fd00::1", "::ffff:127.0.0.1"] {
+        for private in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:127.0.0.1",
+        ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
         for public in ["1.1.1.1", "2606:4700:4700::1111"] {

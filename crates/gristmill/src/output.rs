@@ -147,7 +147,8 @@ impl Observer for Steps {
         if !self.out.bars {
             return;
         }
-        let style = ProgressStyle::with_template("{spinner} {prefix} {wide_msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let style =
+            ProgressStyle::with_template("{spinner} {prefix} {wide_msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner());
         let bar = self.out.multi.add(ProgressBar::new_spinner().with_style(style));
         bar.set_prefix(format!("{:<9} {:<24}", node.stage.as_str(), node.address.to_string()));
         bar.enable_steady_tick(Duration::from_millis(120));

@@ -284,7 +284,14 @@ impl gristmill_api::Promoter for Promotions {
 }
 
 /// Takes an endpoint back to what it answered with before.
-pub async fn rollback(ports: &Ports, graph: &Graph, worker: &str, endpoint: &Name, actor: &Actor, reason: &str) -> Result<gristmill_kernel::Run> {
+pub async fn rollback(
+    ports: &Ports,
+    graph: &Graph,
+    worker: &str,
+    endpoint: &Name,
+    actor: &Actor,
+    reason: &str,
+) -> Result<gristmill_kernel::Run> {
     let address = gristmill_kernel::Address::new(gristmill_kernel::AssetKind::Endpoints, endpoint.clone());
     let node = graph.node(&address).ok_or_else(|| {
         Fault::not_found(gristmill_kernel::Code::UNKNOWN_ENDPOINT, format!("the project has no {address}")).fix("see gristmill status")

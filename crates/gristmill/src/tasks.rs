@@ -118,9 +118,7 @@ impl Tasks {
             }
             let accepted = Address::new(AssetKind::Sources, source.clone());
             let mut nodes: Vec<Node> = [raw, accepted.clone()].iter().filter_map(|a| graph.node(a).cloned()).collect();
-            nodes.extend(
-                graph.downstream(&[accepted]).into_iter().filter(|n| n.address.kind == AssetKind::Features).cloned(),
-            );
+            nodes.extend(graph.downstream(&[accepted]).into_iter().filter(|n| n.address.kind == AssetKind::Features).cloned());
             for node in nodes {
                 self.step(node, format!("rows were pushed into {source}")).await?;
             }
@@ -155,7 +153,8 @@ impl Tasks {
             if self.ports.ledger.version(&predictions, &gristmill_kernel::version::Which::Latest).await?.is_none() {
                 continue;
             }
-            let filter = RunFilter { stages: vec![StageKind::Monitor], address: Some(node.address.clone()), limit: 1, ..RunFilter::default() };
+            let filter =
+                RunFilter { stages: vec![StageKind::Monitor], address: Some(node.address.clone()), limit: 1, ..RunFilter::default() };
             let last = self.ports.ledger.runs(&filter).await?.into_iter().next();
             let due = last.is_none_or(|run| run.status.is_final() && run.submitted_at.plus(spec.every) <= now);
             if due {

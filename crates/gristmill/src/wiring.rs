@@ -167,9 +167,20 @@ impl Workspace {
 
     /// Loads a project; faults of its queries are kept for `check`.
     pub async fn load_unchecked(cx: &Cx) -> Result<Workspace, Faults> {
-        let dir = project_dir(cx)?;
-        let secrets = Arc::new(EnvSecrets::read(cx.outside.vars.clone(), &dir)?);
-        let mut project = Project::load(&dir, cx.globals.env.as_deref(), secrets)?;
+        Workspace::build(cx, load_project(cx)?).await
+    }
+
+    /// Loads a project with the columns that its sources have now, and writes them into the lock file.
+    pub async fn accept_columns(cx: &Cx) -> Result<Workspace, Faults> {
+        let mut project = load_project(cx)?;
+        project.lock.sources.clear();
+        let workspace = Workspace::build(cx, project).await?;
+        workspace.save_lock()?;
+        Ok(workspace)
+    }
+
+    async fn build(cx: &Cx, mut project: Project) -> Result<Workspace, Faults> {
+        let dir = project.dir.clone();
         let state = State::open_in(cx, &dir).await?;
         let source_faults = pin_columns(&mut project).await;
         let (graph, graph_faults) = match project.graph(state.ports.engine.as_ref()) {
@@ -274,6 +285,12 @@ impl Workspace {
     }
 }
 
+fn load_project(cx: &Cx) -> Result<Project, Faults> {
+    let dir = project_dir(cx)?;
+    let secrets = Arc::new(EnvSecrets::read(cx.outside.vars.clone(), &dir)?);
+    Ok(Project::load(&dir, cx.globals.env.as_deref(), secrets)?)
+}
+
 /// Shows the steps of a run that another process drives.
 async fn follow(cx: &Cx, state: &State, run: &Run) -> Result<Run> {
     let mut shown = std::collections::BTreeSet::new();
@@ -318,7 +335,14 @@ async fn pin_columns(project: &mut Project) -> Vec<Fault> {
 }
 
 fn copy(fault: &Fault) -> Fault {
-    Fault { kind: fault.kind, code: fault.code, message: fault.message.clone(), fix: fault.fix.clone(), spot: fault.spot.clone(), source: None }
+    Fault {
+        kind: fault.kind,
+        code: fault.code,
+        message: fault.message.clone(),
+        fix: fault.fix.clone(),
+        spot: fault.spot.clone(),
+        source: None,
+    }
 }
 
 /// The process that holds the state folder.

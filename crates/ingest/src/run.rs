@@ -36,7 +36,7 @@ impl Stage for IngestStage {
     }
     async fn run(&self, cx: &StageContext, order: Order) -> Result<Done> {
         let spec: SourceSpec = order.spec()?;
-        let full = order.node.spec.get("full").and_then(serde_json::Value::as_bool).unwrap_or(false);
+        let full = spec.full;
         let asset = Address::new(AssetKind::Raw, spec.name.clone());
         let mut ingest = Ingest { cx, table: TableName::of(&asset), spec, asset, tally: Tally::default() };
         let started = cx.ports.clock.now();

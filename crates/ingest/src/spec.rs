@@ -16,6 +16,9 @@ pub struct SourceSpec {
     pub late: Option<Span>,
     /// The columns pinned in `gristmill.lock`; `None` before the first load, when they are inferred.
     pub columns: Option<Vec<Column>>,
+    /// Read every file again and replace the rows (`gristmill run raw.NAME --full`).
+    #[serde(default)]
+    pub full: bool,
 }
 
 /// A pinned column.

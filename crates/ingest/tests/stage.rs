@@ -13,7 +13,7 @@ use std::sync::Arc;
 use support::{World, made, name, unchanged};
 
 fn events(from: &str) -> SourceSpec {
-    SourceSpec { name: name("events"), from: from.into(), time: Some("at".into()), late: None, columns: None }
+    SourceSpec { name: name("events"), from: from.into(), time: Some("at".into()), late: None, columns: None, full: false }
 }
 
 async fn run(world: &World, spec: &SourceSpec) -> Result<Done> {

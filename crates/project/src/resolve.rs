@@ -28,6 +28,7 @@ pub fn source(project: &Project, name: &Name) -> Option<SourceSpec> {
         time: source.time.clone(),
         late: source.late,
         columns: project.lock.sources.get(name).cloned(),
+        full: false,
     })
 }
 

@@ -6,10 +6,10 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use gristmill_kernel::model::{Body, ModelFile, Task};
-use gristmill_kernel::port::{Blobs, FeatureReader, Ledger};
+use gristmill_kernel::port::{Blobs, FeatureReader, Ledger, ViewRef};
 use gristmill_kernel::version::Which;
 use gristmill_kernel::view::FeatureType;
-use gristmill_kernel::{Code, Fault, Name, Result, VersionRef};
+use gristmill_kernel::{AssetKind, Code, Digest, Fault, Name, Result, Version, VersionRef};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,8 +20,28 @@ pub struct LoadedModel {
     /// The model.
     pub file: ModelFile,
     /// The views it reads, each once, in the order of its features.
-    pub views: Vec<Name>,
+    pub views: Vec<ViewRef>,
     dictionaries: Vec<HashMap<String, f64>>,
+}
+
+/// The definitions a model was trained on, by walking back: model, training set, features. A model that came another way has none.
+async fn definitions(ledger: &dyn Ledger, model: &Version) -> Result<HashMap<Name, (u64, Digest)>> {
+    let mut found = HashMap::new();
+    for set in inputs(ledger, model, AssetKind::TrainingSets).await? {
+        let Some(set) = ledger.version(&set.asset, &Which::Number(set.number)).await? else { continue };
+        for view in inputs(ledger, &set, AssetKind::Features).await? {
+            if let Some(version) = ledger.version(&view.asset, &Which::Number(view.number)).await? {
+                found.insert(view.asset.name, (view.number, ViewRef::definition(&version.meta)));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The versions of a kind that the run which made this one has read.
+async fn inputs(ledger: &dyn Ledger, version: &Version, kind: AssetKind) -> Result<Vec<VersionRef>> {
+    let run = ledger.run(&version.run).await?;
+    Ok(run.into_iter().flat_map(|r| r.inputs).filter(|i| i.asset.kind == kind).collect())
 }
 
 /// What a model says about a row.
@@ -43,18 +63,22 @@ impl LoadedModel {
                 .fix(format!("gristmill show {} lists the versions", id.asset))
         })?;
         let bytes = blobs.get(&version.blob()?).await?.ok_or_else(|| Fault::damaged(format!("the blob of {id} is gone")))?;
-        let model = LoadedModel::new(id.clone(), ModelFile::read(&bytes)?)?;
+        let mut model = LoadedModel::new(id.clone(), ModelFile::read(&bytes)?)?;
+        let trained_on = definitions(ledger, &version).await?;
+        for view in &mut model.views {
+            view.pinned = trained_on.get(&view.name).copied();
+        }
         for view in &model.views {
-            model.check_view(view, &reader.schema(view).await?)?;
+            model.check_view(&view.name, &reader.schema(view).await?)?;
         }
         Ok(model)
     }
 
     /// Takes a model file.
     pub fn new(id: VersionRef, file: ModelFile) -> Result<LoadedModel> {
-        let mut views: Vec<Name> = Vec::new();
+        let mut views: Vec<ViewRef> = Vec::new();
         for feature in &file.features {
-            let view = Name::new(feature.view.as_str())?;
+            let view = ViewRef::newest(Name::new(feature.view.as_str())?);
             if !views.contains(&view) {
                 views.push(view);
             }

@@ -88,7 +88,12 @@ pub(crate) fn moved(wish: AliasMove, current: Option<u64>, newest: u64, now: Tim
 pub(crate) fn name_output(mut wish: AliasMove, outputs: &[VersionRef]) -> Result<AliasMove> {
     if wish.to == Some(NEW_OUTPUT) {
         let made = outputs.iter().rev().find(|v| v.asset == wish.asset);
-        wish.to = Some(made.ok_or_else(|| Fault::internal(format!("alias `{}` shall name an output of {}, which the run did not make", wish.alias, wish.asset)))?.number);
+        wish.to = Some(
+            made.ok_or_else(|| {
+                Fault::internal(format!("alias `{}` shall name an output of {}, which the run did not make", wish.alias, wish.asset))
+            })?
+            .number,
+        );
     }
     Ok(wish)
 }

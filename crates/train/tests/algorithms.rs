@@ -122,7 +122,7 @@ fn gbdt_scores_are_perpetuals_own() {
             let effort = Effort { seed: 7, threads: 1, cancel: &cancel, progress: &NoProgress };
             let fitted = (algorithm.fit)(&sample, &Params::new(algorithm, &written).expect("params"), &effort).expect("fits");
             let Body::Forest(forest) = &fitted.body else { panic!("a forest") };
-let nodes: usize = forest.trees.iter().map(|t| t.feature.len()).sum();
+            let nodes: usize = forest.trees.iter().map(|t| t.feature.len()).sum();
             assert!(forest.trees.len() > 1 && nodes > 30, "{} trees with {nodes} nodes", forest.trees.len());
             assert!(forest.trees.iter().any(|t| !t.categories.is_empty()), "no split by category");
             if params.contains_key("missing_branch") {

@@ -72,7 +72,8 @@ fn the_same_inputs_give_the_same_model() {
 fn new_rows_in_a_file_reach_the_model() {
     let project = Project::shop();
     project.run(&["apply", "--yes"]).good();
-    let rows = |project: &Project| project.run(&["sql", "select count(*) as n from events", "--json"]).good().json()[0]["n"].as_i64().expect("n");
+    let rows =
+        |project: &Project| project.run(&["sql", "select count(*) as n from events", "--json"]).good().json()[0]["n"].as_i64().expect("n");
     assert_eq!(rows(&project), 3000);
     let text = project.read("data/events.csv");
     project.write("data/events.csv", &format!("{text}3000,7,2024-05-01T00:00:00Z,1.5,sale\n"));
@@ -92,7 +93,12 @@ fn quarantined_rows_are_counted_listed_and_replayed() {
     assert_eq!(rows.len(), 2);
     let fixed: Vec<String> = rows
         .iter()
-        .map(|row| row.to_string().replace("\"amount\":-1.0", "\"amount\":1.0").replace("\"amount\":-1,", "\"amount\":1,").replace("\"customer_id\":null", "\"customer_id\":8"))
+        .map(|row| {
+            row.to_string()
+                .replace("\"amount\":-1.0", "\"amount\":1.0")
+                .replace("\"amount\":-1,", "\"amount\":1,")
+                .replace("\"customer_id\":null", "\"customer_id\":8")
+        })
         .collect();
     project.write("fixed.jsonl", &fixed.join("\n"));
     project.run(&["quarantine", "replay", "events", "fixed.jsonl"]).good();

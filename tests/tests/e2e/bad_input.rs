@@ -108,8 +108,18 @@ fn requests_that_cannot_be_answered() {
     check("/predict/nope", json!({"customer_id": 7}), 404, "E0501");
     check("/predict/buys", json!({"rows": "x"}), 400, "E0504");
     check("/ingest/nope", json!([{"id": 1}]), 404, "E0305");
-    check("/ingest/events", json!([{"id": 3000, "customer_id": 7, "at": "2024-05-01T00:00:00Z", "amount": "much", "kind": "sale"}]), 400, "E0303");
-    check("/ingest/events", json!([{"id": 3000, "customer_id": 7, "at": "2024-05-01T00:00:00Z", "amuont": 1.0, "kind": "sale"}]), 400, "E0306");
+    check(
+        "/ingest/events",
+        json!([{"id": 3000, "customer_id": 7, "at": "2024-05-01T00:00:00Z", "amount": "much", "kind": "sale"}]),
+        400,
+        "E0303",
+    );
+    check(
+        "/ingest/events",
+        json!([{"id": 3000, "customer_id": 7, "at": "2024-05-01T00:00:00Z", "amuont": 1.0, "kind": "sale"}]),
+        400,
+        "E0306",
+    );
     check("/nowhere", json!({}), 404, "E0509");
     let huge = json!({"rows": [{"customer_id": 7, "note": "x".repeat(9 << 20)}]});
     check("/predict/buys", huge, 413, "E0503");
@@ -194,7 +204,8 @@ wait $server || true
     let refused: serde_json::Value = serde_json::from_str(&log("refused.json")).unwrap_or_else(|e| panic!("no refusal ({e})\n{all}"));
     assert_eq!(refused["code"], "E0602", "{all}");
     assert!(refused["fix"].as_str().is_some_and(|f| f.contains("space")), "{refused}");
-    let rows: Vec<i64> = serde_json::from_str::<Vec<serde_json::Value>>(&log("rows.json")).expect("rows").iter().filter_map(|r| r["id"].as_i64()).collect();
+    let rows: Vec<i64> =
+        serde_json::from_str::<Vec<serde_json::Value>>(&log("rows.json")).expect("rows").iter().filter_map(|r| r["id"].as_i64()).collect();
     for acked in log("acked").lines() {
         let id: i64 = acked.parse().expect("an id");
         assert_eq!(rows.iter().filter(|r| **r == id).count(), 1, "acknowledged row {id}\n{all}");

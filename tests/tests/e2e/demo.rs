@@ -14,7 +14,10 @@ fn the_loop_closes_by_itself_and_a_bad_challenger_is_rolled_back() {
     let log = project.run(&["--project", dir, "--json", "logs", "-n", "100000"]).good();
     let entries: Vec<Value> = log.out.lines().map(|l| serde_json::from_str(l).expect("a line")).collect();
     let find = |from: usize, what: &str, test: &dyn Fn(&Value) -> bool| -> usize {
-        from + entries[from..].iter().position(test).unwrap_or_else(|| panic!("no {what} in the ledger after line {from}:\n{}\n{}", ran.err, log.out))
+        from + entries[from..]
+            .iter()
+            .position(test)
+            .unwrap_or_else(|| panic!("no {what} in the ledger after line {from}:\n{}\n{}", ran.err, log.out))
     };
     let moved = |e: &Value, subject: &str, alias: &str| {
         e["action"] == "alias.moved" && e["subject"].as_str().is_some_and(|s| s.starts_with(subject)) && e["detail"]["alias"] == alias
@@ -26,7 +29,8 @@ fn the_loop_closes_by_itself_and_a_bad_challenger_is_rolled_back() {
     let drift = find(first, "drift alert", &|e| {
         e["action"] == "run.finished" && e["subject"].to_string().contains("monitors.churn") && e["detail"].to_string().contains("\"fail\"")
     });
-    let retrained = find(drift, "retraining", &|e| e["action"] == "run.submitted" && system(e) && e["detail"].to_string().contains("drift"));
+    let retrained =
+        find(drift, "retraining", &|e| e["action"] == "run.submitted" && system(e) && e["detail"].to_string().contains("drift"));
     let challenger = find(retrained, "gates that pass", &|e| moved(e, "models.churn", "challenger"));
     let canary = find(challenger, "canary", &|e| moved(e, "endpoints.churn", "live"));
     let champion = find(canary, "promotion", &|e| moved(e, "models.churn", "champion") && system(e));
@@ -36,8 +40,15 @@ fn the_loop_closes_by_itself_and_a_bad_challenger_is_rolled_back() {
     });
     let forced = find(refused, "forced promotion", &|e| moved(e, "models.churn", "challenger") && !system(e));
     let rejected = find(forced, "rollback", &|e| moved(e, "models.churn", "rejected") && system(e));
-    assert!(entries[rejected]["detail"]["reason"].as_str().is_some_and(|r| !r.is_empty()), "the reason carries the numbers: {}", entries[rejected]);
-    assert!(entries[champion..].iter().all(|e| !moved(e, "models.churn", "champion") || e["seq"] == entries[champion]["seq"]), "the champion stays");
+    assert!(
+        entries[rejected]["detail"]["reason"].as_str().is_some_and(|r| !r.is_empty()),
+        "the reason carries the numbers: {}",
+        entries[rejected]
+    );
+    assert!(
+        entries[champion..].iter().all(|e| !moved(e, "models.churn", "champion") || e["seq"] == entries[champion]["seq"]),
+        "the champion stays"
+    );
 
     let status = project.run(&["--project", dir, "--json", "status"]).good().json();
     assert_eq!(status["endpoints"][0]["canary"], Value::Null);

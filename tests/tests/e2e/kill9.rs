@@ -25,7 +25,10 @@ fn forty_kills_lose_and_double_nothing() {
         let days = 10 + kill % 20;
         let text = project.read("features/activity.sql");
         let line = text.lines().find(|l| l.contains("as orders_7d")).expect("the feature").to_owned();
-        project.write("features/activity.sql", &text.replace(&line, &format!("  count(*) filter (where at > as_of() - interval '{days} days') as orders_7d,")));
+        project.write(
+            "features/activity.sql",
+            &text.replace(&line, &format!("  count(*) filter (where at > as_of() - interval '{days} days') as orders_7d,")),
+        );
         let server = project.start(&["dev", "--port", "0"]);
         let until = Instant::now() + Duration::from_millis(rng.random_range(20..1500));
         while Instant::now() < until {
@@ -68,7 +71,10 @@ fn forty_kills_lose_and_double_nothing() {
     });
     server.wait_for("the endpoint", 60, |s| (s.get("/readyz").0 == 200).then_some(()));
     server.stop();
-    let rows = project.run(&["sql", "select id, count(*) as n from events where id >= 1000000 group by id", "--json", "--rows", "1000000"]).good().json();
+    let rows = project
+        .run(&["sql", "select id, count(*) as n from events where id >= 1000000 group by id", "--json", "--rows", "1000000"])
+        .good()
+        .json();
     let rows = rows.as_array().expect("rows");
     let stored: BTreeSet<i64> = rows.iter().filter_map(|r| r["id"].as_i64()).collect();
     assert!(rows.iter().all(|r| r["n"] == 1), "doubled: {:?}", rows.iter().filter(|r| r["n"] != 1).collect::<Vec<_>>());

@@ -30,7 +30,12 @@ fn serve_wants_a_token_and_prints_one_once() {
     assert_eq!(ask(&predictor), 200);
     project.run(&["token", "revoke", "app"]).good();
     server.wait_for("the revocation", 20, |_| (ask(&predictor) == 401).then_some(()));
-    assert!(!std::fs::read(project.path().join(".gristmill/ledger.db")).expect("the ledger").windows(token.len()).any(|w| w == token.as_bytes()));
+    assert!(
+        !std::fs::read(project.path().join(".gristmill/ledger.db"))
+            .expect("the ledger")
+            .windows(token.len())
+            .any(|w| w == token.as_bytes())
+    );
     let rebound = client().get(format!("{}/healthz", server.url)).header("host", "evil.example").send().expect("an answer");
     assert_eq!(rebound.status().as_u16(), 403, "another site's name does not reach us");
     server.stop();
@@ -49,13 +54,18 @@ fn pushed_rows_change_the_served_features() {
     assert_eq!(nobody["activity.orders_30d"], 0, "count of nothing is 0: {nobody}");
     assert!(nobody["activity.spend_30d"].is_null(), "the sum of nothing is NULL: {nobody}");
     let row = |id: i64, amount: f64| json!({"id": id, "customer_id": 777, "at": "2024-05-01T00:00:00Z", "amount": amount, "kind": "sale"});
-    let push = || server.try_post("/ingest/events", &json!([row(5000, 0.1), row(5001, 0.2), row(5002, -5.0)]), Some("once")).expect("an answer");
+    let push =
+        || server.try_post("/ingest/events", &json!([row(5000, 0.1), row(5001, 0.2), row(5002, -5.0)]), Some("once")).expect("an answer");
     let (status, first) = push();
     assert_eq!((status, first["accepted"].as_i64()), (200, Some(3)), "{first}");
     let (_, again) = push();
     assert_eq!(again["duplicate"], true, "the same key again takes nothing: {again}");
     let seen = server.wait_for("the rows in the features", 30, |_| features(777).filter(|f| f["activity.orders_30d"] == 2));
-    assert_eq!(seen["activity.spend_30d"].as_f64().map(f64::to_bits), Some((0.1f64 + 0.2).to_bits()), "the failing row is in quarantine: {seen}");
+    assert_eq!(
+        seen["activity.spend_30d"].as_f64().map(f64::to_bits),
+        Some((0.1f64 + 0.2).to_bits()),
+        "the failing row is in quarantine: {seen}"
+    );
     let (_, metadata) = server.get("/v2/models/buys");
     assert!(metadata.contains("buys"), "{metadata}");
     let (status, infer) = server.post(
@@ -64,7 +74,8 @@ fn pushed_rows_change_the_served_features() {
     );
     assert_eq!(status, 200, "{infer}");
     let (_, plain) = server.post("/predict/buys", &json!({"rows": [{"customer_id": 1}, {"customer_id": 777}]}));
-    let scores = |v: &serde_json::Value| v.as_array().expect("an array").iter().map(|s| s.as_f64().expect("a score").to_bits()).collect::<Vec<_>>();
+    let scores =
+        |v: &serde_json::Value| v.as_array().expect("an array").iter().map(|s| s.as_f64().expect("a score").to_bits()).collect::<Vec<_>>();
     let friendly: Vec<serde_json::Value> = plain["predictions"].as_array().expect("rows").iter().map(|p| p["score"].clone()).collect();
     assert_eq!(scores(&infer["outputs"][0]["data"]), scores(&json!(friendly)), "both protocols give the same numbers");
     assert!(server.get("/metrics").1.contains("gristmill_"));

@@ -30,7 +30,8 @@ impl Apply {
         }
         workspace.save_lock()?;
         remove(&workspace, cx, &planned).await?;
-        let targets: Vec<Address> = workspace.graph.nodes().iter().filter(|n| n.stage != StageKind::Monitor).map(|n| n.address.clone()).collect();
+        let targets: Vec<Address> =
+            workspace.graph.nodes().iter().filter(|n| n.stage != StageKind::Monitor).map(|n| n.address.clone()).collect();
         let order = FlowOrder {
             targets,
             upstream: true,

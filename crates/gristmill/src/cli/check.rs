@@ -8,11 +8,18 @@ use serde_json::json;
 
 /// Check the project file, the SQL and the conditions.
 #[derive(Debug, Args)]
-pub struct Check {}
+pub struct Check {
+    /// Accept the columns that the sources have now: writes gristmill.lock.
+    #[arg(long)]
+    lock: bool,
+}
 
 impl Check {
     pub async fn run(self, cx: &Cx) -> Ended {
-        let workspace = Workspace::load_unchecked(cx).await?;
+        let workspace = match self.lock {
+            true => Workspace::accept_columns(cx).await?,
+            false => Workspace::load_unchecked(cx).await?,
+        };
         let found = workspace.check().await;
         let errors = found.iter().filter(|d| d.severity == Severity::Error).count();
         let warnings = found.len() - errors;

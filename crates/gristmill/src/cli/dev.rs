@@ -29,7 +29,8 @@ impl Dev {
         let workspace = Workspace::load(cx).await?;
         workspace.test_and_check(cx).await?;
         workspace.save_lock()?;
-        let options = Options { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: self.port, open: true, names: Vec::new(), observer: cx.out.observer() };
+        let options =
+            Options { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: self.port, open: true, names: Vec::new(), observer: cx.out.observer() };
         let server = Server::start(cx, &workspace, options).await?;
         announce(cx, &server.url);
         submit(cx, &workspace, "dev").await?;

@@ -22,7 +22,8 @@ impl Diff {
         let a = gristmill_registry::find(&state.ports, &a.asset, &a.which).await?;
         let b = gristmill_registry::find(&state.ports, &b.asset, &b.which).await?;
         let difference = gristmill_registry::diff(&state.ports, &a.id, &b.id).await?;
-        let value = serde_json::to_value(&difference).map_err(|e| gristmill_kernel::Fault::internal("a difference does not serialise").because(e))?;
+        let value = serde_json::to_value(&difference)
+            .map_err(|e| gristmill_kernel::Fault::internal("a difference does not serialise").because(e))?;
         if cx.out.is_json() {
             cx.out.data_json(&value);
             return Ok(Exit::Done);

@@ -33,7 +33,8 @@ impl Doctor {
             text: std::thread::available_parallelism().map(|n| n.to_string()).unwrap_or_else(|_| "unknown".to_owned()),
             fix: None,
         }];
-        found.push(outcome("port", gristmill_web::bind(([127, 0, 0, 1], self.port).into()).await.map(|_| format!("{} is free", self.port))));
+        found
+            .push(outcome("port", gristmill_web::bind(([127, 0, 0, 1], self.port).into()).await.map(|_| format!("{} is free", self.port))));
         match project_dir(cx) {
             Err(fault) => found.push(outcome("project", Err(fault))),
             Ok(_) => match State::open(cx).await {
@@ -77,7 +78,8 @@ async fn blobs(state: &State) -> Result<String> {
         for version in state.ports.ledger.versions(&asset).await? {
             if let Place::Blob { digest } = version.place {
                 state.ports.blobs.get(&digest).await?.ok_or_else(|| {
-                    Fault::damaged(format!("the content of {} is gone", version.id)).fix(format!("make it again: gristmill run {} --force", version.id.asset))
+                    Fault::damaged(format!("the content of {} is gone", version.id))
+                        .fix(format!("make it again: gristmill run {} --force", version.id.asset))
                 })?;
                 count += 1;
             }

@@ -34,7 +34,9 @@ impl Explain {
 
 async fn view(cx: &Cx, address: &Address) -> Ended {
     if address.kind != AssetKind::Features {
-        return Err(Fault::invalid(Code::UNKNOWN_ADDRESS, format!("{address} is no feature view")).fix("name one: features.activity").into());
+        return Err(Fault::invalid(Code::UNKNOWN_ADDRESS, format!("{address} is no feature view"))
+            .fix("name one: features.activity")
+            .into());
     }
     let workspace = Workspace::load(cx).await?;
     let plan = workspace.compile(address).await?;

@@ -20,7 +20,9 @@ impl Init {
     pub fn run(self, cx: &Cx) -> Ended {
         let dir = cx.outside.here.join(&self.dir);
         if dir.join("gristmill.toml").exists() {
-            return Err(Fault::conflict(Code::BAD_VALUE, format!("{} already holds a project", dir.display())).fix("choose another folder").into());
+            return Err(Fault::conflict(Code::BAD_VALUE, format!("{} already holds a project", dir.display()))
+                .fix("choose another folder")
+                .into());
         }
         let count = write_example(&dir, &self.example)?;
         cx.out.say(format!("wrote {count} files into {}", dir.display()));

@@ -88,7 +88,8 @@ pub fn sentence(entry: &AuditEntry) -> String {
         }));
     }
     if entry.action == "alias.moved" {
-        let number = |key: &str| detail.get(key).and_then(serde_json::Value::as_u64).map_or("nothing".to_owned(), |n| format!("version {n}"));
+        let number =
+            |key: &str| detail.get(key).and_then(serde_json::Value::as_u64).map_or("nothing".to_owned(), |n| format!("version {n}"));
         parts.insert(0, format!("@{} from {} to {}", text("alias"), number("from"), number("to")));
     }
     format!("{:>5} {} {:<14} {:<14} {} {}", entry.seq, entry.at, entry.actor.to_string(), entry.action, entry.subject, parts.join("; "))

@@ -81,7 +81,8 @@ pub fn print(cx: &Cx, planned: &[Planned]) {
             cx.out.data(format!("      {shown}"));
         }
     }
-    let rows: u64 = planned.iter().filter(|p| p.stage == StageKind::Features || p.stage == StageKind::Validate).filter_map(|p| p.rows).sum();
+    let rows: u64 =
+        planned.iter().filter(|p| p.stage == StageKind::Features || p.stage == StageKind::Validate).filter_map(|p| p.rows).sum();
     let seconds: f64 = planned.iter().filter_map(|p| p.last_seconds).sum();
     let count = |change| planned.iter().filter(|p| p.change == change).count();
     cx.out.data(format!(

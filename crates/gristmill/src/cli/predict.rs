@@ -29,7 +29,8 @@ pub struct Predict {
 impl Predict {
     pub async fn run(self, cx: &Cx) -> Ended {
         let rows: Value = match &self.rows {
-            Some(text) => serde_json::from_str(text).map_err(|e| Fault::invalid(Code::BAD_BODY, format!("--rows is no JSON: {e}")).fix("write [{\"customer_id\": 12347}]"))?,
+            Some(text) => serde_json::from_str(text)
+                .map_err(|e| Fault::invalid(Code::BAD_BODY, format!("--rows is no JSON: {e}")).fix("write [{\"customer_id\": 12347}]"))?,
             None => Value::Array(vec![Value::Object(super::run::overrides(&self.fields)?.into_iter().collect())]),
         };
         let mut body = json!({"rows": rows});
@@ -51,10 +52,13 @@ impl Predict {
             cx.out.data_json(&answer);
         } else {
             for prediction in answer["predictions"].as_array().into_iter().flatten() {
-                let text = |key: &str| prediction.get(key).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
+                let text =
+                    |key: &str| prediction.get(key).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
                 match prediction.get("error").filter(|e| !e.is_null()) {
                     Some(error) => cx.out.data(format!("error      {error}")),
-                    None => cx.out.data(format!("{:<22} {}  by {}  ({})", text("score"), text("outcome"), text("model"), text("prediction_id"))),
+                    None => {
+                        cx.out.data(format!("{:<22} {}  by {}  ({})", text("score"), text("outcome"), text("model"), text("prediction_id")))
+                    }
                 }
             }
         }
@@ -63,7 +67,9 @@ impl Predict {
 }
 
 async fn ask_server(cx: &Cx, url: &str, body: &Value) -> Result<(u16, Value), Fault> {
-    let failed = |e: reqwest::Error| Fault::new(Kind::Unavailable, Code::PART_UNAVAILABLE, "the running server did not answer").fix("see gristmill status").because(e);
+    let failed = |e: reqwest::Error| {
+        Fault::new(Kind::Unavailable, Code::PART_UNAVAILABLE, "the running server did not answer").fix("see gristmill status").because(e)
+    };
     let client = reqwest::Client::builder().no_proxy().build().map_err(failed)?;
     let mut request = client.post(url).json(body);
     if let Some(token) = &cx.outside.token {
@@ -88,7 +94,10 @@ async fn ask_here(cx: &Cx, workspace: &Workspace, endpoint: &Name, body: &Value)
         .map_err(|e| Fault::internal("a request cannot be built").because(e))?;
     let response = app.handle(request).await;
     let status = response.status().as_u16();
-    let bytes = http_body_util::BodyExt::collect(response.into_body()).await.map_err(|e| Fault::internal("an answer cannot be read").because(e))?.to_bytes();
+    let bytes = http_body_util::BodyExt::collect(response.into_body())
+        .await
+        .map_err(|e| Fault::internal("an answer cannot be read").because(e))?
+        .to_bytes();
     tasks.plane.flush().await?;
     let answer = serde_json::from_slice(&bytes).map_err(|e| Fault::internal("an answer is no JSON").because(e))?;
     Ok((status, answer))

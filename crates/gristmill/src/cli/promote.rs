@@ -27,7 +27,9 @@ impl Promote {
         let state = State::open(cx).await?;
         let selector: Selector = self.version.parse()?;
         if selector.asset.kind != AssetKind::Models {
-            return Err(Fault::invalid(Code::UNKNOWN_MODEL, format!("{} is no model", selector.asset)).fix("name a version of a model: models.churn@3").into());
+            return Err(Fault::invalid(Code::UNKNOWN_MODEL, format!("{} is no model", selector.asset))
+                .fix("name a version of a model: models.churn@3")
+                .into());
         }
         let version = gristmill_registry::find(&state.ports, &selector.asset, &selector.which).await?;
         let moved = state

@@ -44,7 +44,10 @@ impl Quarantine {
                         cx.out.data(serde_json::to_string(row).map_err(|e| Fault::internal("a row does not serialise").because(e))?);
                     }
                 } else {
-                    let lines = found.iter().map(|r| vec![r.load.to_string(), r.row.to_string(), r.reason.clone(), r.content.to_string()]).collect();
+                    let lines = found
+                        .iter()
+                        .map(|r| vec![r.load.to_string(), r.row.to_string(), r.reason.clone(), r.content.to_string()])
+                        .collect();
                     cx.out.data(table(&["_load", "_row", "reason", "row"], lines));
                 }
             }
@@ -52,8 +55,9 @@ impl Quarantine {
                 let path = cx.outside.here.join(&file);
                 let text = std::fs::read_to_string(&path).map_err(|e| Fault::io(format!("read {}", path.display()), e))?;
                 let owner = Owner::acquire(&workspace, None)?;
-                let spec = gristmill_project::resolve::validate(&workspace.project, &source)
-                    .ok_or_else(|| Fault::not_found(gristmill_kernel::Code::UNKNOWN_SOURCE, format!("the project has no source {source}")))?;
+                let spec = gristmill_project::resolve::validate(&workspace.project, &source).ok_or_else(|| {
+                    Fault::not_found(gristmill_kernel::Code::UNKNOWN_SOURCE, format!("the project has no source {source}"))
+                })?;
                 let done = gristmill_validate::replay(&owner.ports, &spec, &text).await?;
                 cx.out.say(format!("{} rows go in again", thousands(done.rows)));
                 cx.out.hint(format!("bring them into the table: gristmill run sources.{source}"));

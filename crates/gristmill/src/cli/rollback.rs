@@ -21,7 +21,8 @@ impl Rollback {
         let ports = &workspace.state.ports;
         let text = match self.address.kind {
             AssetKind::Endpoints => {
-                let run = crate::server::rollback(ports, &workspace.graph, "command-line", &self.address.name, &cx.actor(), &self.reason).await?;
+                let run =
+                    crate::server::rollback(ports, &workspace.graph, "command-line", &self.address.name, &cx.actor(), &self.reason).await?;
                 if cx.out.is_json() {
                     cx.out.data_json(&run);
                 }
@@ -34,7 +35,11 @@ impl Rollback {
                 }
                 format!("{}@{} is version {} again", self.address, moved.alias, moved.number.unwrap_or_default())
             }
-            _ => return Err(Fault::invalid(Code::UNKNOWN_ADDRESS, format!("{} cannot be rolled back", self.address)).fix("name an endpoint or a model: endpoints.churn, models.churn").into()),
+            _ => {
+                return Err(Fault::invalid(Code::UNKNOWN_ADDRESS, format!("{} cannot be rolled back", self.address))
+                    .fix("name an endpoint or a model: endpoints.churn, models.churn")
+                    .into());
+            }
         };
         if !cx.out.is_json() {
             cx.out.data(text);

@@ -4,7 +4,7 @@ use super::{Cx, Ended, apply};
 use crate::wiring::Workspace;
 use clap::Args;
 use gristmill_kernel::port::FlowOrder;
-use gristmill_kernel::{Address, Code, Fault, StageKind};
+use gristmill_kernel::{Address, AssetKind, Code, Fault, StageKind};
 use std::collections::BTreeMap;
 
 /// Run one asset and what it needs.
@@ -18,6 +18,9 @@ pub struct Run {
     /// Even if unchanged.
     #[arg(long)]
     force: bool,
+    /// Read every file of the named raw assets again and replace the rows.
+    #[arg(long)]
+    full: bool,
     /// Use another value for this run: --set models.churn.train='"baseline"'. The value is JSON; plain words may go without quotes.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -34,11 +37,17 @@ impl Run {
             true => workspace.graph.nodes().iter().filter(|n| n.stage != StageKind::Monitor).map(|n| n.address.clone()).collect(),
             false => self.addresses,
         };
+        let mut overrides = overrides(&self.overrides)?;
+        if self.full {
+            for raw in targets.iter().filter(|t: &&Address| t.kind == AssetKind::Raw) {
+                overrides.insert(format!("{raw}.full"), serde_json::Value::Bool(true));
+            }
+        }
         let order = FlowOrder {
             targets,
             upstream: !self.only,
             force: self.force,
-            overrides: overrides(&self.overrides)?,
+            overrides,
             actor: cx.actor(),
             reason: self.reason,
             idempotency: None,

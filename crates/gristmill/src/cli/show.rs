@@ -59,7 +59,14 @@ impl Show {
             cx.out.data(written.text());
         }
         for alias in &aliases {
-            cx.out.data(format!("@{:<12} version {} since {}: {} ({})", alias.alias.to_string(), alias.number.unwrap_or_default(), alias.moved_at, alias.reason, alias.actor));
+            cx.out.data(format!(
+                "@{:<12} version {} since {}: {} ({})",
+                alias.alias.to_string(),
+                alias.number.unwrap_or_default(),
+                alias.moved_at,
+                alias.reason,
+                alias.actor
+            ));
         }
         for version in versions.iter().take(10) {
             cx.out.data(line(version));
@@ -82,7 +89,10 @@ impl Show {
             cx.out.data_json(&run);
             return Ok(Exit::Done);
         }
-        cx.out.data(format!("run      {}\nstage    {} for {}\nstatus   {}\nreason   {} ({})\nsummary  {}", run.id, run.stage, run.address, run.status, run.reason, run.actor, run.summary));
+        cx.out.data(format!(
+            "run      {}\nstage    {} for {}\nstatus   {}\nreason   {} ({})\nsummary  {}",
+            run.id, run.stage, run.address, run.status, run.reason, run.actor, run.summary
+        ));
         if let Some(verdict) = run.verdict {
             cx.out.data(format!("verdict  {}", cx.out.verdict(verdict)));
         }
@@ -115,7 +125,10 @@ fn line(version: &Version) -> String {
 impl State {
     /// A run by the beginning of its id.
     pub async fn find_run(&self, prefix: &str) -> Result<gristmill_kernel::Run> {
-        let unknown = || Fault::not_found(gristmill_kernel::Code::UNKNOWN_RUN, format!("there is no run {prefix}")).fix("list runs with gristmill status --runs 100");
+        let unknown = || {
+            Fault::not_found(gristmill_kernel::Code::UNKNOWN_RUN, format!("there is no run {prefix}"))
+                .fix("list runs with gristmill status --runs 100")
+        };
         if prefix.len() == 32 {
             return self.ports.ledger.run(&RunId(prefix.to_owned())).await?.ok_or_else(unknown);
         }

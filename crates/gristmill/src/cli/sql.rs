@@ -61,7 +61,8 @@ pub fn to_json(batches: &[RecordBatch], most: usize) -> Result<Vec<serde_json::V
     let mut out = Vec::new();
     for batch in batches {
         let mut bytes = Vec::new();
-        let mut writer = arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::LineDelimited>(&mut bytes);
+        let mut writer =
+            arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::LineDelimited>(&mut bytes);
         writer.write(batch).map_err(bug)?;
         writer.finish().map_err(bug)?;
         for line in bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {

@@ -44,7 +44,11 @@ impl Status {
                 Some(c) => format!(", rolling out {} at {} %", c["model"].as_str().unwrap_or("?"), c["percent"]),
                 None => String::new(),
             };
-            cx.out.data(format!("endpoint   {} answers with {}{canary}", endpoint["endpoint"].as_str().unwrap_or("?"), endpoint["stable"].as_str().unwrap_or("?")));
+            cx.out.data(format!(
+                "endpoint   {} answers with {}{canary}",
+                endpoint["endpoint"].as_str().unwrap_or("?"),
+                endpoint["stable"].as_str().unwrap_or("?")
+            ));
         }
         for alert in &alerts {
             cx.out.data(format!("alert      {} {}", alert.ended_at.map(|t| t.to_string()).unwrap_or_default(), alert.summary));
@@ -94,7 +98,11 @@ pub async fn endpoints(ports: &Ports) -> Result<Vec<Value>> {
 pub async fn alerts(ports: &Ports) -> Result<Vec<Run>> {
     let runs = ports.ledger.runs(&RunFilter { stages: vec![StageKind::Monitor], limit: 200, ..RunFilter::default() }).await?;
     let mut seen = std::collections::BTreeSet::new();
-    Ok(runs.into_iter().filter(|r| r.verdict.is_some() && seen.insert(r.address.clone())).filter(|r| r.verdict == Some(Verdict::Fail)).collect())
+    Ok(runs
+        .into_iter()
+        .filter(|r| r.verdict.is_some() && seen.insert(r.address.clone()))
+        .filter(|r| r.verdict == Some(Verdict::Fail))
+        .collect())
 }
 
 /// A run in a few words.

@@ -89,6 +89,7 @@ mod tests {
             time: Some("t".into()),
             late: None,
             columns: None,
+            full: false,
         })
     }
 

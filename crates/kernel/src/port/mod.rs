@@ -15,7 +15,7 @@ mod system;
 
 pub use blobs::Blobs;
 pub use engine::{Analysis, AsOfPlan, Engine, KeptRows, TableShape, ViewShape, judge_all};
-pub use features::{FeatureReader, FeatureRequest, FeatureRows};
+pub use features::{FeatureReader, FeatureRequest, FeatureRows, ViewRef};
 pub use journal::{Journal, JournalEntry, JournalState};
 pub use ledger::{AuditEntry, AuditFilter, Ledger, RunFilter, Token, Tokens};
 pub use online::{Online, OnlineRow, SlotState};

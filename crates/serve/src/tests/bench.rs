@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use gristmill_kernel::condition::{Figures, Judged};
 use gristmill_kernel::model::{Body as ModelBody, Feature, Linear, LinearInput, Link, ModelFile, Task};
-use gristmill_kernel::port::{Analysis, AsOfPlan, Clock, Engine, FeatureReader, FeatureRequest, FeatureRows, Ports, Secrets, TableShape};
+use gristmill_kernel::port::{Analysis, AsOfPlan, Clock, Engine, FeatureReader, FeatureRequest, FeatureRows, Ports, Secrets, TableShape, ViewRef};
 use gristmill_kernel::prediction::{Canary, Deployment};
 use gristmill_kernel::run::{Finish, NewRun};
 use gristmill_kernel::table::{Catalog, TableInfo, TableName, TableWrite, Written};
@@ -37,7 +37,7 @@ impl FeatureReader for Reader {
     async fn read(&self, request: FeatureRequest) -> Result<FeatureRows> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(std::time::Duration::from_millis(self.delay_ms.load(Ordering::SeqCst))).await;
-        let wants_extra = request.views.iter().any(|v| v.as_str() == "extra");
+        let wants_extra = request.views.iter().any(|v| v.name.as_str() == "extra");
         if self.broken.load(Ordering::SeqCst) || (wants_extra && self.extra_broken.load(Ordering::SeqCst)) {
             return Err(Fault::new(Kind::Unavailable, Code::PART_UNAVAILABLE, "the online store is away"));
         }
@@ -46,9 +46,9 @@ impl FeatureReader for Reader {
         let ids: Vec<f64> = ids.as_primitive::<Float64Type>().values().to_vec();
         let (mut fields, mut columns) = (Vec::new(), Vec::<arrow::array::ArrayRef>::new());
         for view in &request.views {
-            fields.push(Field::new(format!("{view}.orders"), DataType::Float64, true));
+            fields.push(Field::new(format!("{}.orders", view.name), DataType::Float64, true));
             columns.push(Arc::new(Float64Array::from(ids.clone())));
-            if view.as_str() == "activity" {
+            if view.name.as_str() == "activity" {
                 fields.push(Field::new("activity.country", DataType::Utf8, true));
                 columns.push(Arc::new(StringArray::from(vec!["France"; ids.len()])));
             }
@@ -57,9 +57,9 @@ impl FeatureReader for Reader {
         let columns = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("a batch");
         Ok(FeatureRows { columns, newest })
     }
-    async fn schema(&self, view: &Name) -> Result<SchemaRef> {
+    async fn schema(&self, view: &ViewRef) -> Result<SchemaRef> {
         let mut fields = vec![Field::new("orders", DataType::Float64, true)];
-        if view.as_str() == "activity" {
+        if view.name.as_str() == "activity" {
             fields.push(Field::new("country", DataType::Utf8, true));
         }
         Ok(Arc::new(Schema::new(fields)))

@@ -31,7 +31,11 @@ pub async fn tell(cx: &Cx, workspace: &Workspace, server: &Server, client: &Clie
     cx.out.head("Drift: prices triple and baskets shrink");
     let began = Instant::now();
     let pushed = push(workspace, client).await?;
-    cx.out.say(format!("  {} rows pushed over HTTP, each acknowledged after it was durable ({})", crate::output::thousands(pushed), crate::output::duration(began.elapsed())));
+    cx.out.say(format!(
+        "  {} rows pushed over HTTP, each acknowledged after it was durable ({})",
+        crate::output::thousands(pushed),
+        crate::output::duration(began.elapsed())
+    ));
     let seen = ledger.runs(&RunFilter { stages: vec![StageKind::Flow], limit: 1, ..RunFilter::default() }).await?;
     let last_flow = seen.first().map(|r| r.id.clone());
 
@@ -148,7 +152,14 @@ async fn push(workspace: &Workspace, client: &Client) -> Result<u64> {
 
 async fn newest(workspace: &Workspace) -> Result<String> {
     let catalog = workspace.state.catalog().await?;
-    let batches: Vec<_> = workspace.state.ports.engine.query("select max(invoice_date) as newest from invoices", &catalog, false).await?.try_collect().await?;
+    let batches: Vec<_> = workspace
+        .state
+        .ports
+        .engine
+        .query("select max(invoice_date) as newest from invoices", &catalog, false)
+        .await?
+        .try_collect()
+        .await?;
     Ok(crate::cli::sql::to_json(&batches, 1)?.first().map(|r| r["newest"].to_string()).unwrap_or_default().replace('"', ""))
 }
 
@@ -177,9 +188,7 @@ async fn ended(workspace: &Workspace, id: RunId) -> Result<Option<Run>> {
 
 async fn deployment(workspace: &Workspace) -> Result<Option<Deployment>> {
     let version = workspace.state.ports.ledger.version(&endpoint()?, &Which::Alias(AliasName::live())).await?;
-    version
-        .map(|v| serde_json::from_value(v.meta).map_err(|e| Fault::damaged("the live deployment does not read").because(e)))
-        .transpose()
+    version.map(|v| serde_json::from_value(v.meta).map_err(|e| Fault::damaged("the live deployment does not read").because(e))).transpose()
 }
 
 /// The live deployment once no rollout is under way; after a flow: once its model answers.
