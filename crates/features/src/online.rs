@@ -78,9 +78,9 @@ impl OnlineFeatures {
         let newest = self.loaded(&view.name);
         let found = match &view.pinned {
             None => newest,
-            Some((_, definition)) => newest.filter(|r| r.text == *definition).or_else(|| {
-                self.pinned.read().unwrap_or_else(PoisonError::into_inner).get(&(view.name.clone(), *definition)).cloned()
-            }),
+            Some((_, definition)) => newest
+                .filter(|r| r.text == *definition)
+                .or_else(|| self.pinned.read().unwrap_or_else(PoisonError::into_inner).get(&(view.name.clone(), *definition)).cloned()),
         };
         let view = &view.name;
         found.ok_or_else(|| {

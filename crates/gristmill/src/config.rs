@@ -18,8 +18,6 @@ pub struct Surroundings {
     pub here: PathBuf,
     /// Whether standard error is a terminal: progress bars, colours.
     pub terminal: bool,
-    /// Whether standard output is a terminal.
-    pub stdout_terminal: bool,
     /// Whether colours are wanted (`NO_COLOR`, `CLICOLOR_FORCE`, the terminal).
     pub color: bool,
     /// What the log shows: `GRISTMILL_LOG`, in the words of tracing's filter.
@@ -46,7 +44,6 @@ impl Surroundings {
         Ok(Surroundings {
             here: std::env::current_dir()?,
             terminal,
-            stdout_terminal: std::io::stdout().is_terminal(),
             color,
             log: get("GRISTMILL_LOG"),
             token: get("GRISTMILL_TOKEN"),

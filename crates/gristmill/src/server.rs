@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 
 /// How often predictions are written.
-const FLUSH_EVERY: Span = Span::from_millis(500);
+const FLUSH_EVERY: Span = Span::from_millis(1_000);
 
 /// How to serve.
 pub struct Options {
@@ -44,8 +44,8 @@ pub struct Options {
 pub struct Server {
     /// Where it is: `http://127.0.0.1:7300`.
     pub url: String,
-    /// What it works with.
-    pub owner: Owner,
+    /// Holds the state folder's lock for as long as this server lives.
+    _owner: Owner,
     /// The tasks beside it.
     pub tasks: Tasks,
     state_dir: PathBuf,
@@ -158,7 +158,7 @@ impl Server {
         let file = ServerFile { url: url.clone(), pid: std::process::id() };
         let text = serde_json::to_vec(&file).map_err(|e| Fault::internal("the server file does not serialise").because(e))?;
         std::fs::write(state_dir.join("server.json"), text).map_err(|e| Fault::io("write server.json", e))?;
-        Ok(Server { url, owner, tasks, state_dir, set, answering, stop_answering, flushing })
+        Ok(Server { url, _owner: owner, tasks, state_dir, set, answering, stop_answering, flushing })
     }
 
     /// Not ready, drain, stop, flush.

@@ -351,8 +351,6 @@ pub struct Owner {
     pub ports: Ports,
     /// Drives flows.
     pub worker: Arc<Worker>,
-    /// Sends alerts.
-    pub egress: Arc<WebEgress>,
     _lock: StateLock,
 }
 
@@ -363,9 +361,9 @@ impl Owner {
         let ports = Ports { online: owned.online, journal: owned.journal, ..workspace.state.ports.clone() };
         let egress = Arc::new(WebEgress::new(workspace.project.file.alerts.allow_private)?);
         let worker_name = format!("{}-{}", std::process::id(), ports.ids.run().short());
-        let stepper = Stepper::new(ports.clone(), stages(egress.clone()), workspace.project.dir.clone(), worker_name, observer);
+        let stepper = Stepper::new(ports.clone(), stages(egress), workspace.project.dir.clone(), worker_name, observer);
         let worker = Arc::new(Worker::new(Arc::new(stepper), workspace.graph.clone()));
-        Ok(Owner { ports, worker, egress, _lock: lock })
+        Ok(Owner { ports, worker, _lock: lock })
     }
 
     /// Takes the lock or says who has it.

@@ -156,7 +156,7 @@ async fn report(cx: &Cx, workspace: &Workspace) -> Result<()> {
 async fn wait_ready(server: &Server) -> Result<()> {
     let client = reqwest::Client::builder().no_proxy().build().map_err(http)?;
     for _ in 0..200 {
-        let answer = client.get(format!("{}/readyz", server.url)).send().await.map_err(http)?;
+        let answer = client.get(format!("{}/v2/models/churn/ready", server.url)).send().await.map_err(http)?;
         if answer.status().is_success() {
             return Ok(());
         }

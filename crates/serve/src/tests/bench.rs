@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use gristmill_kernel::condition::{Figures, Judged};
 use gristmill_kernel::model::{Body as ModelBody, Feature, Linear, LinearInput, Link, ModelFile, Task};
-use gristmill_kernel::port::{Analysis, AsOfPlan, Clock, Engine, FeatureReader, FeatureRequest, FeatureRows, Ports, Secrets, TableShape, ViewRef};
+use gristmill_kernel::port::{
+    Analysis, AsOfPlan, Clock, Engine, FeatureReader, FeatureRequest, FeatureRows, Ports, Secrets, TableShape, ViewRef,
+};
 use gristmill_kernel::prediction::{Canary, Deployment};
 use gristmill_kernel::run::{Finish, NewRun};
 use gristmill_kernel::table::{Catalog, TableInfo, TableName, TableWrite, Written};

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 const PUSH_ROWS: usize = 20_000;
 /// How long each act may take before the demo gives up and says so.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// How far the rows are moved, and how far back they are taken from: whole weeks, so that weekdays stay weekdays.
-const SHIFT_DAYS: u32 = 203;
+/// How far the rows are moved, and how far back they are taken from: a year of whole weeks, so that seasons and weekdays stay what they are.
+const SHIFT_DAYS: u32 = 364;
 
 pub async fn tell(cx: &Cx, workspace: &Workspace, server: &Server, client: &Client) -> Result<(), Faults> {
     let who = customers(workspace, 1500).await?;
@@ -39,7 +39,7 @@ pub async fn tell(cx: &Cx, workspace: &Workspace, server: &Server, client: &Clie
     let seen = ledger.runs(&RunFilter { stages: vec![StageKind::Flow], limit: 1, ..RunFilter::default() }).await?;
     let last_flow = seen.first().map(|r| r.id.clone());
 
-    let alert = traffic.until(|| red_monitor(workspace, began_at(workspace))).await?;
+    let alert = traffic.until(|| red_monitor(workspace)).await?;
     cx.out.say(format!("  alert: {}", alert.summary));
     for check in alert.checks.iter().filter(|c| c.verdict == Verdict::Fail).take(5) {
         cx.out.say(format!("    {}", check.observed));
@@ -88,10 +88,6 @@ fn endpoint() -> Result<Address> {
     Ok(Address::new(AssetKind::Endpoints, Name::new("churn")?))
 }
 
-fn began_at(workspace: &Workspace) -> gristmill_kernel::Timestamp {
-    workspace.state.ports.clock.now()
-}
-
 /// Customers asked again and again while something is awaited.
 struct Traffic<'a> {
     client: &'a Client,
@@ -114,7 +110,7 @@ impl Traffic<'_> {
             if let Some(batch) = batches.next() {
                 self.client.predict(batch).await?;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(150)).await;
         }
         Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, "the demo waited in vain").fix("see gristmill logs and gristmill status"))
     }
@@ -128,7 +124,7 @@ async fn push(workspace: &Workspace, client: &Client) -> Result<u64> {
                 case when quantity > 1 then quantity / 2 else quantity end as quantity, \
                 invoice_date + interval '{SHIFT_DAYS} days' as invoice_date, price * 3 as price, customer_id, country \
          from invoices \
-         where invoice_date > (select max(invoice_date) from invoices) - interval '{SHIFT_DAYS} days' \
+         where customer_id is not null and invoice_date > (select max(invoice_date) from invoices) - interval '{SHIFT_DAYS} days' \
          order by invoice_date, invoice, stock_code, quantity"
     );
     let mut rows = Vec::new();
@@ -168,8 +164,8 @@ async fn send(client: &Client, rows: Vec<Value>, key: &str) -> Result<u64> {
     Ok(answer["accepted"].as_u64().unwrap_or(0))
 }
 
-/// A monitor that saw drift after this moment.
-async fn red_monitor(workspace: &Workspace, _from: gristmill_kernel::Timestamp) -> Result<Option<Run>> {
+/// The newest monitor run, if it saw drift.
+async fn red_monitor(workspace: &Workspace) -> Result<Option<Run>> {
     let filter = RunFilter { stages: vec![StageKind::Monitor], limit: 1, ..RunFilter::default() };
     let last = workspace.state.ports.ledger.runs(&filter).await?.into_iter().next();
     Ok(last.filter(|r| r.verdict == Some(Verdict::Fail)))
