@@ -54,6 +54,7 @@ pub async fn tell(cx: &Cx, workspace: &Workspace, server: &Server, client: &Clie
     cx.out.head("Canary: a growing share of the traffic");
     let promoted = traffic.until(|| settled(workspace, Some(&flow))).await?;
     cx.out.say(format!("  the endpoint now answers with {}", promoted.stable));
+    cx.out.say(cx.out.faint("  (the pushed year repeats the last one, so the new model's held-out figures flatter it)"));
 
     cx.out.head("A bad challenger: a model that always says the same");
     let bad = bad_challenger(cx, workspace, &traffic).await?;
@@ -110,7 +111,7 @@ impl Traffic<'_> {
             if let Some(batch) = batches.next() {
                 self.client.predict(batch).await?;
             }
-            tokio::time::sleep(Duration::from_millis(150)).await;
+            tokio::time::sleep(Duration::from_millis(250)).await;
         }
         Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, "the demo waited in vain").fix("see gristmill logs and gristmill status"))
     }
