@@ -104,14 +104,22 @@ impl State {
         let mut catalog = Catalog::new();
         for asset in self.ports.ledger.assets().await? {
             let Some(version) = self.ports.ledger.version(&asset, &Which::Latest).await? else { continue };
-            let Place::Table { table, .. } = version.place else { continue };
+            let Place::Table { table, .. } = version.place.clone() else { continue };
             let name = match asset.kind {
                 AssetKind::Sources => asset.name.to_string(),
                 kind => format!("{kind}_{}", asset.name),
             };
-            catalog.insert(name, Relation::Stored { table, version: None, time: None });
+            // A snapshot shows its newest load; of everything else a query sees all rows.
+            let snapshot = asset.kind == AssetKind::Sources && self.is_snapshot(&version).await?;
+            let time = (!snapshot).then(|| gristmill_kernel::table::LOADED_AT.to_owned());
+            catalog.insert(name, Relation::Stored { table, version: None, time });
         }
         Ok(catalog)
+    }
+
+    /// Whether a source has no event time, by the spec of the run that accepted its rows.
+    async fn is_snapshot(&self, version: &gristmill_kernel::Version) -> Result<bool> {
+        Ok(self.ports.ledger.run(&version.run).await?.is_some_and(|run| run.spec["time"].is_null()))
     }
 
     /// The queue.

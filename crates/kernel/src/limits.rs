@@ -2,6 +2,10 @@
 
 /// Longest name of an asset, in characters.
 pub const NAME_CHARS_MAX: usize = 63;
+/// How much of a refused body is read on, so that the sender meets the answer.
+pub const DISCARDED_BYTES_MAX: usize = 64 << 20;
+/// How long a refused body is read on.
+pub const DISCARD_TIMEOUT_MS: u64 = 3_000;
 /// Largest HTTP body of a control or prediction request.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
 /// Largest body of one `POST /ingest/SOURCE`.

@@ -1,6 +1,6 @@
 //! From a request to an answer: door, route, permission, handler, and the headers every answer carries.
 
-use crate::call::{Call, too_large};
+use crate::call::{Call, discard, too_large};
 use crate::door::Door;
 use crate::error::{error_body, error_response};
 use crate::route::{Route, Routes};
@@ -122,6 +122,7 @@ async fn admitted(
     let params = params.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > route.body_bytes_max as u64) {
+        discard(body).await;
         return Err(too_large(route.body_bytes_max));
     }
     (route.handler)(Call::new(caller, parts, params, body, route.body_bytes_max)).await

@@ -4,7 +4,7 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use gristmill_kernel::limits::JSON_DEPTH_MAX;
+use gristmill_kernel::limits::{DISCARD_TIMEOUT_MS, DISCARDED_BYTES_MAX, JSON_DEPTH_MAX};
 use gristmill_kernel::{Actor, Code, Fault, Kind, Result};
 use http::{HeaderMap, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -86,6 +86,16 @@ impl Call {
     pub async fn json<T: DeserializeOwned>(self) -> Result<T> {
         read_json(&self.bytes().await?)
     }
+}
+
+/// Reads on past a refused body, without keeping it and only so far: a client that is still sending would otherwise meet a closed
+/// connection instead of the answer.
+pub(crate) async fn discard(body: Body) {
+    let reading = async {
+        let mut body = Limited::new(body, DISCARDED_BYTES_MAX);
+        while let Some(Ok(_)) = body.frame().await {}
+    };
+    let _given_up = tokio::time::timeout(std::time::Duration::from_millis(DISCARD_TIMEOUT_MS), reading).await;
 }
 
 /// A body above its limit.

@@ -14,6 +14,15 @@ pub struct Quarantine {
     what: What,
 }
 
+/// A row as a JSON line that can be corrected and replayed: which row it is, and its columns.
+fn line(row: &gristmill_validate::QuarantinedRow) -> serde_json::Value {
+    let mut fields = serde_json::Map::from_iter([("_load".to_owned(), row.load.into()), ("_row".to_owned(), row.row.into())]);
+    if let serde_json::Value::Object(columns) = &row.content {
+        fields.extend(columns.clone());
+    }
+    serde_json::Value::Object(fields)
+}
+
 #[derive(Debug, Subcommand)]
 enum What {
     /// List rows, newest first; --json for JSON lines that can be fixed and replayed.
@@ -41,7 +50,7 @@ impl Quarantine {
                 let found = gristmill_validate::quarantined(&workspace.state.ports, &source, rows).await?;
                 if cx.out.is_json() {
                     for row in &found {
-                        cx.out.data(serde_json::to_string(row).map_err(|e| Fault::internal("a row does not serialise").because(e))?);
+                        cx.out.data(line(row).to_string());
                     }
                 } else {
                     let lines = found

@@ -67,7 +67,7 @@ impl Ledger for Memory {
     async fn take_over(&self, _: &str, _: Timestamp) -> Result<u64> {
         no()
     }
-    async fn requeue(&self, _: &RunId, _: Timestamp, _: crate::run::RunError) -> Result<()> {
+    async fn requeue(&self, _: &RunId, _: Timestamp, _: gristmill_kernel::run::RunError) -> Result<()> {
         no()
     }
     async fn annotate(&self, run: &RunId, note: Annotation) -> Result<()> {
