@@ -30,6 +30,7 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// Reads them once, at start.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     pub fn read() -> std::io::Result<Surroundings> {
         let vars: BTreeMap<String, String> =
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();

@@ -95,7 +95,7 @@ pub fn mentions_champion(condition: &str) -> bool {
     for (at, c) in lower.char_indices() {
         if c == '\'' {
             in_text = !in_text;
-        } else if !in_text && !(before.is_alphanumeric() || before == '_' || before == '.') {
+        } else if !in_text && !before.is_alphanumeric() && before != '_' && before != '.' {
             let rest = lower[at..].strip_prefix("champion").map(|r| r.trim_start_matches(|c: char| c.is_whitespace() || c == '"'));
             if rest.is_some_and(|r| r.starts_with('.')) {
                 return true;

@@ -82,7 +82,7 @@ impl Embedded {
     fn expect_room(&self, what: &str, bytes: u64) -> Result<()> {
         // A file system that cannot say how full it is, is not asked.
         let Ok(stat) = nix::sys::statvfs::statvfs(&self.path) else { return Ok(()) };
-        let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+        let free = stat.blocks_available() * stat.fragment_size();
         if free < FREE_BYTES_MIN.saturating_add(bytes.saturating_mul(2)) {
             return Err(Fault::io(what, io::Error::from(io::ErrorKind::StorageFull)));
         }

@@ -1,8 +1,6 @@
 //! What every algorithm promises, and that a rewritten model answers as the library that fitted it.
 
-mod common;
-
-use common::{Label, made_up, spec};
+use crate::common::{Label, made_up, spec};
 use gristmill_kernel::model::{Body, Link, ModelFile, Task};
 use gristmill_kernel::stage::{CancelFlag, NoProgress};
 use gristmill_kernel::{Code, Digest};

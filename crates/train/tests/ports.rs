@@ -1,10 +1,7 @@
 //! The stage through its ports: what it reads, writes and annotates, and that a killed run's trials are taken over.
 
-mod common;
-#[path = "common/ports.rs"]
-mod ports;
-
-use common::{Label, made_up, spec};
+use crate::common::ports::{Memory, now, ports};
+use crate::common::{Label, made_up, spec};
 use gristmill_kernel::graph::Node;
 use gristmill_kernel::model::ModelFile;
 use gristmill_kernel::run::{Run, RunStatus, work_key};
@@ -12,7 +9,6 @@ use gristmill_kernel::stage::{CancelFlag, Made, NoProgress};
 use gristmill_kernel::version::{Place, VersionRef};
 use gristmill_kernel::{Actor, Code, Digest, Done, Order, Result, RunId, StageContext, StageKind, Version};
 use gristmill_train::spec::{Range, Search, TrainSpec, Tune};
-use ports::{Memory, now, ports};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,10 +1,8 @@
 //! The stage as the runner sees it: ports in, versions, metrics and params out. Also what a bad training set does to it, and tuning.
 
-mod common;
-
+use crate::common::{Label, made_up, parquet, spec};
 use arrow::array::{ArrayRef, BooleanArray, StringArray, TimestampMicrosecondArray};
 use arrow::record_batch::RecordBatch;
-use common::{Label, made_up, parquet, spec};
 use gristmill_kernel::model::{ModelFile, Reference};
 use gristmill_kernel::stage::{CancelFlag, NoProgress};
 use gristmill_kernel::training::{FeatureColumn, LABEL, SPLIT, Split, TIME, TrainingSetMeta};

@@ -46,14 +46,16 @@ impl Logs {
             }
         }
         all.iter().for_each(|e| show(cx, e));
-        while self.follow {
+        if !self.follow {
+            return Ok(Exit::Done);
+        }
+        loop {
             tokio::time::sleep(Duration::from_millis(300)).await;
             for entry in ledger.audit(&AuditFilter { after, subject: self.subject.clone(), limit: 1000 }).await? {
                 after = entry.seq;
                 show(cx, &entry);
             }
         }
-        Ok(Exit::Done)
     }
 }
 

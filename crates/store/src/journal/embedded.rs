@@ -149,13 +149,16 @@ pub(crate) fn too_many_waiting(source: &Name, waiting: u64) -> Fault {
     .fix(format!("run gristmill run sources.{source}, then push again"))
 }
 
+/// Who waits for a batch, and what it will be told.
+type Answer = (oneshot::Sender<Result<(u64, bool)>>, (u64, bool));
+
 /// What one batch is about to change.
 struct Group {
     batch: OwnedWriteBatch,
     bytes: usize,
     states: HashMap<Name, JournalState>,
     keys: HashMap<Vec<u8>, u64>,
-    answers: Vec<(oneshot::Sender<Result<(u64, bool)>>, (u64, bool))>,
+    answers: Vec<Answer>,
     newest: Timestamp,
 }
 

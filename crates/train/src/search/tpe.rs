@@ -13,7 +13,7 @@ const GOOD: f64 = 0.15;
 const CANDIDATES: usize = 24;
 
 /// Finished trials, the best first; pruned ones stand behind all others, those that came further first.
-pub(super) fn order<'a>(done: &'a [Trial], cost: impl Fn(&Trial) -> f64) -> Vec<&'a Trial> {
+pub(super) fn order(done: &[Trial], cost: impl Fn(&Trial) -> f64) -> Vec<&Trial> {
     let mut out: Vec<&Trial> = done.iter().collect();
     let key = |t: &Trial| (t.pruned, if t.pruned { usize::MAX - t.folds.len() } else { 0 });
     out.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| cost(a).total_cmp(&cost(b))));

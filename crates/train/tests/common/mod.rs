@@ -1,5 +1,7 @@
 //! Training sets with known structure, as blobs.
 
+pub mod ports;
+
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::record_batch::RecordBatch;
 use gristmill_kernel::model::Task;
@@ -26,7 +28,10 @@ pub fn made_up(rows: usize, label: Label, seed: u64) -> (TrainingSetMeta, bytes:
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let words = ["red", "green", "blue", "black", "white", "pink", "grey"];
     let mut a: Vec<Option<f64>> = vec![];
-    let (mut b, mut c, mut d, mut e): (Vec<Option<i64>>, Vec<Option<f64>>, Vec<Option<bool>>, Vec<Option<&str>>) = Default::default();
+    let mut b: Vec<Option<i64>> = vec![];
+    let mut c: Vec<Option<f64>> = vec![];
+    let mut d: Vec<Option<bool>> = vec![];
+    let mut e: Vec<Option<&str>> = vec![];
     let mut signal = vec![];
     for _ in 0..rows {
         let missing = |rng: &mut ChaCha8Rng, share: f64| rng.random::<f64>() < share;

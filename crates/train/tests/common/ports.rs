@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use gristmill_kernel::condition::{Figures, Judged};
 use gristmill_kernel::port::*;
-use gristmill_kernel::run::{Annotation, Finish, Metric, NewRun, RunError};
+use gristmill_kernel::run::{Annotation, Finish, Metric, NewRun};
 use gristmill_kernel::table::*;
 use gristmill_kernel::version::{AliasMove, AliasState, Which};
 use gristmill_kernel::view::ViewDef;
