@@ -108,6 +108,10 @@ impl Live {
     pub fn sources(&self) -> Vec<SourceSpec> {
         self.now.read().unwrap_or_else(PoisonError::into_inner).sources.clone()
     }
+    /// The project's folder.
+    pub fn project_dir(&self) -> &std::path::Path {
+        &self.reloader.dir
+    }
     /// The table versions the event clock has seen.
     pub fn seen(&self) -> BTreeMap<Name, u64> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()

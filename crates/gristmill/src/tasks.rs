@@ -9,7 +9,7 @@ use gristmill_features::OnlineFeatures;
 use gristmill_ingest::spec::SourceSpec;
 use gristmill_kernel::graph::Node;
 use gristmill_kernel::port::{Clock, LiveFigures, Ports, RunFilter, Runs};
-use gristmill_kernel::stage::CancelFlag;
+use gristmill_kernel::stage::{CancelFlag, NoProgress, StageContext};
 use gristmill_kernel::{Actor, Address, AssetKind, Name, Result, StageKind, Timestamp};
 use gristmill_monitor::spec::MonitorSpec;
 use gristmill_runner::Worker;
@@ -27,6 +27,16 @@ const DRAIN_EVERY: Duration = Duration::from_millis(250);
 const FOLLOW_EVERY: Duration = Duration::from_millis(150);
 /// How often rollouts, monitors and retraining are looked at.
 const TICK_EVERY: Duration = Duration::from_millis(400);
+
+/// How long a replay that failed waits before it goes on.
+const REPLAY_RETRY: Duration = Duration::from_secs(5);
+
+/// A replay at work.
+struct Playing {
+    from: String,
+    stop: CancelFlag,
+    task: tokio::task::JoinHandle<()>,
+}
 
 /// What the tasks share.
 #[derive(Clone)]
@@ -56,7 +66,61 @@ impl Tasks {
         set.spawn(self.clone().every(TICK_EVERY, "monitor", |t| async move { t.monitors().await }));
         set.spawn(self.clone().every(TICK_EVERY, "retrain", |t| async move { t.retraining().await }));
         set.spawn(self.clone().follow());
+        set.spawn(self.clone().replays());
         set
+    }
+
+    /// Plays every `replay://` source, those too that come with a project applied later; a source whose URL changed is played anew.
+    async fn replays(self) {
+        let mut playing: BTreeMap<Name, Playing> = BTreeMap::new();
+        while !self.stop.is_cancelled() {
+            let wanted: Vec<SourceSpec> = self.live.sources().into_iter().filter(|s| s.from.starts_with("replay://")).collect();
+            playing.retain(|name, now| {
+                let stays = wanted.iter().any(|s| s.name == *name && s.from == now.from);
+                if !stays {
+                    now.stop.cancel();
+                }
+                stays
+            });
+            for spec in wanted {
+                playing.entry(spec.name.clone()).or_insert_with(|| self.play(spec));
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep(TICK_EVERY) => {}
+            }
+        }
+        for (_, now) in playing {
+            now.stop.cancel();
+            let _ended = now.task.await;
+        }
+    }
+
+    fn play(&self, spec: SourceSpec) -> Playing {
+        let stop = CancelFlag::default();
+        let (tasks, from, asked) = (self.clone(), spec.from.clone(), stop.clone());
+        let cx = StageContext {
+            ports: self.ports.clone(),
+            project_dir: self.live.project_dir().to_owned(),
+            progress: Arc::new(NoProgress),
+            cancel: stop.clone(),
+        };
+        let task = tokio::spawn(async move {
+            while asked.check().is_ok() && !tasks.stop.is_cancelled() {
+                match gristmill_ingest::replay(&cx, &spec, None, asked.clone()).await {
+                    Ok(rows) => {
+                        tracing::info!(source = %spec.name, rows, "the replay has ended");
+                        return;
+                    }
+                    Err(fault) => tracing::error!(source = %spec.name, error = %fault, "the replay will be tried again"),
+                }
+                tokio::select! {
+                    () = tasks.stop.cancelled() => {}
+                    () = tokio::time::sleep(REPLAY_RETRY) => {}
+                }
+            }
+        });
+        Playing { from, stop, task }
     }
 
     async fn every<F, Fut>(self, pause: Duration, what: &'static str, turn: F)

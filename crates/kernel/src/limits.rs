@@ -110,7 +110,27 @@ pub const VIEW_DEPTH_MAX: usize = 16;
 pub const SLICE_ROWS_MIN: usize = 50;
 /// Words of a category that become inputs of a linear model, most frequent first.
 pub const ONE_HOT_MAX: usize = 50;
+/// Predictions with a known outcome before realised quality is judged; fewer say nothing.
+pub const QUALITY_ROWS_MIN: usize = 100;
 /// Newest predictions that realised quality is computed over.
 pub const QUALITY_ROWS_MAX: usize = 1_000_000;
 /// Least wait before a retraining that failed is tried again.
 pub const RETRAIN_RETRY_MS: u64 = 60_000;
+/// Longest key of an artifact.
+pub const ARTIFACT_KEY_BYTES_MAX: usize = 1_024;
+/// Largest artifact that a client may upload.
+pub const ARTIFACT_BYTES_MAX: u64 = 1 << 40;
+/// Bytes of an artifact held in memory at once while it goes through.
+pub const ARTIFACT_CHUNK_BYTES: usize = 256 << 10;
+/// Keys of one artifact listing.
+pub const ARTIFACTS_LISTED_MAX: usize = 100_000;
+/// Metrics in one batch that a tracking client logs.
+pub const TRACK_BATCH_METRICS_MAX: usize = 1_000;
+/// Parameters, and tags, in one batch that a tracking client logs.
+pub const TRACK_BATCH_WORDS_MAX: usize = 100;
+/// Tracking writes that one commit takes together.
+pub const TRACK_GROUP_MAX: usize = 512;
+/// Tracking writes that wait for a commit before new ones are refused.
+pub const TRACK_WAITING_MAX: usize = 16_384;
+/// Runs in one page of a search.
+pub const SEARCH_RUNS_MAX: usize = 50_000;

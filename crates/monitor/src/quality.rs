@@ -1,6 +1,7 @@
 //! Realised quality: the metrics of predictions whose outcome is known by now. The definitions are those of training; a stage does not import
 //! a stage, so the few that make sense on a stream of outcomes are written here and held to the same fixtures as there (scikit-learn).
 
+use gristmill_kernel::limits::QUALITY_ROWS_MIN;
 use gristmill_kernel::model::Task;
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ pub struct Known {
 pub struct Quality {
     /// Predictions with a known outcome.
     pub rows: u64,
-    /// The metrics.
+    /// The metrics; none while fewer than [`QUALITY_ROWS_MIN`] outcomes are known.
     pub metrics: BTreeMap<String, f64>,
     /// How much worse the deciding metric is than it was on held-out rows; negative when it is better. `None` if either is unknown.
     pub drop: Option<f64>,
@@ -30,6 +31,8 @@ impl Quality {
     /// The metrics of a task. `held_out` is the deciding metric's value when the model was trained.
     pub fn of(task: Task, known: &[Known], measure: &str, held_out: Option<f64>) -> Quality {
         let values: Vec<(&str, Option<f64>)> = match task {
+            // A figure over a handful of outcomes is noise that would start a retraining.
+            _ if known.len() < QUALITY_ROWS_MIN => vec![],
             Task::Binary => vec![("auc", auc(known)), ("logloss", logloss(known)), ("accuracy", accuracy(known))],
             Task::Multiclass => vec![("accuracy", mean(known, |k| k.outcome))],
             Task::Regression => vec![("rmse", rmse(known)), ("mae", mean(known, |k| (k.score - k.outcome).abs()))],
@@ -50,6 +53,7 @@ impl Quality {
         let drop = self.drop.map(|d| format!(" ({} than on held-out rows by {:.4})", if d > 0.0 { "worse" } else { "not worse" }, d.abs()));
         match value {
             Some(value) => format!("{value}{} over {} outcomes", drop.unwrap_or_default(), self.rows),
+            None if self.rows < QUALITY_ROWS_MIN as u64 => format!("{} outcomes known, {QUALITY_ROWS_MIN} needed to judge", self.rows),
             None => format!("{} outcomes known", self.rows),
         }
     }
@@ -113,12 +117,20 @@ mod tests {
 
     #[test]
     fn a_drop_is_positive_when_it_got_worse() {
-        let rows = known(&[(0.9, 1.0), (0.8, 0.0), (0.2, 0.0), (0.7, 1.0)]);
+        let rows = known(&[(0.9, 1.0), (0.8, 0.0), (0.2, 0.0), (0.7, 1.0)]).repeat(QUALITY_ROWS_MIN / 4);
         let up = Quality::of(Task::Binary, &rows, "auc", Some(0.9));
         assert!((up.drop.expect("known") - (0.9 - 0.75)).abs() < 1e-12, "{up:?}");
         let down = Quality::of(Task::Binary, &rows, "logloss", Some(0.1));
         assert!(down.drop.expect("known") > 0.0);
         assert_eq!(Quality::of(Task::Binary, &rows, "ks", Some(0.9)).drop, None);
         assert_eq!(Quality::of(Task::Binary, &[], "auc", Some(0.9)).drop, None);
+    }
+
+    #[test]
+    fn a_handful_of_outcomes_is_not_judged() {
+        let few = known(&[(0.9, 1.0), (0.1, 0.0)]).repeat(QUALITY_ROWS_MIN / 2 - 1);
+        let quality = Quality::of(Task::Binary, &few, "auc", Some(0.9));
+        assert_eq!((quality.rows, quality.metrics.len(), quality.drop), (98, 0, None));
+        assert_eq!(quality.summary(), "98 outcomes known, 100 needed to judge");
     }
 }

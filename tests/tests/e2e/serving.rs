@@ -87,6 +87,32 @@ fn pushed_rows_change_the_served_features() {
     assert!(logged[0]["n"].as_i64().expect("n") >= 5, "every answered row is logged: {logged}");
 }
 
+/// `replay://`: the server plays the file by its event time, once, also over a restart in the middle.
+#[test]
+fn a_replayed_file_arrives_by_its_event_time() {
+    let project = Project::empty();
+    project.write("data/events.csv", &gristmill_tests::events());
+    // The file spans 100 days; at this speed it takes about 4 s.
+    project.write(
+        "gristmill.toml",
+        "project = \"shop\"\n\n[sources.events]\nfrom = \"replay://data/events.csv?speed=2000000\"\ntime = \"at\"\nexpect = [\"amount >= 0\"]\n",
+    );
+    project.run(&["apply", "--yes"]).good();
+    let counts = || {
+        let ran = project.run(&["sql", "select count(*) as n, count(distinct id) as ids, max(id) as last from events", "--json"]);
+        let row = (ran.code == 0).then(|| ran.json()[0].clone())?;
+        Some((row["n"].as_i64()?, row["ids"].as_i64()?, row["last"].as_i64().unwrap_or(-1)))
+    };
+    let server = project.start(&["dev", "--port", "0"]);
+    let (some, ids, last) = server.wait_for("the first rows", 30, |_| counts().filter(|(n, ..)| *n > 0));
+    assert_eq!((some, ids), (last + 1, last + 1), "rows arrive in the order of their time");
+    server.kill();
+    let server = project.start(&["dev", "--port", "0"]);
+    let all = server.wait_for("every row", 60, |_| counts().filter(|(n, ..)| *n >= 3000));
+    assert_eq!(all, (3000, 3000, 2999), "each once");
+    server.stop();
+}
+
 /// What is served is what was trained on: the label rows' features, asked online as of their moment, are the training set's to the bit.
 #[test]
 fn served_features_equal_the_training_set() {
