@@ -82,7 +82,7 @@ pub struct Alert {
 pub async fn read(api: &Api) -> Result<Overview> {
     let now = api.ports.clock.now();
     let mut stages = Vec::new();
-    for stage in StageKind::ALL.into_iter().filter(|s| *s != StageKind::Flow) {
+    for stage in StageKind::ALL.into_iter().filter(|s| !matches!(s, StageKind::Flow | StageKind::Register)) {
         let runs = api.ports.ledger.runs(&RunFilter { stages: vec![stage], limit: RUNS_SHOWN, ..RunFilter::default() }).await?;
         stages.push(stage_state(stage, runs));
     }

@@ -16,6 +16,8 @@ pub enum Permission {
     Predict,
     /// Submit and cancel runs.
     SubmitRun,
+    /// Write experiments, tracked runs, logged and registered models, artifacts.
+    Track,
     /// Move an alias: promote, roll back.
     MoveAlias,
     /// People, tokens, settings.
@@ -24,12 +26,13 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Permission; 7] = [
+    pub const ALL: [Permission; 8] = [
         Permission::Public,
         Permission::ReadProject,
         Permission::Ingest,
         Permission::Predict,
         Permission::SubmitRun,
+        Permission::Track,
         Permission::MoveAlias,
         Permission::Administer,
     ];
@@ -41,6 +44,7 @@ impl Permission {
             Permission::Ingest => "ingest",
             Permission::Predict => "predict",
             Permission::SubmitRun => "submit_run",
+            Permission::Track => "track",
             Permission::MoveAlias => "move_alias",
             Permission::Administer => "administer",
         }

@@ -54,18 +54,18 @@ pub fn allows(role: Role, permission: Permission) -> bool {
         (Role::Admin, _) => true,
         (
             Role::Editor,
-            Permission::ReadProject | Permission::Ingest | Permission::Predict | Permission::SubmitRun | Permission::MoveAlias,
+            Permission::ReadProject | Permission::Ingest | Permission::Predict | Permission::SubmitRun | Permission::Track | Permission::MoveAlias,
         ) => true,
         (Role::Editor, Permission::Administer) => false,
         (Role::Viewer, Permission::ReadProject) => true,
         (
             Role::Viewer,
-            Permission::Ingest | Permission::Predict | Permission::SubmitRun | Permission::MoveAlias | Permission::Administer,
+            Permission::Ingest | Permission::Predict | Permission::SubmitRun | Permission::Track | Permission::MoveAlias | Permission::Administer,
         ) => false,
         (Role::Predictor, Permission::Predict) => true,
         (
             Role::Predictor,
-            Permission::ReadProject | Permission::Ingest | Permission::SubmitRun | Permission::MoveAlias | Permission::Administer,
+            Permission::ReadProject | Permission::Ingest | Permission::SubmitRun | Permission::Track | Permission::MoveAlias | Permission::Administer,
         ) => false,
     }
 }
@@ -78,11 +78,11 @@ mod tests {
     fn the_whole_table() {
         #[rustfmt::skip]
         let table = [
-            // public, read, ingest, predict, submit, move, administer
-            (Role::Admin,     [true, true,  true,  true,  true,  true,  true]),
-            (Role::Editor,    [true, true,  true,  true,  true,  true,  false]),
-            (Role::Viewer,    [true, true,  false, false, false, false, false]),
-            (Role::Predictor, [true, false, false, true,  false, false, false]),
+            // public, read, ingest, predict, submit, track, move, administer
+            (Role::Admin,     [true, true,  true,  true,  true,  true,  true,  true]),
+            (Role::Editor,    [true, true,  true,  true,  true,  true,  true,  false]),
+            (Role::Viewer,    [true, true,  false, false, false, false, false, false]),
+            (Role::Predictor, [true, false, false, true,  false, false, false, false]),
         ];
         assert_eq!(table.map(|(role, _)| role), Role::ALL);
         for (role, row) in table {

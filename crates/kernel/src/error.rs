@@ -134,6 +134,32 @@ codes! {
     ALIAS_CONFLICT = "E0405";
     /// A model file that cannot be read.
     BAD_MODEL = "E0406";
+    /// An experiment that does not exist.
+    UNKNOWN_EXPERIMENT = "E0407";
+    /// A logged model that does not exist.
+    UNKNOWN_LOGGED_MODEL = "E0408";
+    /// A name that is taken.
+    ALREADY_EXISTS = "E0409";
+    /// A thing that was deleted.
+    NOT_ACTIVE = "E0410";
+    /// A parameter that was logged with another value.
+    PARAM_CHANGED = "E0411";
+    /// A tag that does not exist.
+    UNKNOWN_TAG = "E0412";
+    /// An alias that does not exist.
+    UNKNOWN_ALIAS = "E0413";
+    /// A name that cannot be the key of an artifact.
+    BAD_PATH = "E0414";
+    /// A search filter or order that cannot be read.
+    BAD_FILTER = "E0415";
+    /// An artifact that does not exist.
+    UNKNOWN_ARTIFACT = "E0416";
+    /// A trace or assessment that does not exist.
+    UNKNOWN_TRACE = "E0417";
+    /// A webhook that does not exist.
+    UNKNOWN_WEBHOOK = "E0418";
+    /// A part of a protocol that this server does not have.
+    NOT_SUPPORTED = "E0419";
     // E05: serving
     /// An endpoint that does not exist.
     UNKNOWN_ENDPOINT = "E0501";

@@ -24,6 +24,7 @@ pub mod run;
 pub mod stage;
 pub mod table;
 pub mod time;
+pub mod tracking;
 pub mod training;
 pub mod verdict;
 pub mod version;

@@ -84,11 +84,13 @@ pub enum AssetKind {
     Monitors,
     /// A whole pass over part of the graph.
     Flows,
+    /// A group of tracked runs that clients write: `experiments.e7`.
+    Experiments,
 }
 
 impl AssetKind {
     /// Every kind, in order.
-    pub const ALL: [AssetKind; 13] = [
+    pub const ALL: [AssetKind; 14] = [
         AssetKind::Raw,
         AssetKind::Sources,
         AssetKind::Quarantine,
@@ -102,6 +104,7 @@ impl AssetKind {
         AssetKind::Predictions,
         AssetKind::Monitors,
         AssetKind::Flows,
+        AssetKind::Experiments,
     ];
     /// The word in an address.
     pub fn as_str(self) -> &'static str {
@@ -119,6 +122,7 @@ impl AssetKind {
             AssetKind::Predictions => "predictions",
             AssetKind::Monitors => "monitors",
             AssetKind::Flows => "flows",
+            AssetKind::Experiments => "experiments",
         }
     }
 }

@@ -68,11 +68,13 @@ pub enum StageKind {
     Monitor,
     /// drives the others
     Flow,
+    /// a client's files -> a version of a model (stage `registry`)
+    Register,
 }
 
 impl StageKind {
     /// Every stage, in order.
-    pub const ALL: [StageKind; 9] = [
+    pub const ALL: [StageKind; 10] = [
         StageKind::Ingest,
         StageKind::Validate,
         StageKind::Features,
@@ -82,6 +84,7 @@ impl StageKind {
         StageKind::Serve,
         StageKind::Monitor,
         StageKind::Flow,
+        StageKind::Register,
     ];
     /// The word.
     pub fn as_str(self) -> &'static str {
@@ -95,6 +98,7 @@ impl StageKind {
             StageKind::Serve => "serve",
             StageKind::Monitor => "monitor",
             StageKind::Flow => "flow",
+            StageKind::Register => "register",
         }
     }
 }

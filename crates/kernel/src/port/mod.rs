@@ -12,6 +12,7 @@ mod ledger;
 mod online;
 mod serving;
 mod system;
+mod tracking;
 
 pub use blobs::Blobs;
 pub use engine::{Analysis, AsOfPlan, Engine, KeptRows, TableShape, ViewShape, judge_all};
@@ -21,6 +22,7 @@ pub use ledger::{AuditEntry, AuditFilter, Ledger, RunFilter, Token, Tokens};
 pub use online::{Online, OnlineRow, SlotState};
 pub use serving::{FlowOrder, LiveFigures, Runs};
 pub use system::{Clock, Ids, Secrets};
+pub use tracking::{ArtifactEntry, ArtifactInfo, ArtifactKey, Artifacts, ModelRegistry, Tracking};
 
 use std::sync::Arc;
 

@@ -1,0 +1,200 @@
+//! Experiment tracking on the ledger: what `train` runs are to people who track them, and how clients write such runs themselves.
+//!
+//! The rules of [`super::Ledger`] hold: a write is one transaction, durable when it returns. Writes that come together are committed together.
+
+use crate::tracking::registry::{ModelStage, ModelVersion, NewModelVersion, RegisteredModel};
+use crate::tracking::{
+    Batch, Dataset, DatasetInput, Experiment, ExperimentId, HistoryWanted, Lifecycle, LoggedModel, LoggedModelStatus, ModelUse,
+    NewTrackedRun, Page, Point, RunUpdate, Search, TrackedRun, ViewType,
+};
+use crate::{Actor, Digest, Result, RunId, Timestamp};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Experiments, tracked runs, logged models.
+///
+/// Errors: [`crate::Code::UNKNOWN_EXPERIMENT`], [`crate::Code::UNKNOWN_RUN`], [`crate::Code::UNKNOWN_LOGGED_MODEL`] (not found);
+/// [`crate::Code::ALREADY_EXISTS`] (a name is taken, by a deleted one too); [`crate::Code::NOT_ACTIVE`] (the thing was deleted);
+/// [`crate::Code::PARAM_CHANGED`].
+#[async_trait]
+pub trait Tracking: Send + Sync {
+    // experiments
+    /// Makes an experiment. Without a location it is `mlflow-artifacts:/ID`.
+    async fn create_experiment(&self, name: &str, location: Option<&str>, tags: BTreeMap<String, String>, actor: &Actor, now: Timestamp)
+    -> Result<ExperimentId>;
+    /// One experiment, deleted or not.
+    async fn experiment(&self, id: ExperimentId) -> Result<Option<Experiment>>;
+    /// One experiment by its name, deleted or not.
+    async fn experiment_by_name(&self, name: &str) -> Result<Option<Experiment>>;
+    /// Renames an active experiment.
+    async fn rename_experiment(&self, id: ExperimentId, name: &str, actor: &Actor, now: Timestamp) -> Result<()>;
+    /// Deletes softly or restores; its runs follow.
+    async fn set_experiment_lifecycle(&self, id: ExperimentId, to: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()>;
+    /// Sets (`Some`) or removes a tag of an active experiment; removing one that is not there is [`crate::Code::UNKNOWN_TAG`].
+    async fn set_experiment_tag(&self, id: ExperimentId, key: &str, value: Option<&str>, now: Timestamp) -> Result<()>;
+    /// Experiments; ties by newest first (creation, then id, descending).
+    async fn search_experiments(&self, search: &Search) -> Result<Page<Experiment>>;
+
+    // runs
+    /// Starts a run of an active experiment.
+    async fn create_run(&self, run: NewTrackedRun, actor: &Actor, now: Timestamp) -> Result<TrackedRun>;
+    /// One run, deleted or not.
+    async fn tracked_run(&self, id: &RunId) -> Result<Option<TrackedRun>>;
+    /// Changes an active run; returns it.
+    async fn update_run(&self, id: &RunId, update: RunUpdate, actor: &Actor, now: Timestamp) -> Result<TrackedRun>;
+    /// Deletes softly or restores.
+    async fn set_run_lifecycle(&self, id: &RunId, to: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()>;
+    /// Logs to an active run. All or nothing.
+    async fn log(&self, id: &RunId, batch: Batch, now: Timestamp) -> Result<()>;
+    /// Removes a tag of an active run; one that is not there is [`crate::Code::UNKNOWN_TAG`].
+    async fn delete_run_tag(&self, id: &RunId, key: &str) -> Result<()>;
+    /// Notes what an active run read. Known datasets and uses change nothing.
+    async fn log_inputs(&self, id: &RunId, datasets: Vec<DatasetInput>, models: Vec<ModelUse>) -> Result<()>;
+    /// Notes the logged models that an active run made.
+    async fn log_outputs(&self, id: &RunId, models: Vec<ModelUse>) -> Result<()>;
+    /// Points of one metric, in the order (step, moment, value); none for an unknown metric.
+    async fn history(&self, id: &RunId, key: &str, wanted: HistoryWanted) -> Result<Page<Point>>;
+    /// Points of one metric of several runs with `steps.start <= step < steps.end`, at most `limit` per run, thinned evenly over the steps
+    /// with the first and the last kept. In the order of the runs given, then (step, moment).
+    async fn sampled_history(&self, runs: &[RunId], key: &str, steps: Option<Range<i64>>, limit: usize) -> Result<Vec<(RunId, Point)>>;
+    /// Runs; ties by start, newest first, then id.
+    async fn search_runs(&self, search: &Search) -> Result<Page<TrackedRun>>;
+    /// The datasets that runs of these experiments read, with the context of the use.
+    async fn datasets(&self, experiments: &[ExperimentId]) -> Result<Vec<(ExperimentId, Dataset, Option<String>)>>;
+
+    // logged models
+    /// Writes a new logged model, status pending.
+    async fn create_logged_model(&self, model: LoggedModel, now: Timestamp) -> Result<LoggedModel>;
+    /// One that is not deleted; `deleted_too` shows the others.
+    async fn logged_model(&self, id: &str, view: ViewType) -> Result<Option<LoggedModel>>;
+    /// Sets where it stands.
+    async fn finish_logged_model(&self, id: &str, status: LoggedModelStatus, now: Timestamp) -> Result<LoggedModel>;
+    /// Adds parameters.
+    async fn log_model_params(&self, id: &str, params: Vec<(String, String)>, now: Timestamp) -> Result<()>;
+    /// Sets (`Some`) or removes tags.
+    async fn set_model_tags(&self, id: &str, tags: Vec<(String, Option<String>)>, now: Timestamp) -> Result<()>;
+    /// Deletes softly.
+    async fn delete_logged_model(&self, id: &str, now: Timestamp) -> Result<()>;
+    /// Logged models; ties by newest first.
+    async fn search_logged_models(&self, search: &Search) -> Result<Page<LoggedModel>>;
+
+    // retention
+    /// Removes for good what was deleted softly before `before`: runs with everything they logged, experiments without runs, logged models.
+    /// Returns how many things went.
+    async fn purge(&self, before: Timestamp, actor: &Actor, now: Timestamp) -> Result<u64>;
+}
+
+/// Registered models, on the assets `models.*` and their aliases.
+///
+/// Errors: [`crate::Code::UNKNOWN_MODEL`] (also for versions), [`crate::Code::UNKNOWN_ALIAS`], [`crate::Code::ALREADY_EXISTS`].
+#[async_trait]
+pub trait ModelRegistry: Send + Sync {
+    /// Registers a name.
+    async fn create_model(&self, name: &str, description: &str, tags: BTreeMap<String, String>, actor: &Actor, now: Timestamp)
+    -> Result<RegisteredModel>;
+    /// One by name.
+    async fn registered_model(&self, name: &str) -> Result<Option<RegisteredModel>>;
+    /// One by asset.
+    async fn model_of_asset(&self, asset: &crate::Address) -> Result<Option<RegisteredModel>>;
+    /// Renames it; its versions go with it.
+    async fn rename_model(&self, name: &str, to: &str, actor: &Actor, now: Timestamp) -> Result<RegisteredModel>;
+    /// Sets its description.
+    async fn describe_model(&self, name: &str, description: &str, now: Timestamp) -> Result<RegisteredModel>;
+    /// Takes the name away; the versions stay in the ledger and are seen no more. A model that the project makes is a conflict.
+    async fn delete_model(&self, name: &str, actor: &Actor, now: Timestamp) -> Result<()>;
+    /// Sets (`Some`) or removes a tag.
+    async fn set_registered_model_tag(&self, name: &str, key: &str, value: Option<&str>, now: Timestamp) -> Result<()>;
+    /// Registered models; ties by name.
+    async fn search_models(&self, search: &Search) -> Result<Page<RegisteredModel>>;
+
+    /// Registers a version: a version of the asset, in the ledger, made by a run of stage `register`.
+    async fn create_model_version(&self, version: NewModelVersion, actor: &Actor, now: Timestamp) -> Result<ModelVersion>;
+    /// One version.
+    async fn model_version(&self, name: &str, number: u64) -> Result<Option<ModelVersion>>;
+    /// Sets description.
+    async fn describe_model_version(&self, name: &str, number: u64, description: &str, now: Timestamp) -> Result<ModelVersion>;
+    /// Moves it to a stage; `archive_others` archives the versions that are there.
+    async fn set_stage(&self, name: &str, number: u64, stage: ModelStage, archive_others: bool, actor: &Actor, now: Timestamp)
+    -> Result<ModelVersion>;
+    /// Hides it and takes away its aliases; its number is never given again.
+    async fn delete_model_version(&self, name: &str, number: u64, actor: &Actor, now: Timestamp) -> Result<()>;
+    /// Sets (`Some`) or removes a tag.
+    async fn set_model_version_tag(&self, name: &str, number: u64, key: &str, value: Option<&str>, now: Timestamp) -> Result<()>;
+    /// Versions; ties by last change, name, number, newest first.
+    async fn search_model_versions(&self, search: &Search) -> Result<Page<ModelVersion>>;
+}
+
+/// A stored artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactInfo {
+    /// Its key below the asked prefix: `model/MLmodel`.
+    pub key: String,
+    /// Its content.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// A line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArtifactEntry {
+    /// Something with keys beneath it: its name.
+    Folder(String),
+    /// A file: its name and length.
+    File(String, u64),
+}
+
+/// A key of an artifact: segments joined by `/`, none of them empty, `.` or `..`, without control characters and backslashes. Only
+/// parsing makes one; it names a row, never a path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ArtifactKey(String);
+
+impl ArtifactKey {
+    /// Checks and takes a decoded key.
+    pub fn new(text: &str) -> Result<ArtifactKey> {
+        let bad = text.is_empty()
+            || text.len() > crate::limits::ARTIFACT_KEY_BYTES_MAX
+            || text.chars().any(|c| c.is_control() || c == '\\')
+            || text.split('/').any(|part| part.is_empty() || part == "." || part == "..")
+            // A drive, a scheme or an escape that somebody decodes a second time.
+            || text.split('/').next().is_some_and(|first| first.ends_with(':') || first.starts_with('~'))
+            || text.contains('%') && percent_decodes_to_evil(text);
+        if bad {
+            return Err(crate::Fault::invalid(crate::Code::BAD_PATH, format!("Invalid path: {}", text.escape_debug()))
+                .fix("use names joined by `/`, without `..`, backslashes or control characters"));
+        }
+        Ok(ArtifactKey(text.to_owned()))
+    }
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether decoding once or twice more gives separators or dot segments.
+fn percent_decodes_to_evil(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    ["%2e", "%2f", "%5c", "%00", "%25"].iter().any(|escape| lower.contains(escape))
+}
+
+/// Files that clients upload, by key; content is in [`super::Blobs`].
+#[async_trait]
+pub trait Artifacts: Send + Sync {
+    /// Stores a stream under a key, replacing what was there, durable when it returns. Memory does not grow with the content.
+    async fn put_artifact(&self, key: &ArtifactKey, content: BoxStream<'static, Result<Bytes>>, now: Timestamp) -> Result<ArtifactInfo>;
+    /// Puts content that is stored already under a key.
+    async fn link_artifact(&self, key: &ArtifactKey, digest: Digest, bytes: u64, now: Timestamp) -> Result<()>;
+    /// What is stored under a key.
+    async fn artifact(&self, key: &ArtifactKey) -> Result<Option<ArtifactInfo>>;
+    /// Part of the content under a digest, as a stream.
+    async fn read_artifact(&self, digest: &Digest, range: Range<u64>) -> Result<BoxStream<'static, Result<Bytes>>>;
+    /// What is directly beneath a prefix (`None`: everything), folders and files by name.
+    async fn list_artifacts(&self, prefix: Option<&ArtifactKey>) -> Result<Vec<ArtifactEntry>>;
+    /// Every file beneath a prefix, keys relative to it.
+    async fn walk_artifacts(&self, prefix: &ArtifactKey) -> Result<Vec<ArtifactInfo>>;
+    /// Removes a key and everything beneath it; returns how many. Content that registered versions consist of stays.
+    async fn delete_artifacts(&self, prefix: &ArtifactKey) -> Result<u64>;
+}

@@ -1,0 +1,109 @@
+//! Registered models and their versions as registries know them: the asset `models.NAME` with words about it.
+
+use crate::{Address, RunId, Timestamp, VersionRef};
+use std::collections::BTreeMap;
+
+/// A registered model: a name for people, the asset behind it, and what was said about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegisteredModel {
+    /// Its name, unique; any text without `/` and `:`.
+    pub name: String,
+    /// The asset: `models.NAME` where the name is one of ours, else one that was derived from it.
+    pub asset: Address,
+    /// What it is for.
+    pub description: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it or one of its versions changed last.
+    pub updated_at: Timestamp,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// Aliases and the version numbers they name.
+    pub aliases: BTreeMap<String, u64>,
+}
+
+/// The four stages of the older registry protocol, kept alive for its users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ModelStage {
+    /// In none.
+    #[default]
+    None,
+    /// `Staging`.
+    Staging,
+    /// `Production`.
+    Production,
+    /// `Archived`.
+    Archived,
+}
+
+impl ModelStage {
+    /// Every stage.
+    pub const ALL: [ModelStage; 4] = [ModelStage::None, ModelStage::Staging, ModelStage::Production, ModelStage::Archived];
+    /// The word, as stored and as clients write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ModelStage::None => "None",
+            ModelStage::Staging => "Staging",
+            ModelStage::Production => "Production",
+            ModelStage::Archived => "Archived",
+        }
+    }
+    /// The stage of a word, in any case.
+    pub fn parse(word: &str) -> Option<ModelStage> {
+        ModelStage::ALL.into_iter().find(|s| s.as_str().eq_ignore_ascii_case(word))
+    }
+}
+
+/// A version about to be registered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewModelVersion {
+    /// The registered model.
+    pub name: String,
+    /// Where its files are, as the client said; parsed and found harmless by the protocol.
+    pub source: String,
+    /// The run that made it.
+    pub run: Option<RunId>,
+    /// A link to a run elsewhere.
+    pub run_link: Option<String>,
+    /// The logged model it was registered from.
+    pub model: Option<String>,
+    /// What it is.
+    pub description: String,
+    /// Who registers it.
+    pub user: Option<String>,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// The artifact keys it consists of at this moment, relative to its source, with the digest of each: what the version's content is.
+    pub files: Vec<(String, crate::Digest)>,
+}
+
+/// A version of a registered model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelVersion {
+    /// The registered model's name.
+    pub name: String,
+    /// The version in the ledger.
+    pub id: VersionRef,
+    /// Where its files are.
+    pub source: String,
+    /// The run that made it.
+    pub run: Option<RunId>,
+    /// A link to a run elsewhere.
+    pub run_link: Option<String>,
+    /// The logged model it was registered from.
+    pub model: Option<String>,
+    /// What it is.
+    pub description: String,
+    /// Who registered it.
+    pub user: Option<String>,
+    /// Its stage.
+    pub stage: ModelStage,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it changed last.
+    pub updated_at: Timestamp,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// The aliases that name it.
+    pub aliases: Vec<String>,
+}
