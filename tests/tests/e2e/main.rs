@@ -4,4 +4,5 @@ mod apply;
 mod bad_input;
 mod demo;
 mod kill9;
+mod readme;
 mod serving;
