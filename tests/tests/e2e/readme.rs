@@ -81,7 +81,10 @@ fn the_walk_through_a_project_works_as_pasted() {
 fn the_feature_is_a_feature() {
     let project = Project::empty();
     project.write("gristmill.toml", "project = \"readme\"\n\n[sources.events]\nfrom = \"data/events.csv\"\ntime = \"event_time\"\n");
-    project.write("data/events.csv", "customer_id,event_time,kind,amount\n1,2026-01-01T00:00:00Z,login,2.5\n1,2026-01-09T00:00:00Z,ticket,1.5\n");
+    project.write(
+        "data/events.csv",
+        "customer_id,event_time,kind,amount\n1,2026-01-01T00:00:00Z,login,2.5\n1,2026-01-09T00:00:00Z,ticket,1.5\n",
+    );
     project.write("features/activity.sql", &blocks("sql")[0]);
     project.run(&["check"]).good();
     project.run(&["apply", "--yes"]).good();
