@@ -134,3 +134,23 @@ pub const TRACK_GROUP_MAX: usize = 512;
 pub const TRACK_WAITING_MAX: usize = 16_384;
 /// Runs in one page of a search.
 pub const SEARCH_RUNS_MAX: usize = 50_000;
+/// Longest id of a trace.
+pub const TRACE_ID_CHARS_MAX: usize = 128;
+/// Spans in one request.
+pub const TRACE_SPANS_MAX: usize = 20_000;
+/// Attributes, events and links of one span, and elements of one attribute, all of them together.
+pub const SPAN_ITEMS_MAX: usize = 50_000;
+/// Depth of one attribute's value.
+pub const SPAN_DEPTH_MAX: usize = 64;
+/// Largest body that tells of spans, compressed or not.
+pub const TRACE_BODY_BYTES_MAX: usize = 64 << 20;
+/// Traces in one page of a search.
+pub const SEARCH_TRACES_MAX: usize = 500;
+/// Traces that one search may look at beyond what its indices find.
+pub const TRACES_LOOKED_AT_MAX: usize = 200_000;
+/// Traces that are linked to a run, or fetched by their ids, in one request.
+pub const TRACES_NAMED_MAX: usize = 1_000;
+/// Longest regular expression of a search.
+pub const PATTERN_CHARS_MAX: usize = 1_000;
+/// Records of an evaluation dataset in one request or page.
+pub const DATASET_RECORDS_MAX: usize = 50_000;

@@ -12,6 +12,7 @@ mod ledger;
 mod online;
 mod serving;
 mod system;
+mod traces;
 mod tracking;
 
 pub use blobs::Blobs;
@@ -22,6 +23,7 @@ pub use ledger::{AuditEntry, AuditFilter, Ledger, RunFilter, Token, Tokens};
 pub use online::{Online, OnlineRow, SlotState};
 pub use serving::{FlowOrder, LiveFigures, Runs};
 pub use system::{Clock, Ids, Secrets};
+pub use traces::{EvaluationDatasets, RecordCursor, Traces};
 pub use tracking::{ArtifactEntry, ArtifactInfo, ArtifactKey, Artifacts, ModelRegistry, Tracking};
 
 use std::sync::Arc;

@@ -5,8 +5,12 @@
 //!
 //! Invariant: a soft-deleted thing is still there; only [`crate::port::Tracking::purge`] removes, and only what was deleted before.
 
+pub mod assessment;
+pub mod evaluation;
 pub mod filter;
 pub mod registry;
+pub mod trace;
+pub mod usage;
 
 use crate::{Address, RunId, RunStatus, Timestamp};
 use std::collections::BTreeMap;

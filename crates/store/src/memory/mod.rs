@@ -3,9 +3,11 @@
 
 mod ledger;
 mod parts;
+mod traces;
 
 pub use ledger::MemoryLedger;
 pub use parts::{MemoryBlobs, MemoryJournal, MemoryOnline};
+pub use traces::MemoryTraces;
 
 #[cfg(test)]
 mod tests {
@@ -24,6 +26,10 @@ mod tests {
             (ledger.clone() as Arc<dyn Tokens>, ledger as Arc<dyn Ledger>)
         })
         .await;
+    }
+    #[tokio::test]
+    async fn traces_keep_their_promises() {
+        crate::suite::traces::run(|| async { Arc::new(MemoryTraces::default()) }).await;
     }
     #[tokio::test]
     async fn blobs_keep_their_promises() {

@@ -4,7 +4,7 @@
 //! moment and never wait for the writer; lists cost a fixed number of statements, whatever the number of runs.
 //!
 //! `schema` is the page with the tables, `open` the connections and migrations, `cells` the decoding (damage is named), `read` and
-//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens.
+//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens, `traces` the traces.
 
 mod cells;
 mod finish;
@@ -15,6 +15,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod traces;
 mod write;
 
 use async_trait::async_trait;

@@ -43,6 +43,17 @@ async fn keeps_the_promises_of_tokens() {
     .await;
 }
 
+#[tokio::test]
+async fn keeps_the_promises_of_traces() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    crate::suite::traces::run(|| {
+        let path = dir.path().join(format!("{}.db", count.fetch_add(1, std::sync::atomic::Ordering::Relaxed)));
+        async move { Arc::new(open(&path).await) }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_handles_on_one_file_never_share_a_run_and_keep_one_chain() {
     let dir = tempfile::tempdir().unwrap();
