@@ -57,7 +57,7 @@ fn sum(spans: &[Spent], keys: &[(&'static str, bool)]) -> Option<Vec<(&'static s
     let mut found = false;
     // A walk with a stack of its own, so that a deep tree cannot overflow ours. Spans in a ring hang from no root and are not met.
     while let Some(span) = waiting.pop() {
-        let figures = span.figures.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok()).filter(Value::is_object);
+        let figures = span.figures.as_deref().and_then(read);
         match figures {
             Some(figures) => {
                 found = true;
@@ -77,6 +77,14 @@ fn sum(spans: &[Spent], keys: &[(&'static str, bool)]) -> Option<Vec<(&'static s
     found.then(|| shown.collect())
 }
 
+/// Figures as an object; some libraries write the object as a text.
+fn read(text: &str) -> Option<Value> {
+    match serde_json::from_str(text).ok()? {
+        Value::String(inner) => serde_json::from_str(&inner).ok().filter(Value::is_object),
+        value => Some(value).filter(Value::is_object),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +102,7 @@ mod tests {
         };
         assert_eq!(tokens(&tree(None)).as_deref(), Some(r#"{"input_tokens": 6, "output_tokens": 8, "total_tokens": 14}"#));
         assert_eq!(tokens(&tree(Some(both))).as_deref(), Some(both));
+        assert_eq!(tokens(&[spent("a", None, Some(&Value::from(leaf).to_string()))]).as_deref(), Some(leaf), "a text with an object");
         assert_eq!(tokens(&[spent("a", None, None)]), None);
         assert_eq!(tokens(&[spent("a", None, Some("[]")), spent("b", None, Some("no JSON"))]), None);
     }
