@@ -107,5 +107,5 @@ fn query_arguments_repeat_and_say_true_or_false() {
 #[test]
 fn floats_that_json_lacks_are_words() {
     let text = serde_json::to_string(&[Double(1.0), Double(f64::NAN), Double(f64::INFINITY), Double(f64::NEG_INFINITY), Double(f64::MAX)]);
-    assert_eq!(text.expect("serialises"), r#"[1.0,"NaN","Infinity","-Infinity",1.7976931348623157e308]"#);
+    assert_eq!(text.expect("serialises"), r#"[1.0,"NaN","Infinity","-Infinity",1.7976931348623157e+308]"#);
 }
