@@ -4,7 +4,8 @@
 //! moment and never wait for the writer; lists cost a fixed number of statements, whatever the number of runs.
 //!
 //! `schema` is the page with the tables, `open` the connections and migrations, `cells` the decoding (damage is named), `read` and
-//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens, `traces` the traces.
+//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens, `tracking` what experiment tracking adds, `traces` the
+//! traces and evaluation datasets.
 
 mod cells;
 mod finish;
@@ -16,6 +17,7 @@ mod schema;
 mod tests;
 mod tokens;
 mod traces;
+mod tracking;
 mod write;
 
 use async_trait::async_trait;
@@ -30,8 +32,10 @@ use tokio::sync::Mutex;
 
 /// The ledger in one SQLite file.
 pub struct SqliteLedger {
-    writer: Mutex<SqliteConnection>,
+    writer: Arc<Mutex<SqliteConnection>>,
     readers: SqlitePool,
+    /// Small writes of tracking clients, committed together.
+    group: Arc<tracking::Group>,
     clock: Arc<dyn Clock>,
     path: PathBuf,
 }

@@ -13,7 +13,7 @@
 //!
 //! What hangs on a trace or a dataset goes with it. Experiments and runs are named, not referenced: a trace may outlive its run.
 
-pub(super) const V4: &str = "
+pub(super) const TEXT: &str = "
 CREATE TABLE traces (
     id               TEXT PRIMARY KEY NOT NULL,
     experiment       BIGINT NOT NULL,
