@@ -7,9 +7,9 @@
 //! To add a kind of line: one function here and a call inside the transaction that does what the line says.
 
 use gristmill_kernel::port::Token;
+use gristmill_kernel::run::{Annotation, Finish, NewRun, RunError};
 use gristmill_kernel::tracking::ExperimentId;
 use gristmill_kernel::tracking::evaluation::EvaluationDataset;
-use gristmill_kernel::run::{Annotation, Finish, NewRun, RunError};
 use gristmill_kernel::version::AliasState;
 use gristmill_kernel::{Actor, Address, Digest, Run, RunId, RunStatus, Timestamp, Verdict, Version, VersionRef};
 use serde_json::{Map, Value, json};

@@ -55,10 +55,8 @@ impl TraceId {
         let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
         let fits = text.len() <= limits::TRACE_ID_CHARS_MAX && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if !(first && fits) {
-            return Err(Fault::invalid(Code::BAD_VALUE, format!("Invalid trace ID: '{}'", text.escape_debug())).fix(format!(
-                "use letters, digits, `_` and `-`, at most {}",
-                limits::TRACE_ID_CHARS_MAX
-            )));
+            return Err(Fault::invalid(Code::BAD_VALUE, format!("Invalid trace ID: '{}'", text.escape_debug()))
+                .fix(format!("use letters, digits, `_` and `-`, at most {}", limits::TRACE_ID_CHARS_MAX)));
         }
         Ok(TraceId(text.to_owned()))
     }

@@ -100,8 +100,7 @@ impl Entry {
     /// Adds up figures over the whole tree, if these spans bring any.
     fn add_up(&mut self, arrived: &[Span]) {
         type Sum = fn(&[usage::Spent]) -> Option<String>;
-        let sums: [(&str, &str, Sum); 2] =
-            [(key::SPAN_USAGE, key::USAGE, usage::tokens), (key::SPAN_COST, key::COST, usage::costs)];
+        let sums: [(&str, &str, Sum); 2] = [(key::SPAN_USAGE, key::USAGE, usage::tokens), (key::SPAN_COST, key::COST, usage::costs)];
         for (attribute, name, sum) in sums {
             let brought = arrived.iter().any(|span| span.attribute(attribute).is_some());
             if !brought || !trace_rules::is_added_up(&self.info, name) {

@@ -153,7 +153,10 @@ async fn figures_are_added_up_once(store: &dyn Traces) {
     let cost = [(key::SPAN_COST, r#"{"input_cost": 0.5, "output_cost": 0.25, "total_cost": 0.75}"#)];
     for _ in 0..2 {
         store.log_spans(vec![batch("tr-1", vec![span("b", Some("a"), 2, 3, &used)])]).await.expect("spans");
-        store.log_spans(vec![batch("tr-1", vec![span("c", Some("a"), 2, 3, &used), span("d", Some("a"), 2, 3, &cost)])]).await.expect("spans");
+        store
+            .log_spans(vec![batch("tr-1", vec![span("c", Some("a"), 2, 3, &used), span("d", Some("a"), 2, 3, &cost)])])
+            .await
+            .expect("spans");
     }
     let info = get(store, "tr-1").await;
     assert_eq!(info.metadata[key::USAGE], r#"{"input_tokens": 2, "output_tokens": 4, "total_tokens": 6}"#);
@@ -287,10 +290,7 @@ async fn searches(store: &dyn Traces) {
             vec!["tr-2", "tr-1"],
         ),
         (Filter::Not(Box::new(test(tag("only"), Op::Equal(text("here"))))), vec!["tr-4", "tr-3", "tr-2"]),
-        (
-            Filter::Test(Test { field: tag("only"), op: Op::NotEqual(text("here")), or_absent: true }),
-            vec!["tr-4", "tr-3", "tr-2"],
-        ),
+        (Filter::Test(Test { field: tag("only"), op: Op::NotEqual(text("here")), or_absent: true }), vec!["tr-4", "tr-3", "tr-2"]),
     ] {
         assert_eq!(found(store, filter.clone()).await, wanted, "{filter:?}");
     }
@@ -459,11 +459,8 @@ async fn assessments(store: &dyn Traces) {
     let lost = Assessment { overrides: Some("a-0".into()), id: "a-3".into(), ..second.clone() };
     assert_eq!(store.put_assessment(lost).await.expect_err("overrides nothing").code, Code::UNKNOWN_TRACE);
     assert_eq!(get(store, "tr-1").await.assessments.len(), 2);
-    let update = AssessmentUpdate {
-        said: Some(Said::Feedback(json!(false), None)),
-        metadata: words(&[("m", "w")]),
-        ..AssessmentUpdate::default()
-    };
+    let update =
+        AssessmentUpdate { said: Some(Said::Feedback(json!(false), None)), metadata: words(&[("m", "w")]), ..AssessmentUpdate::default() };
     let updated = store.update_assessment(&id("tr-1"), "a-2", update.clone(), ms(9)).await.expect("update");
     assert_eq!((updated.text().as_str(), updated.updated_at, updated.created_at), ("false", ms(9), ms(6)));
     assert_eq!(updated.metadata, words(&[("k", "v"), ("m", "w")]));

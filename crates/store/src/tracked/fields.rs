@@ -219,7 +219,7 @@ impl Fields for RunFields<'_> {
                 _ => Vec::new(),
             },
             Field::Metric(key) => run.metrics.iter().filter(|p| p.key == *key).map(|p| Value::Number(p.value)).collect(),
-            Field::MetricOn(..) => Vec::new(),
+            Field::MetricOn(..) | Field::Trace(_) => Vec::new(),
             Field::Param(key) => maybe(run.params.get(key).map(String::as_str)),
             Field::Tag(key) => maybe(run.tags.get(key).map(String::as_str)),
             Field::Dataset(key) => {
@@ -288,6 +288,7 @@ impl Fields for ModelFields<'_> {
             },
             Field::Metric(key) => self.points(key, None).map(|(point, _)| Value::Number(point.value)).collect(),
             Field::MetricOn(key, on) => self.points(key, Some(on)).map(|(point, _)| Value::Number(point.value)).collect(),
+            Field::Trace(_) => Vec::new(),
             Field::Param(key) => maybe(model.params.get(key).map(String::as_str)),
             Field::Tag(key) => maybe(model.tags.get(key).map(String::as_str)),
             Field::Dataset(key) => {

@@ -4,12 +4,13 @@
 //! - Every classical route answers as MLflow's own server does: paths, parameters, status, words of errors, JSON. Where the answers differ
 //!   on purpose, the file of the noun says so.
 //! - Nothing is translated twice: a run is a run of the ledger, a registered model is a model of the ledger, and what these routes write goes
-//!   through the ports [`Tracking`], [`ModelRegistry`] and [`Artifacts`] only.
+//!   through the ports [`Tracking`], [`ModelRegistry`], [`Artifacts`], [`Traces`] and [`EvaluationDatasets`] only.
 //! - No client's text becomes a path. What this server does not have, it says so: 501.
 //!
 //! To add a route: a handler `async fn name(mlflow: Arc<Mlflow>, call: Call) -> Result<Response>` and a line in the `routes` of its noun's
 //! file; its request and answer in [`wire`]. A new noun is a file, and a line in [`routes`] here.
 
+mod datasets;
 mod error;
 mod experiments;
 mod filter;
@@ -18,18 +19,20 @@ mod logged_models;
 mod metrics;
 mod names;
 mod order;
+mod otlp;
 mod page_token;
 mod request;
 mod runs;
 mod search;
 mod server;
+mod traces;
 mod unsupported;
 mod validate;
 mod wire;
 
 pub use server::PROTOCOL_VERSION;
 
-use gristmill_kernel::port::{Artifacts, ModelRegistry, Ports, Tracking};
+use gristmill_kernel::port::{Artifacts, EvaluationDatasets, ModelRegistry, Ports, Traces, Tracking};
 use gristmill_kernel::{Result, Timestamp};
 use gristmill_web::{Call, Method, Permission, Response, Route, Routes, json, route};
 use std::future::Future;
@@ -43,6 +46,10 @@ pub struct Mlflow {
     pub registry: Arc<dyn ModelRegistry>,
     /// Files that clients upload.
     pub artifacts: Arc<dyn Artifacts>,
+    /// Traces, their spans, what is said about them.
+    pub traces: Arc<dyn Traces>,
+    /// Evaluation datasets.
+    pub datasets: Arc<dyn EvaluationDatasets>,
     /// The time, ids, the ledger.
     pub ports: Ports,
 }
@@ -63,6 +70,9 @@ pub fn routes(mlflow: Arc<Mlflow>) -> Routes {
         .merge(metrics::routes(&mlflow))
         .merge(search::routes(&mlflow))
         .merge(logged_models::routes(&mlflow))
+        .merge(traces::routes(&mlflow))
+        .merge(otlp::routes(&mlflow))
+        .merge(datasets::routes(&mlflow))
         .merge(unsupported::routes(&mlflow))
 }
 

@@ -41,6 +41,11 @@ pub(crate) fn registered_models(clauses: &[String]) -> Result<Vec<OrderBy>> {
     })
 }
 
+/// The order of a search for traces.
+pub(crate) fn traces(clauses: &[String]) -> Result<Vec<OrderBy>> {
+    parse(clauses, super::traces::order_field)
+}
+
 /// An order upwards by one attribute, by its name for the ports.
 pub(crate) fn by(attribute: &str, ascending: bool) -> OrderBy {
     OrderBy { field: Field::Attribute(attribute.into()), ascending, dataset: None }

@@ -151,7 +151,14 @@ impl Cursor<'_> {
         match self.peek() {
             Some(quote @ ('"' | '`')) => self.quoted(quote),
             // Not every server takes `-`, `/` and `:` without quotes; nothing else can be meant by them here.
-            _ => Ok(self.skip(|c| c.is_alphanumeric() || "_.-/:@$".contains(c)).to_owned()),
+            _ => {
+                let mut key = self.skip(|c| c.is_alphanumeric() || "_.-/:@$".contains(c)).to_owned();
+                // span.attributes.`mlflow.spanInputs`
+                if let (true, Some(quote @ ('"' | '`'))) = (key.ends_with('.'), self.peek()) {
+                    key.push_str(&self.quoted(quote)?);
+                }
+                Ok(key)
+            }
         }
     }
 

@@ -83,6 +83,20 @@ pub(crate) const LOGGED_MODEL_ATTRIBUTES: &[Attribute] = &[
     ("last_updated_time", "last_updated_timestamp", true),
 ];
 
+/// Attributes of evaluation datasets.
+pub(crate) const EVALUATION_DATASET_ATTRIBUTES: &[Attribute] = &[
+    ("name", "name", false),
+    ("created_time", "created_time", true),
+    ("last_update_time", "last_update_time", true),
+    ("created_by", "created_by", false),
+    ("last_updated_by", "last_updated_by", false),
+];
+
+/// The filter of a search for evaluation datasets.
+pub(crate) fn evaluation_datasets(text: &str) -> Result<Filter> {
+    parse(text, &|clause| test(&tagged_field(&clause.entity, &clause.key, EVALUATION_DATASET_ATTRIBUTES)?, &clause).map(Filter::Test))
+}
+
 /// The filter of a search for runs.
 pub(crate) fn runs(text: &str) -> Result<Filter> {
     parse(text, &|clause| {

@@ -151,12 +151,7 @@ fn span_of_json(span: &Value) -> Result<SentSpan> {
         events: list(span, "events", "events").map(event).collect::<Result<_>>()?,
         links: list(span, "links", "links").filter_map(link).collect(),
     };
-    SentSpan::new(
-        &id("traceId", "trace_id")?,
-        &id("spanId", "span_id")?,
-        &id("parentSpanId", "parent_span_id")?,
-        read,
-    )
+    SentSpan::new(&id("traceId", "trace_id")?, &id("spanId", "span_id")?, &id("parentSpanId", "parent_span_id")?, read)
 }
 
 fn text(value: Option<&Value>) -> String {

@@ -105,9 +105,9 @@ fn field(entity: Option<&str>, name: &str) -> Result<(Field, Values)> {
             (_, Some(attribute)) => of_trace(TraceField::SpanAttribute(attribute.into()), Values::Text),
             ("name" | "type" | "status", _) => of_trace(TraceField::Span(name.into()), Values::Text),
             ("content", _) => of_trace(TraceField::Span(name.into()), Values::Pattern),
-            _ => Err(bad(format!(
-                "Invalid span attribute '{name}'. Supported attributes: name, status, type, attributes.<attribute_name>."
-            ))),
+            _ => {
+                Err(bad(format!("Invalid span attribute '{name}'. Supported attributes: name, status, type, attributes.<attribute_name>.")))
+            }
         },
         Some(other) => Err(bad(format!(
             "Invalid entity type '{other}'. Valid values are {{'attribute', 'attributes', 'trace', 'tag', 'tags', 'metadata', \

@@ -121,8 +121,7 @@ async fn correlation(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let experiments = experiments(&ask.experiment_ids)?;
     let count = async |parts: Vec<&Filter>| {
         let filter = Filter::All(parts.into_iter().flat_map(conjuncts).cloned().collect());
-        let search =
-            Search { experiments: experiments.clone(), view: ViewType::ActiveOnly, filter, order: vec![], limit: 0, offset: 0 };
+        let search = Search { experiments: experiments.clone(), view: ViewType::ActiveOnly, filter, order: vec![], limit: 0, offset: 0 };
         m.traces.count_traces(&search).await
     };
     let total = count(vec![&base]).await?;

@@ -28,8 +28,8 @@ use super::{Mlflow, done, locations, validate};
 use export::{artifacts_at, checked_tag};
 use futures::TryStreamExt;
 use gristmill_kernel::limits::{BODY_BYTES_MAX, TRACE_BODY_BYTES_MAX, TRACES_NAMED_MAX};
-use gristmill_kernel::tracking::trace::{TraceEnd, TraceId, TraceInfo, TraceState, TracesToDelete, key, moment_of_ms};
 use gristmill_kernel::tracking::ExperimentId;
+use gristmill_kernel::tracking::trace::{TraceEnd, TraceId, TraceInfo, TraceState, TracesToDelete, key, moment_of_ms};
 use gristmill_kernel::{Code, Fault, Result};
 use gristmill_web::{Call, Method, Permission, Response, Route, Routes, StatusCode, header, json, plain};
 use serde::Deserialize;
@@ -137,8 +137,7 @@ struct TraceAsk {
     trace_info: wire::InfoAsk,
 }
 impl Ask for StartAsk {
-    const FIELDS: &'static [Field] =
-        &[Field::new("trace", Is::Object(&[Field::new("trace_info", Is::Object(&[])).required()])).required()];
+    const FIELDS: &'static [Field] = &[Field::new("trace", Is::Object(&[Field::new("trace_info", Is::Object(&[])).required()])).required()];
 }
 
 /// Tells of a whole trace. It is called when the trace ends, whatever its name says.

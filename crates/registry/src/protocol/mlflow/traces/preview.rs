@@ -74,7 +74,11 @@ mod tests {
             (r#"{"x": 1}"#, "user", r#"{"x": 1}"#),
             ("\"text\"", "user", "\"text\""),
             ("no JSON", "user", "no JSON"),
-            (r#"{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, {"role": "system", "content": "c"}]}"#, "user", "b"),
+            (
+                r#"{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, {"role": "system", "content": "c"}]}"#,
+                "user",
+                "b",
+            ),
             (r#"{"messages": [{"role": "system", "content": "c"}]}"#, "user", "c"),
             (r#"{"choices": [{"message": {"role": "assistant", "content": "yes"}}]}"#, "assistant", "yes"),
             (r#"{"request": {"input": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "t"}]}]}}"#, "user", "t"),

@@ -51,7 +51,8 @@ fn gone(fault: Fault, trace: &str) -> Fault {
 
 async fn get(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let (trace, id) = (known_id(call.param("trace_id")?)?, call.param("assessment_id")?);
-    let missing = || error::unknown(Code::UNKNOWN_TRACE, format!("Assessment with ID '{}' not found for trace '{trace}'", id.escape_debug()));
+    let missing =
+        || error::unknown(Code::UNKNOWN_TRACE, format!("Assessment with ID '{}' not found for trace '{trace}'", id.escape_debug()));
     let found = m.traces.assessment(&trace, id).await?.ok_or_else(missing)?;
     json(&json!({ "assessment": wire::assessment(&found) }))
 }

@@ -133,9 +133,7 @@ impl Serialize for InFile<'_> {
         map.serialize_entry("events", &events)?;
         map.serialize_entry("status", &json!({ "code": code(span.status), "message": span.status_message.as_deref().unwrap_or("") }))?;
         map.serialize_entry("attributes", &Texts(&span.attributes))?;
-        let link = |link: &SpanLink| {
-            json!({ "trace_id": format!("{PREFIX}{}", link.trace), "span_id": link.span, "attributes": plain(&link.attributes) })
-        };
+        let link = |link: &SpanLink| json!({ "trace_id": format!("{PREFIX}{}", link.trace), "span_id": link.span, "attributes": plain(&link.attributes) });
         map.serialize_entry("links", &span.links.iter().map(link).collect::<Vec<_>>())?;
         map.end()
     }
@@ -193,7 +191,16 @@ mod tests {
             "links": [{"trace_id": "q6urq6urq6urq6urq6urqw==", "span_id": "zc3Nzc3NzQ=="}]
         });
         assert_eq!(to_otlp(&trace, &span()), wanted);
-        let bare = Span { name: String::new(), status: SpanStatus::Unset, status_message: None, attributes: vec![], events: vec![], links: vec![], ended_ns: None, ..span() };
+        let bare = Span {
+            name: String::new(),
+            status: SpanStatus::Unset,
+            status_message: None,
+            attributes: vec![],
+            events: vec![],
+            links: vec![],
+            ended_ns: None,
+            ..span()
+        };
         let keys: Vec<String> = to_otlp(&trace, &bare).as_object().expect("an object").keys().cloned().collect();
         assert_eq!(keys, ["span_id", "start_time_unix_nano", "status", "trace_id"]);
     }

@@ -402,7 +402,9 @@ mod tests {
 
     #[test]
     fn moments_and_durations_are_protocol_buffers() {
-        for (ms, text) in [(0, "1970-01-01T00:00:00Z"), (1_700_000_000_120, "2023-11-14T22:13:20.120Z"), (1_700_000_000_001, "2023-11-14T22:13:20.001Z")] {
+        for (ms, text) in
+            [(0, "1970-01-01T00:00:00Z"), (1_700_000_000_120, "2023-11-14T22:13:20.120Z"), (1_700_000_000_001, "2023-11-14T22:13:20.001Z")]
+        {
             assert_eq!(moment(moment_of_ms(ms)), text);
             assert_eq!(moment_ms(text).expect(text), moment_of_ms(ms));
         }

@@ -271,17 +271,15 @@ async fn must(db: &mut SqliteConnection, id: &str) -> Result<EvaluationDataset> 
 
 /// Every dataset: three statements, however many there are.
 async fn all(db: &mut SqliteConnection) -> Result<Vec<EvaluationDataset>> {
-    let rows = sqlx::query(
-        "SELECT d.*, (SELECT count(*) FROM evaluation_records r WHERE r.dataset = d.id) AS records FROM evaluation_datasets d",
-    )
-    .fetch_all(&mut *db)
-    .await
-    .map_err(|e| fault("list datasets", e))?;
+    let rows =
+        sqlx::query("SELECT d.*, (SELECT count(*) FROM evaluation_records r WHERE r.dataset = d.id) AS records FROM evaluation_datasets d")
+            .fetch_all(&mut *db)
+            .await
+            .map_err(|e| fault("list datasets", e))?;
     let mut datasets = rows.iter().map(bare).collect::<Result<Vec<_>>>()?;
     let at: HashMap<String, usize> = datasets.iter().enumerate().map(|(i, dataset)| (dataset.id.clone(), i)).collect();
-    let find = |c: &Cells<'_>| -> Result<usize> {
-        at.get(&c.text("dataset")?).copied().ok_or_else(|| c.damage("dataset", "names no dataset"))
-    };
+    let find =
+        |c: &Cells<'_>| -> Result<usize> { at.get(&c.text("dataset")?).copied().ok_or_else(|| c.damage("dataset", "names no dataset")) };
     let tags = sqlx::query("SELECT * FROM evaluation_dataset_tags").fetch_all(&mut *db).await;
     for row in tags.map_err(|e| fault("list the tags of datasets", e))? {
         let c = Cells::keyed(&row, "evaluation_dataset_tags", "dataset")?;

@@ -1,24 +1,27 @@
 //! Traces and evaluation datasets on SQLite.
 //!
-//! Promise: what is told of a trace is one transaction, with its spans, tags and assessments; telling it twice changes nothing. A search
-//! lets the index find experiment, time, state and exact tags, and asks the rest of the traces one by one, up to a limit.
+//! Promise: what is told of a trace is done as a whole, with its spans, tags and assessments; telling it twice changes nothing. Small writes
+//! are committed together with others ([`super::tracking::Group`]). A search lets the index find experiment, time, state and exact tags, and
+//! asks the rest of the traces one by one, up to a limit.
 //!
-//! `rows` reads and writes traces and spans, `said` assessments, `search` answers searches, `datasets` has the evaluation datasets.
+//! `rows` reads and writes traces and spans, `tell` puts together what is told, `said` is assessments, `search` answers searches, `datasets`
+//! has the evaluation datasets.
 
 mod datasets;
 mod rows;
 mod said;
 mod search;
+mod tell;
 
 use super::SqliteLedger;
 use super::open::fault;
 use super::write::{append, commit, write};
-use crate::{story, trace_rules};
+use crate::story;
 use async_trait::async_trait;
 use gristmill_kernel::port::Traces;
 use gristmill_kernel::tracking::assessment::{Assessment, AssessmentUpdate};
-use gristmill_kernel::tracking::trace::{Span, SpanBatch, TraceEnd, TraceId, TraceInfo, TracesToDelete, key};
-use gristmill_kernel::tracking::{ExperimentId, Page, Search, usage};
+use gristmill_kernel::tracking::trace::{Span, SpanBatch, TraceEnd, TraceId, TraceInfo, TracesToDelete};
+use gristmill_kernel::tracking::{ExperimentId, Page, Search};
 use gristmill_kernel::{Actor, Result, RunId, Timestamp};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, QueryBuilder, Sqlite};
@@ -28,6 +31,9 @@ use std::collections::BTreeMap;
 const IN_VALUES_MAX: usize = 512;
 /// Rows in one `INSERT`.
 const ROWS_PER_INSERT: usize = 200;
+
+/// Spans that are written together with other writes; more of them are a transaction of their own.
+const SPANS_IN_GROUP_MAX: usize = 1_000;
 
 /// Ids as the values of `IN (...)`.
 fn push_ids<'i>(query: &mut QueryBuilder<Sqlite>, ids: impl ExactSizeIterator<Item = &'i str>) {
@@ -62,39 +68,20 @@ async fn rows_of(
 #[async_trait]
 impl Traces for SqliteLedger {
     async fn put_trace(&self, info: TraceInfo) -> Result<TraceInfo> {
-        let mut db = self.writer().await;
-        let mut tx = write(&mut db).await?;
-        let before = rows::one(&mut tx, &info.id).await?;
-        let info = match before.clone() {
-            Some(before) => info.settled_over(before),
-            None => info,
-        };
-        rows::save(&mut tx, &info, before.as_ref()).await?;
-        commit(tx).await?;
-        Ok(info)
+        self.group.write(move |db| Box::pin(tell::whole(db, info))).await
     }
-
     async fn log_spans(&self, batches: Vec<SpanBatch>) -> Result<()> {
+        if batches.iter().map(|batch| batch.spans.len()).sum::<usize>() <= SPANS_IN_GROUP_MAX {
+            return self.group.write(move |db| Box::pin(tell::spans(db, batches))).await;
+        }
         let mut db = self.writer().await;
         let mut tx = write(&mut db).await?;
-        for batch in &batches {
-            let before = rows::one(&mut tx, &batch.trace).await?;
-            let info = TraceInfo::grown(before.clone(), batch);
-            rows::save(&mut tx, &info, before.as_ref()).await?;
-            rows::save_spans(&mut tx, &batch.trace, &batch.spans).await?;
-            add_up(&mut tx, &info, &batch.spans).await?;
-        }
+        tell::spans(&mut tx, batches).await?;
         commit(tx).await
     }
-
     async fn end_trace(&self, id: &TraceId, end: TraceEnd) -> Result<TraceInfo> {
-        let mut db = self.writer().await;
-        let mut tx = write(&mut db).await?;
-        let before = rows::one(&mut tx, id).await?.ok_or_else(|| trace_rules::unknown_trace(id))?;
-        let info = before.clone().ended(end);
-        rows::save(&mut tx, &info, Some(&before)).await?;
-        commit(tx).await?;
-        Ok(info)
+        let id = id.clone();
+        self.group.write(move |db| Box::pin(tell::end(db, id, end))).await
     }
 
     async fn traces(&self, ids: &[TraceId], experiments: Option<&[ExperimentId]>) -> Result<Vec<TraceInfo>> {
@@ -105,57 +92,36 @@ impl Traces for SqliteLedger {
         infos.retain(|info| experiments.is_none_or(|wanted| wanted.contains(&info.experiment)));
         Ok(infos)
     }
-
     async fn spans(&self, ids: &[TraceId]) -> Result<BTreeMap<TraceId, Vec<Span>>> {
         let mut db = self.reader().await?;
         let mut tx = db.begin().await.map_err(|e| fault("read spans", e))?;
-        let ids: Vec<&str> = ids.iter().map(TraceId::as_str).collect();
-        let mut found = rows::spans(&mut tx, &ids).await?;
-        let mut named = BTreeMap::new();
-        for id in ids {
-            if let Some(spans) = found.remove(id) {
-                named.insert(TraceId::new(id)?, spans);
-            }
-        }
-        Ok(named)
+        let texts: Vec<&str> = ids.iter().map(TraceId::as_str).collect();
+        let mut found = rows::spans(&mut tx, &texts).await?;
+        Ok(ids.iter().filter_map(|id| found.remove(id.as_str()).map(|spans| (id.clone(), spans))).collect())
     }
-
-    async fn set_trace_tag(&self, id: &TraceId, key: &str, value: Option<&str>) -> Result<()> {
-        let mut db = self.writer().await;
-        let mut tx = write(&mut db).await?;
-        rows::must_be_there(&mut tx, id).await?;
-        match value {
-            Some(value) => {
-                let tags = [(key.to_owned(), value.to_owned())].into();
-                rows::save_words(&mut tx, rows::Words::Tags, id, &tags, &BTreeMap::new()).await?;
-            }
-            None => {
-                let gone = sqlx::query("DELETE FROM trace_tags WHERE trace = $1 AND name = $2")
-                    .bind(id.as_str())
-                    .bind(key)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(|e| fault("remove the tag of a trace", e))?;
-                if gone.rows_affected() == 0 {
-                    return Err(trace_rules::unknown_trace_tag(id, key));
-                }
-            }
-        }
-        commit(tx).await
-    }
-
     async fn search_traces(&self, wanted: &Search) -> Result<Page<TraceInfo>> {
         let mut db = self.reader().await?;
         let mut tx = db.begin().await.map_err(|e| fault("search traces", e))?;
         search::page(&mut tx, wanted).await
     }
-
     async fn count_traces(&self, wanted: &Search) -> Result<u64> {
         let mut db = self.reader().await?;
         let mut tx = db.begin().await.map_err(|e| fault("count traces", e))?;
         search::count(&mut tx, wanted).await
     }
 
+    async fn set_trace_tag(&self, id: &TraceId, key: &str, value: Option<&str>) -> Result<()> {
+        let (id, key, value) = (id.clone(), key.to_owned(), value.map(str::to_owned));
+        self.group.write(move |db| Box::pin(tell::tag(db, id, key, value))).await
+    }
+    async fn link_traces(&self, ids: &[TraceId], run: &RunId) -> Result<()> {
+        let (ids, run) = (ids.to_vec(), run.clone());
+        self.group.write(move |db| Box::pin(tell::link_run(db, ids, run))).await
+    }
+    async fn link_prompts(&self, id: &TraceId, prompts: &[String]) -> Result<()> {
+        let (id, prompts) = (id.clone(), prompts.to_vec());
+        self.group.write(move |db| Box::pin(tell::link_prompts(db, id, prompts))).await
+    }
     async fn delete_traces(&self, which: &TracesToDelete, actor: &Actor, now: Timestamp) -> Result<u64> {
         let mut db = self.writer().await;
         let mut tx = write(&mut db).await?;
@@ -167,100 +133,21 @@ impl Traces for SqliteLedger {
         Ok(gone)
     }
 
-    async fn link_traces(&self, ids: &[TraceId], run: &RunId) -> Result<()> {
-        let mut db = self.writer().await;
-        let mut tx = write(&mut db).await?;
-        for id in ids {
-            sqlx::query(
-                "INSERT INTO trace_runs (trace, run) SELECT id, $2 FROM traces WHERE id = $1 ON CONFLICT (trace, run) DO NOTHING",
-            )
-            .bind(id.as_str())
-            .bind(&run.0)
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| fault("link a trace to a run", e))?;
-        }
-        commit(tx).await
-    }
-
-    async fn link_prompts(&self, id: &TraceId, prompts: &[String]) -> Result<()> {
-        let mut db = self.writer().await;
-        let mut tx = write(&mut db).await?;
-        rows::must_be_there(&mut tx, id).await?;
-        for prompt in prompts {
-            sqlx::query("INSERT INTO trace_prompts (trace, prompt) VALUES ($1, $2) ON CONFLICT (trace, prompt) DO NOTHING")
-                .bind(id.as_str())
-                .bind(prompt)
-                .execute(&mut *tx)
-                .await
-                .map_err(|e| fault("link a prompt to a trace", e))?;
-        }
-        commit(tx).await
-    }
-
     async fn put_assessment(&self, assessment: Assessment) -> Result<Assessment> {
-        let mut db = self.writer().await;
-        let mut tx = write(&mut db).await?;
-        rows::must_be_there(&mut tx, &assessment.trace).await?;
-        if let Some(known) = said::one(&mut tx, &assessment.trace, &assessment.id).await? {
-            return Ok(known);
-        }
-        if let Some(overridden) = &assessment.overrides
-            && !said::set_valid(&mut tx, &assessment.trace, overridden, false).await?
-        {
-            return Err(trace_rules::unknown_assessment(&assessment.trace, overridden));
-        }
-        said::save(&mut tx, &assessment).await?;
-        commit(tx).await?;
-        Ok(assessment)
+        self.group.write(move |db| Box::pin(said::put(db, assessment))).await
     }
-
     async fn assessment(&self, trace: &TraceId, id: &str) -> Result<Option<Assessment>> {
         let mut db = self.reader().await?;
         let mut tx = db.begin().await.map_err(|e| fault("read an assessment", e))?;
         rows::must_be_there(&mut tx, trace).await?;
         said::one(&mut tx, trace, id).await
     }
-
     async fn update_assessment(&self, trace: &TraceId, id: &str, update: AssessmentUpdate, now: Timestamp) -> Result<Assessment> {
-        let mut db = self.writer().await;
-        let mut tx = write(&mut db).await?;
-        rows::must_be_there(&mut tx, trace).await?;
-        let known = said::one(&mut tx, trace, id).await?.ok_or_else(|| trace_rules::unknown_assessment(trace, id))?;
-        let changed = known.updated(update, now)?;
-        said::save(&mut tx, &changed).await?;
-        commit(tx).await?;
-        Ok(changed)
+        let (trace, id) = (trace.clone(), id.to_owned());
+        self.group.write(move |db| Box::pin(said::update(db, trace, id, update, now))).await
     }
-
     async fn delete_assessment(&self, trace: &TraceId, id: &str) -> Result<()> {
-        let mut db = self.writer().await;
-        let mut tx = write(&mut db).await?;
-        rows::must_be_there(&mut tx, trace).await?;
-        let Some(known) = said::one(&mut tx, trace, id).await? else { return Ok(()) };
-        if let Some(overridden) = &known.overrides {
-            said::set_valid(&mut tx, trace, overridden, true).await?;
-        }
-        said::delete(&mut tx, trace, id).await?;
-        commit(tx).await
+        let (trace, id) = (trace.clone(), id.to_owned());
+        self.group.write(move |db| Box::pin(said::delete(db, trace, id))).await
     }
-}
-
-/// Adds up tokens and costs over the whole tree, if these spans bring any.
-async fn add_up(db: &mut SqliteConnection, info: &TraceInfo, arrived: &[Span]) -> Result<()> {
-    type Sum = fn(&[usage::Spent]) -> Option<String>;
-    let sums: [(&str, &str, rows::Figures, Sum); 2] = [
-        (key::SPAN_USAGE, key::USAGE, rows::Figures::Usage, usage::tokens),
-        (key::SPAN_COST, key::COST, rows::Figures::Cost, usage::costs),
-    ];
-    for (attribute, name, column, sum) in sums {
-        let brought = arrived.iter().any(|span| span.attribute(attribute).is_some());
-        if !brought || !trace_rules::is_added_up(info, name) {
-            continue;
-        }
-        if let Some(text) = sum(&rows::spent(db, &info.id, column).await?) {
-            rows::save_words(db, rows::Words::Metadata, &info.id, &[(name.to_owned(), text)].into(), &BTreeMap::new()).await?;
-        }
-    }
-    Ok(())
 }

@@ -5,9 +5,7 @@ use crate::ledger::sqlite::cells::Cells;
 use crate::ledger::sqlite::open::fault;
 use crate::trace_rules;
 use gristmill_kernel::tracking::ExperimentId;
-use gristmill_kernel::tracking::trace::{
-    Span, SpanEvent, SpanLink, SpanStatus, TraceId, TraceInfo, TraceState, TracesToDelete, key,
-};
+use gristmill_kernel::tracking::trace::{Span, SpanEvent, SpanLink, SpanStatus, TraceId, TraceInfo, TraceState, TracesToDelete, key};
 use gristmill_kernel::tracking::usage::Spent;
 use gristmill_kernel::{Code, Fault, Result, Timestamp};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};

@@ -1,11 +1,12 @@
 //! The rows of assessments.
 
-use super::rows::trace_id;
+use super::rows::{must_be_there, trace_id};
 use crate::ledger::sqlite::cells::Cells;
 use crate::ledger::sqlite::open::fault;
-use gristmill_kernel::tracking::assessment::{Assessment, AssessmentError, Said, SourceKind};
+use crate::trace_rules;
+use gristmill_kernel::tracking::assessment::{Assessment, AssessmentError, AssessmentUpdate, Said, SourceKind};
 use gristmill_kernel::tracking::trace::TraceId;
-use gristmill_kernel::{Fault, Result};
+use gristmill_kernel::{Fault, Result, Timestamp};
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
@@ -89,7 +90,7 @@ pub(super) async fn save(db: &mut SqliteConnection, one: &Assessment) -> Result<
 }
 
 /// Sets whether one stands; says whether it is there.
-pub(super) async fn set_valid(db: &mut SqliteConnection, trace: &TraceId, id: &str, valid: bool) -> Result<bool> {
+async fn set_valid(db: &mut SqliteConnection, trace: &TraceId, id: &str, valid: bool) -> Result<bool> {
     let changed = sqlx::query("UPDATE assessments SET valid = $3 WHERE id = $1 AND trace = $2")
         .bind(id)
         .bind(trace.as_str())
@@ -100,9 +101,45 @@ pub(super) async fn set_valid(db: &mut SqliteConnection, trace: &TraceId, id: &s
     Ok(changed.rows_affected() > 0)
 }
 
-pub(super) async fn delete(db: &mut SqliteConnection, trace: &TraceId, id: &str) -> Result<()> {
+/// Adds an assessment; what it overrides no longer stands.
+pub(super) async fn put(db: &mut SqliteConnection, assessment: Assessment) -> Result<Assessment> {
+    must_be_there(db, &assessment.trace).await?;
+    if let Some(known) = one(db, &assessment.trace, &assessment.id).await? {
+        return Ok(known);
+    }
+    if let Some(overridden) = &assessment.overrides
+        && !set_valid(db, &assessment.trace, overridden, false).await?
+    {
+        return Err(trace_rules::unknown_assessment(&assessment.trace, overridden));
+    }
+    save(db, &assessment).await?;
+    Ok(assessment)
+}
+
+/// Changes one.
+pub(super) async fn update(
+    db: &mut SqliteConnection,
+    trace: TraceId,
+    id: String,
+    update: AssessmentUpdate,
+    now: Timestamp,
+) -> Result<Assessment> {
+    must_be_there(db, &trace).await?;
+    let known = one(db, &trace, &id).await?.ok_or_else(|| trace_rules::unknown_assessment(&trace, &id))?;
+    let changed = known.updated(update, now)?;
+    save(db, &changed).await?;
+    Ok(changed)
+}
+
+/// Removes one; what it overrode stands again.
+pub(super) async fn delete(db: &mut SqliteConnection, trace: TraceId, id: String) -> Result<()> {
+    must_be_there(db, &trace).await?;
+    let Some(known) = one(db, &trace, &id).await? else { return Ok(()) };
+    if let Some(overridden) = &known.overrides {
+        set_valid(db, &trace, overridden, true).await?;
+    }
     sqlx::query("DELETE FROM assessments WHERE id = $1 AND trace = $2")
-        .bind(id)
+        .bind(&id)
         .bind(trace.as_str())
         .execute(db)
         .await

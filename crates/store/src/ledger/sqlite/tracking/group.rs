@@ -115,7 +115,7 @@ impl Group {
     }
 
     /// Does a small write in the next group.
-    pub(super) async fn write<T, F>(self: &Arc<Self>, work: F) -> Result<T>
+    pub(in super::super) async fn write<T, F>(self: &Arc<Self>, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
