@@ -23,16 +23,7 @@ pub(super) fn routes(m: &Arc<Mlflow>) -> Routes {
 }
 
 async fn export(m: Arc<Mlflow>, call: Call) -> Result<Response> {
-    let header = |name: &str| call.header(name).map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned);
-    let experiment = header(EXPERIMENT).ok_or_else(|| invalid(format!("Missing value for required header '{EXPERIMENT}'.")))?;
-    let run = header(RUN).map(RunId);
-    let encoding = header("content-encoding");
-    let media_type = header("content-type").unwrap_or_default();
-    let is_json = match media_type.split(';').next().map(str::trim) {
-        Some(PROTOBUF) => false,
-        Some("application/json") => true,
-        _ => return Err(invalid(format!("Invalid Content-Type: {media_type}. Expected: {PROTOBUF} or application/json"))),
-    };
+    let Told { experiment, run, encoding, is_json } = told(&call)?;
     let (experiment, location) = traces::place(&m, &experiment).await?;
     let body = call.bytes().await?;
     let body = inflated(&body, encoding.as_deref())?;
@@ -55,6 +46,29 @@ async fn export(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     }
     // An empty answer is a whole one: nothing was refused.
     Ok(plain(StatusCode::OK, PROTOBUF, Vec::new()))
+}
+
+/// What the headers say.
+struct Told {
+    experiment: String,
+    run: Option<RunId>,
+    encoding: Option<String>,
+    is_json: bool,
+}
+
+fn told(call: &Call) -> Result<Told> {
+    let header = |name: &str| call.header(name).map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned);
+    let media_type = header("content-type").unwrap_or_default();
+    Ok(Told {
+        experiment: header(EXPERIMENT).ok_or_else(|| invalid(format!("Missing value for required header '{EXPERIMENT}'.")))?,
+        run: header(RUN).map(RunId),
+        encoding: header("content-encoding"),
+        is_json: match media_type.split(';').next().map(str::trim) {
+            Some(PROTOBUF) => false,
+            Some("application/json") => true,
+            _ => return Err(invalid(format!("Invalid Content-Type: {media_type}. Expected: {PROTOBUF} or application/json"))),
+        },
+    })
 }
 
 fn of_json(body: &[u8]) -> Result<Vec<traces::Sent>> {

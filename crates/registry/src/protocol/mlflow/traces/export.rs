@@ -167,12 +167,12 @@ fn bytes_of_hex(value: Option<&Value>) -> Result<Vec<u8>> {
 }
 
 fn nanos(value: Option<&Value>) -> Result<i64> {
-    match value {
-        None | Some(Value::Null) => Ok(0),
+    let read = match value {
+        None | Some(Value::Null) => Some(0),
         Some(Value::String(text)) => text.parse().ok(),
         Some(value) => value.as_i64(),
-    }
-    .map_or_else(|| Err(invalid("Invalid OpenTelemetry format")), Ok)
+    };
+    read.ok_or_else(|| invalid("Invalid OpenTelemetry format"))
 }
 
 /// What the spans say about their traces: one batch per trace. `artifacts` is where the artifacts of the experiment begin.

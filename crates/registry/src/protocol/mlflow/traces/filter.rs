@@ -55,7 +55,7 @@ pub(crate) fn traces(text: &str) -> Result<Filter> {
 /// A field that a search can be ordered by.
 pub(crate) fn order_field(entity: &Option<String>, name: &str) -> Result<Known> {
     let known = |field: Field, numeric| Known { field, numeric, name: name.to_owned() };
-    if (entity.is_none() || is_attribute(entity.as_deref())) && name == EXPERIMENT {
+    if matches!(entity.as_deref(), None | Some("attribute" | "attributes" | "trace")) && name == EXPERIMENT {
         return Ok(known(Field::Attribute(EXPERIMENT.into()), true));
     }
     match field(entity.as_deref(), name)? {
@@ -69,14 +69,10 @@ pub(crate) fn order_field(entity: &Option<String>, name: &str) -> Result<Known> 
     }
 }
 
-fn is_attribute(entity: Option<&str>) -> bool {
-    matches!(entity, None | Some("attribute" | "attributes" | "trace"))
-}
-
 fn field(entity: Option<&str>, name: &str) -> Result<(Field, Values)> {
     let of_trace = |field: TraceField, values| Ok((Field::Trace(field), values));
     match entity {
-        entity if is_attribute(entity) => match name {
+        None | Some("attribute" | "attributes" | "trace") => match name {
             "name" => Ok((Field::Tag(key::NAME.into()), Values::Text)),
             "run_id" => of_trace(TraceField::Run, Values::Text),
             "prompt" => of_trace(TraceField::Prompt, Values::Exact),

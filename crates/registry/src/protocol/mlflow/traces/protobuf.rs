@@ -281,7 +281,7 @@ fn any(bytes: &[u8], tally: &mut Tally, depth: usize) -> Result<Any> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prelude::{any as anything, proptest};
 
     /// What the client's own library makes of a span with every kind of value: see the fixture's first line.
     fn fixture() -> Vec<u8> {
@@ -363,11 +363,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(anything::<u8>(), 0..400)) {
             let _ = read(&bytes);
         }
         #[test]
-        fn no_change_of_a_request_makes_it_panic(at in 0usize..4000, byte in any::<u8>()) {
+        fn no_change_of_a_request_makes_it_panic(at in 0usize..4000, byte in anything::<u8>()) {
             let mut bytes = fixture();
             let at = at % bytes.len();
             bytes[at] = byte;
