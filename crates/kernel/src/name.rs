@@ -4,7 +4,7 @@
 //! UI and the audit target `models.churn`. A value of these types is valid; parsing is the only way in.
 
 use crate::error::{Code, Fault, Result};
-use crate::limits::NAME_CHARS_MAX;
+use crate::limits::{ALIAS_CHARS_MAX, NAME_CHARS_MAX};
 use std::{fmt, str::FromStr};
 
 /// The name of one asset: a lowercase letter, then lowercase letters, digits and `_`.
@@ -191,7 +191,7 @@ impl AliasName {
         let text = text.into();
         let looks_like_number = text.strip_prefix('v').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
         let well_formed =
-            !text.is_empty() && text.len() <= NAME_CHARS_MAX && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+            !text.is_empty() && text.len() <= ALIAS_CHARS_MAX && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         if !well_formed || looks_like_number || text == "latest" {
             return Err(Fault::invalid(Code::BAD_VALUE, format!("`{text}` is not a free alias name"))
                 .fix("use letters, digits, `_` and `-`; `latest` and `v1`, `v2`, ... are reserved"));

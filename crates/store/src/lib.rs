@@ -14,6 +14,7 @@ mod lock;
 pub mod memory;
 pub mod online;
 mod rules;
+mod seal;
 mod stores;
 mod story;
 pub mod suite;

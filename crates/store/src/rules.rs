@@ -109,6 +109,18 @@ pub(crate) fn token_exists(name: &str) -> Fault {
     Fault::conflict(Code::BAD_VALUE, format!("there is a token `{name}` already")).fix("choose another name, or revoke that one")
 }
 
+pub(crate) fn unknown_webhook(id: &str) -> Fault {
+    Fault::not_found(Code::UNKNOWN_WEBHOOK, format!("Webhook with ID {id} not found.")).fix("list the webhooks, and use the id of one")
+}
+
+/// Refuses one more webhook than there may be.
+pub(crate) fn room_for_webhook(others: usize) -> Result<()> {
+    if others < limits::WEBHOOKS_MAX {
+        return Ok(());
+    }
+    Err(Fault::new(Kind::Busy, Code::OVERLOADED, format!("there are {others} webhooks, and no more may be made")).fix("delete some first"))
+}
+
 pub(crate) fn unknown_token(name: &str) -> Fault {
     Fault::not_found(Code::UNKNOWN_NAME, format!("there is no token `{name}`")).fix("list tokens with: gristmill token list")
 }

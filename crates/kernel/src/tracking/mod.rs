@@ -7,6 +7,7 @@
 
 pub mod filter;
 pub mod registry;
+pub mod webhook;
 
 use crate::{Address, RunId, RunStatus, Timestamp};
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ use crate::story::{self, Line};
 use async_trait::async_trait;
 use gristmill_kernel::port::{AuditEntry, AuditFilter, Clock, Ledger, RunFilter, Token, Tokens};
 use gristmill_kernel::run::{Annotation, Finish, Metric, NewRun, RunError};
+use gristmill_kernel::tracking::webhook::Webhook;
 use gristmill_kernel::version::{AliasMove, AliasState, Which};
 use gristmill_kernel::{
     Actor, Address, AliasName, Code, Digest, Fault, Result, Run, RunId, RunStatus, Timestamp, Version, VersionRef, limits,
@@ -30,7 +31,7 @@ struct Entry {
 }
 
 #[derive(Clone, Default)]
-struct State {
+pub(super) struct State {
     /// In the order of submission.
     runs: Vec<Entry>,
     at: HashMap<RunId, usize>,
@@ -38,6 +39,7 @@ struct State {
     aliases: BTreeMap<(Address, AliasName), AliasState>,
     moves: Vec<AliasState>,
     tokens: BTreeMap<String, Token>,
+    pub(super) webhooks: BTreeMap<String, Webhook>,
     audit: Vec<(AuditEntry, Option<RunId>)>,
 }
 
@@ -47,11 +49,11 @@ impl MemoryLedger {
         MemoryLedger { state: Mutex::default(), clock }
     }
 
-    fn read(&self) -> MutexGuard<'_, State> {
+    pub(super) fn read(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    pub(super) fn write<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let mut state = self.read();
         let mut next = state.clone();
         let answer = work(&mut next)?;
@@ -61,7 +63,7 @@ impl MemoryLedger {
 }
 
 impl State {
-    fn append(&mut self, at: Timestamp, line: Line) {
+    pub(super) fn append(&mut self, at: Timestamp, line: Line) {
         let previous = self.audit.last().map_or([0; 32], |(line, _)| *line.hash.bytes());
         let seq = self.audit.len() as u64 + 1;
         let hash = story::chain_hash(&previous, seq, at, &line.actor.0, line.action, &line.subject, &line.detail.to_string());

@@ -4,7 +4,7 @@
 //! moment and never wait for the writer; lists cost a fixed number of statements, whatever the number of runs.
 //!
 //! `schema` is the page with the tables, `open` the connections and migrations, `cells` the decoding (damage is named), `read` and
-//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens.
+//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens, `webhooks` the webhooks.
 
 mod cells;
 mod finish;
@@ -15,8 +15,10 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod webhooks;
 mod write;
 
+use crate::seal::Seal;
 use async_trait::async_trait;
 use gristmill_kernel::port::{AuditEntry, AuditFilter, Clock, Ledger, RunFilter};
 use gristmill_kernel::run::{Annotation, Finish, Metric, NewRun, RunError};
@@ -32,6 +34,7 @@ pub struct SqliteLedger {
     writer: Mutex<SqliteConnection>,
     readers: SqlitePool,
     clock: Arc<dyn Clock>,
+    seal: Seal,
     path: PathBuf,
 }
 

@@ -2,6 +2,7 @@
 
 use super::SqliteLedger;
 use super::schema::{MIGRATIONS, newest};
+use crate::seal::{KEY_FILE, Seal};
 use gristmill_kernel::port::Clock;
 use gristmill_kernel::{Code, Fault, Kind, Result};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -34,7 +35,7 @@ pub(super) async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteLed
         .min_connections(0)
         .acquire_timeout(BUSY_TIMEOUT)
         .connect_lazy_with(options.pragma("query_only", "on"));
-    Ok(SqliteLedger { writer: Mutex::new(writer), readers, clock, path: path.to_owned() })
+    Ok(SqliteLedger { writer: Mutex::new(writer), readers, clock, seal: Seal::at(path.with_file_name(KEY_FILE)), path: path.to_owned() })
 }
 
 async fn migrate(db: &mut SqliteConnection, path: &Path) -> Result<()> {
