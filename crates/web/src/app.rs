@@ -2,7 +2,7 @@
 
 use crate::call::{Call, discard, too_large};
 use crate::door::Door;
-use crate::error::{error_body, error_response};
+use crate::error::{error_body, error_response, error_status};
 use crate::progress::Progress;
 use crate::route::{Route, Routes};
 use axum::Router;
@@ -53,7 +53,7 @@ impl App {
         let nowhere = door.clone();
         let router = router.fallback(move |request: Request<Body>| {
             let id = nowhere.request_id();
-            async move { error_response(&no_route(request.method(), request.uri().path()), error_body, &id) }
+            async move { error_response(&no_route(request.method(), request.uri().path()), error_status, error_body, &id) }
         });
         Ok(App { door, router })
     }
@@ -61,7 +61,7 @@ impl App {
     /// Answers one request. Never fails, never panics.
     pub async fn handle(&self, request: Request<Body>) -> Response {
         let mut response = match self.door.hosts.check(request.uri(), request.headers()) {
-            Err(fault) => error_response(&fault, error_body, &self.door.request_id()),
+            Err(fault) => error_response(&fault, error_status, error_body, &self.door.request_id()),
             Ok(()) => match self.router.clone().oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
@@ -88,7 +88,7 @@ async fn dispatch(
         let methods: Vec<&str> = routes.iter().map(|r| r.method.as_str()).collect();
         let fault = Fault::not_found(Code::NO_ROUTE, format!("{} does not answer {}", routes[0].path, request.method()))
             .fix(format!("use {}", methods.join(" or ")));
-        let mut response = error_response(&fault, routes[0].errors, &door.request_id());
+        let mut response = error_response(&fault, routes[0].status, routes[0].errors, &door.request_id());
         *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
         if let Ok(allow) = HeaderValue::from_str(&methods.join(", ")) {
             response.headers_mut().insert(header::ALLOW, allow);
@@ -108,7 +108,7 @@ async fn dispatch(
             Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("the request {what} {waited} ms")).fix("try again, or ask for less"))
         }
     };
-    outcome.unwrap_or_else(|fault| error_response(&fault, route.errors, &door.request_id()))
+    outcome.unwrap_or_else(|fault| error_response(&fault, route.status, route.errors, &door.request_id()))
 }
 
 /// Admits the caller, then lets the handler work.

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use gristmill_kernel::limits::{DISCARD_TIMEOUT_MS, DISCARDED_BYTES_MAX, JSON_DEPTH_MAX};
 use gristmill_kernel::{Actor, Code, Fault, Kind, Result};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
@@ -26,6 +26,7 @@ pub struct Caller {
 /// An admitted request.
 pub struct Call {
     caller: Caller,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     params: Vec<(String, String)>,
@@ -42,7 +43,16 @@ impl Call {
         body: Body,
         body_bytes_max: usize,
     ) -> Call {
-        Call { caller, uri: parts.uri, headers: parts.headers, params, body, body_bytes_max, progress: Progress::default() }
+        Call {
+            caller,
+            method: parts.method,
+            uri: parts.uri,
+            headers: parts.headers,
+            params,
+            body,
+            body_bytes_max,
+            progress: Progress::default(),
+        }
     }
 
     /// The same, counting what goes through.
@@ -62,6 +72,10 @@ impl Call {
     /// A header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+    /// The method as it was asked.
+    pub fn method(&self) -> &Method {
+        &self.method
     }
     /// The path as it was asked.
     pub fn path(&self) -> &str {
@@ -144,7 +158,7 @@ pub(crate) fn too_large(limit: usize) -> Fault {
 
 /// Reads JSON with a limit on its depth, looked at before anything is allocated.
 fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    check_depth(bytes)?;
+    check_json_depth(bytes)?;
     serde_json::from_slice(bytes).map_err(|e| {
         let what =
             if bytes.is_empty() { "the body is empty".to_owned() } else { format!("the body cannot be read as JSON for this route: {e}") };
@@ -152,7 +166,8 @@ fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     })
 }
 
-fn check_depth(bytes: &[u8]) -> Result<()> {
+/// Refuses JSON that is nested deeper than the limit, before anything is allocated for it.
+pub fn check_json_depth(bytes: &[u8]) -> Result<()> {
     let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
     for byte in bytes {
         match byte {

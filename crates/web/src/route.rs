@@ -1,7 +1,7 @@
 //! Routes as values: a list that crates hand over, that the binary merges and that tests walk.
 
 use crate::call::Call;
-use crate::error::{ErrorShape, error_body};
+use crate::error::{ErrorShape, ErrorStatus, error_body, error_status};
 use axum::response::Response;
 use futures::future::BoxFuture;
 use gristmill_auth::Permission;
@@ -33,6 +33,7 @@ pub struct Route {
     pub timeout: Duration,
     pub(crate) streamed: bool,
     pub(crate) errors: ErrorShape,
+    pub(crate) status: ErrorStatus,
     pub(crate) handler: Handler,
 }
 
@@ -55,6 +56,7 @@ where
         timeout: Duration::from_millis(REQUEST_TIMEOUT_MS),
         streamed: false,
         errors: error_body,
+        status: error_status,
         handler: Arc::new(move |call| Box::pin(handler(call))),
     }
 }
@@ -88,6 +90,12 @@ impl Route {
     #[must_use]
     pub fn errors(mut self, shape: ErrorShape) -> Route {
         self.errors = shape;
+        self
+    }
+    /// Errors with the statuses of another protocol, those from before the handler too.
+    #[must_use]
+    pub fn error_status(mut self, status: ErrorStatus) -> Route {
+        self.status = status;
         self
     }
 }
