@@ -136,6 +136,12 @@ pub const TRACK_GROUP_MAX: usize = 512;
 pub const TRACK_WAITING_MAX: usize = 16_384;
 /// Runs in one page of a search.
 pub const SEARCH_RUNS_MAX: usize = 50_000;
+/// Largest body of a tracking request that brings descriptions of datasets along.
+pub const TRACK_BODY_BYTES_MAX: usize = 32 << 20;
+/// Longest filter of a search.
+pub const FILTER_BYTES_MAX: usize = 1 << 20;
+/// Deepest nesting of a filter.
+pub const FILTER_DEPTH_MAX: usize = 64;
 /// Webhooks of a project.
 pub const WEBHOOKS_MAX: usize = 1_000;
 /// Longest address of a webhook.

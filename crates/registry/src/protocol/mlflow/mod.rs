@@ -11,9 +11,23 @@
 //! file; its request and answer in [`wire`]. A new noun is a file, and a line in [`routes`] here.
 
 mod error;
+mod experiments;
+mod filter;
+mod locations;
+mod logged_models;
+mod metrics;
+mod names;
+mod order;
+mod page_token;
 mod request;
+mod runs;
+mod search;
+mod server;
+mod unsupported;
 mod validate;
 mod wire;
+
+pub use server::PROTOCOL_VERSION;
 
 use gristmill_kernel::port::{Artifacts, ModelRegistry, Ports, Tracking};
 use gristmill_kernel::{Result, Timestamp};
@@ -42,18 +56,18 @@ impl Mlflow {
 
 /// Every route of the protocol.
 pub fn routes(mlflow: Arc<Mlflow>) -> Routes {
-    let _ = &mlflow;
     Routes::new()
+        .merge(server::routes(&mlflow))
+        .merge(experiments::routes(&mlflow))
+        .merge(runs::routes(&mlflow))
+        .merge(metrics::routes(&mlflow))
+        .merge(search::routes(&mlflow))
+        .merge(logged_models::routes(&mlflow))
+        .merge(unsupported::routes(&mlflow))
 }
 
 /// A route of the classical family, for clients and for pages: `/api/2.0` and `/ajax-api/2.0`. `path` begins with `/mlflow`.
-fn v2<F>(
-    mlflow: &Arc<Mlflow>,
-    method: &Method,
-    path: &str,
-    permission: Permission,
-    handler: fn(Arc<Mlflow>, Call) -> F,
-) -> [Route; 2]
+fn v2<F>(mlflow: &Arc<Mlflow>, method: &Method, path: &str, permission: Permission, handler: fn(Arc<Mlflow>, Call) -> F) -> [Route; 2]
 where
     F: Future<Output = Result<Response>> + Send + 'static,
 {
@@ -61,13 +75,7 @@ where
 }
 
 /// A route of the third family: `/api/3.0` and `/ajax-api/3.0`.
-fn v3<F>(
-    mlflow: &Arc<Mlflow>,
-    method: &Method,
-    path: &str,
-    permission: Permission,
-    handler: fn(Arc<Mlflow>, Call) -> F,
-) -> [Route; 2]
+fn v3<F>(mlflow: &Arc<Mlflow>, method: &Method, path: &str, permission: Permission, handler: fn(Arc<Mlflow>, Call) -> F) -> [Route; 2]
 where
     F: Future<Output = Result<Response>> + Send + 'static,
 {

@@ -44,8 +44,10 @@ fn refused(body: &str) -> String {
 
 #[test]
 fn bodies_are_read_as_protocol_buffers_read_them() {
-    let thing: Thing = from_body(br#"{"run_id":"r","run_uuid":"r","key":"k","value":"NaN","step":"-7","unknown":{},"ids":null,"view":2,
-        "tags":[{"key":"a","value":""}]}"#)
+    let thing: Thing = from_body(
+        br#"{"run_id":"r","run_uuid":"r","key":"k","value":"NaN","step":"-7","unknown":{},"ids":null,"view":2,
+        "tags":[{"key":"a","value":""}]}"#,
+    )
     .expect("fits");
     assert_eq!((thing.key.as_str(), thing.step, thing.ids), ("k", Some(Int(-7)), None));
     assert!(thing.value.0.is_nan());
@@ -53,7 +55,9 @@ fn bodies_are_read_as_protocol_buffers_read_them() {
     let tags = thing.tags.expect("tags");
     assert_eq!((tags[0].key.as_str(), tags[0].value.as_deref()), ("a", Some("")));
     assert_eq!(run_id(thing.run_id, thing.run_uuid).expect("there").0, "r");
-    for (text, wanted) in [("2", 2.0), ("true", 1.0), ("\"Infinity\"", f64::INFINITY), ("\"-Infinity\"", f64::NEG_INFINITY), ("\"0.5\"", 0.5)] {
+    for (text, wanted) in
+        [("2", 2.0), ("true", 1.0), ("\"Infinity\"", f64::INFINITY), ("\"-Infinity\"", f64::NEG_INFINITY), ("\"0.5\"", 0.5)]
+    {
         let thing: Thing = from_body(format!(r#"{{"run_uuid":"r","key":"k","value":{text}}}"#).as_bytes()).expect(text);
         assert_eq!(thing.value.0, wanted);
     }
@@ -74,10 +78,15 @@ fn what_does_not_fit_is_explained_in_mlflows_words() {
     );
     assert_eq!(refused(r#"{"run_id":"r","key":"","value":1}"#), format!("Missing value for required parameter 'key'. {docs}"));
     assert_eq!(refused(r#"{"run_id":"r","key":null,"value":1}"#), format!("Missing value for required parameter 'key'. {docs}"));
-    assert!(refused(r#"{"run_id":"r","key":"k","value":1,"step":"foo"}"#).starts_with("Invalid value \"foo\" for parameter 'step' supplied"));
+    assert!(
+        refused(r#"{"run_id":"r","key":"k","value":1,"step":"foo"}"#).starts_with("Invalid value \"foo\" for parameter 'step' supplied")
+    );
     assert!(refused(r#"{"run_id":"r","key":"k","value":1,"step":1.5}"#).contains("Value was of type 'float'"));
     assert!(refused(r#"{"run_id":"r","key":"k","value":1,"tags":"5"}"#).starts_with("Invalid value \"5\" for parameter 'tags' supplied"));
-    assert!(refused(r#"{"run_id":"r","key":"k","value":1,"tags":[{"key":"a"},{}]}"#).starts_with("Missing value for required parameter 'tags[1].key'."));
+    assert!(
+        refused(r#"{"run_id":"r","key":"k","value":1,"tags":[{"key":"a"},{}]}"#)
+            .starts_with("Missing value for required parameter 'tags[1].key'.")
+    );
     assert!(refused(r#"{"run_id":"r","key":"k","value":1,"ids":[1]}"#).starts_with("Invalid value [1] for parameter 'ids'"));
     assert!(refused("[]").contains("not a JSON object"));
     assert!(refused(&format!("{}1{}", "[".repeat(70), "]".repeat(70))).contains("nested deeper"));
@@ -88,7 +97,8 @@ fn what_does_not_fit_is_explained_in_mlflows_words() {
 fn query_arguments_repeat_and_say_true_or_false() {
     let pairs = |list: &[(&str, &str)]| list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>();
     let thing: Thing =
-        from_query(&pairs(&[("run_id", "r"), ("key", "k"), ("value", "1.5"), ("ids", "a"), ("ids", "b"), ("wanted", "True"), ("x", "y")])).expect("fits");
+        from_query(&pairs(&[("run_id", "r"), ("key", "k"), ("value", "1.5"), ("ids", "a"), ("ids", "b"), ("wanted", "True"), ("x", "y")]))
+            .expect("fits");
     assert_eq!((thing.value, thing.ids, thing.wanted), (Double(1.5), Some(vec!["a".into(), "b".into()]), Some(true)));
     let text = from_query::<Thing>(&pairs(&[("run_id", "r"), ("wanted", "1")])).expect_err("no flag").message;
     assert_eq!(text, "Invalid boolean value: 1, must be 'true' or 'false'.");
@@ -97,5 +107,5 @@ fn query_arguments_repeat_and_say_true_or_false() {
 #[test]
 fn floats_that_json_lacks_are_words() {
     let text = serde_json::to_string(&[Double(1.0), Double(f64::NAN), Double(f64::INFINITY), Double(f64::NEG_INFINITY), Double(f64::MAX)]);
-    assert_eq!(text.expect("serialises"), r#"[1.0,"NaN","Infinity","-Infinity",1.7976931348623157e308]"#);
+    assert_eq!(text.expect("serialises"), r#"[1.0,"NaN","Infinity","-Infinity",1.7976931348623157e+308]"#);
 }

@@ -3,9 +3,10 @@
 //! One rule per kind of name, used wherever that name comes in.
 
 use super::error::invalid;
-use super::request::invalid_text;
-use gristmill_kernel::Result;
+use super::request::{EnumWord, Int, invalid_text};
+use gristmill_kernel::limits::SEARCH_RUNS_MAX;
 use gristmill_kernel::tracking::ExperimentId;
+use gristmill_kernel::{Fault, Result};
 use serde_json::Value;
 
 /// Longest name of a metric, parameter or tag.
@@ -112,14 +113,45 @@ pub(crate) fn cut(text: String, limit: usize) -> String {
     }
 }
 
+/// The name of an experiment.
+pub(crate) fn experiment_name(name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(invalid("Invalid experiment name: ''"));
+    }
+    within("name", EXPERIMENT_NAME_CHARS_MAX, name)
+}
+
+/// A tag of an experiment. Nothing is cut.
+pub(crate) fn experiment_tag(name: &str, value: &str) -> Result<()> {
+    key(name, "key")?;
+    within("key", KEY_CHARS_MAX, name)?;
+    within("value", EXPERIMENT_TAG_CHARS_MAX, value)
+}
+
+/// How many results a client wants, with what it means not to say.
+pub(crate) fn max_results(wanted: Option<Int>, unsaid: usize) -> Result<usize> {
+    let Some(Int(wanted)) = wanted else { return Ok(unsaid) };
+    match usize::try_from(wanted) {
+        Ok(wanted) if wanted > SEARCH_RUNS_MAX => {
+            Err(invalid(format!("Invalid value {wanted} for parameter 'max_results' supplied. It must be at most {SEARCH_RUNS_MAX}")))
+        }
+        Ok(wanted) if wanted > 0 => Ok(wanted),
+        _ => Err(invalid(format!("Invalid value {wanted} for parameter 'max_results' supplied. It must be a positive integer"))),
+    }
+}
+
+/// A word of an enum that is none of its words.
+pub(crate) fn bad_word(path: &str, word: Option<&EnumWord>) -> Fault {
+    let word = word.map_or(Value::Null, |w| Value::from(w.0.as_str()));
+    invalid(invalid_text(path, &word, None))
+}
+
 /// The id of an experiment: digits. Empty is the default experiment.
 pub(crate) fn experiment_id(text: &str) -> Result<ExperimentId> {
     if text.is_empty() {
         return Ok(ExperimentId(0));
     }
-    text.parse().map(ExperimentId).map_err(|_| {
-        invalid(format!("Invalid experiment ID '{text}'. Experiment ID must be a valid integer."))
-    })
+    text.parse().map(ExperimentId).map_err(|_| invalid(format!("Invalid experiment ID '{text}'. Experiment ID must be a valid integer.")))
 }
 
 #[cfg(test)]
@@ -131,9 +163,27 @@ mod tests {
         for good in ["loss", "val/loss", "a b", "a:b", "größe", "a.b-c_d", ".hidden", "a..b"] {
             assert!(key(good, "key").is_ok(), "{good}");
         }
-        for (bad, resolved) in [("../x", "../x"), ("a/../b", "b"), ("/a", "/a"), ("a//b", "a/b"), ("./a", "a"), ("a/", "a"), ("", "."), ("..", ".."), ("//a", "//a"), ("///a", "/a"), ("/..", "/")] {
+        for (bad, resolved) in [
+            ("../x", "../x"),
+            ("a/../b", "b"),
+            ("/a", "/a"),
+            ("a//b", "a/b"),
+            ("./a", "a"),
+            ("a/", "a"),
+            ("", "."),
+            ("..", ".."),
+            ("//a", "//a"),
+            ("///a", "/a"),
+            ("/..", "/"),
+        ] {
             let text = key(bad, "metrics[0].name").expect_err(bad).message;
-            assert!(text.starts_with(&format!("Invalid value {} for parameter 'metrics[0].name' supplied: Names may be treated as files", Value::from(bad))), "{text}");
+            assert!(
+                text.starts_with(&format!(
+                    "Invalid value {} for parameter 'metrics[0].name' supplied: Names may be treated as files",
+                    Value::from(bad)
+                )),
+                "{text}"
+            );
             assert!(text.ends_with(&format!("would resolve to '{resolved}'")), "{text}");
         }
         for bad in ["a\\b", "a\0b", "a#b", "a%2f", "a?b", "a\nb", "a,b"] {
