@@ -73,7 +73,8 @@ impl Seal {
         };
         let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes);
         bytes.zeroize();
-        let key = key.map_err(|_| Fault::damaged(format!("{} is not a key", self.path.display())).fix("restore that file from a backup"))?;
+        let key =
+            key.map_err(|_| Fault::damaged(format!("{} is not a key", self.path.display())).fix("restore that file from a backup"))?;
         Ok(self.key.get_or_init(|| key))
     }
 }

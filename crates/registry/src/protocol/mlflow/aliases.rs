@@ -64,9 +64,7 @@ fn free(alias: &str) -> Result<AliasName> {
         return Err(error::invalid(format!("Version alias name '{alias}' is reserved.")));
     }
     AliasName::new(alias).map_err(|_| {
-        error::invalid(format!(
-            "Invalid alias name: '{alias}'. Names may only contain alphanumerics, underscores (_), and dashes (-)."
-        ))
+        error::invalid(format!("Invalid alias name: '{alias}'. Names may only contain alphanumerics, underscores (_), and dashes (-)."))
     })
 }
 
@@ -169,8 +167,12 @@ async fn delete(mlflow: Arc<Mlflow>, call: Call) -> Result<Response> {
     let model = find_model(&mlflow, &ask.name).await?;
     if let Some(alias) = AliasName::new(ask.alias.as_str()).ok().filter(|alias| model.aliases.contains_key(alias.as_str())) {
         if is_gated(&alias) && is_judged(&mlflow, &model).await? {
-            return Err(Fault::new(Kind::Refused, Code::GATE_FAILED, format!("the {alias} of {} is not taken away by a client", model.asset))
-                .fix(format!("promote another version, or roll back: gristmill rollback {}", model.asset)));
+            return Err(Fault::new(
+                Kind::Refused,
+                Code::GATE_FAILED,
+                format!("the {alias} of {} is not taken away by a client", model.asset),
+            )
+            .fix(format!("promote another version, or roll back: gristmill rollback {}", model.asset)));
         }
         move_to(&mlflow, &model, alias, None, actor).await?;
     }

@@ -247,9 +247,10 @@ pub(crate) fn page_size(asked: Option<i64>, default: i64, max: i64, quoted: bool
         let why = format!(" Hint: Value was of type '{kind}'. See the API docs for more information about request parameters.");
         return Err(error::invalid(invalid_text("max_results", &shown, Some(&why))));
     }
-    usize::try_from(asked).ok().filter(|n| *n > 0).ok_or_else(|| {
-        error::invalid(format!("Invalid value for max_results. It must be a positive integer, but got {asked}"))
-    })
+    usize::try_from(asked)
+        .ok()
+        .filter(|n| *n > 0)
+        .ok_or_else(|| error::invalid(format!("Invalid value for max_results. It must be a positive integer, but got {asked}")))
 }
 
 /// `GET` and `POST registered-models/get-latest-versions`
@@ -322,13 +323,21 @@ mod tests {
         assert_eq!(taken("x", false, false).message, "Registered Model (name=x) already exists.");
         assert_eq!(taken("x", true, true).message, "Prompt (name=x) already exists.");
         let mixed = taken("x", true, false).message;
-        assert!(mixed.starts_with("Tried to create a registered model with name 'x', but the name is already taken by a prompt."), "{mixed}");
+        assert!(
+            mixed.starts_with("Tried to create a registered model with name 'x', but the name is already taken by a prompt."),
+            "{mixed}"
+        );
     }
 
     #[test]
     fn pages_have_limits() {
         assert_eq!(page_size(None, 100, 1_000, true).expect("default"), 100);
-        assert!(page_size(Some(1_001), 100, 1_000, true).expect_err("too many").message.starts_with("Invalid value \"1001\" for parameter 'max_results' supplied:"));
+        assert!(
+            page_size(Some(1_001), 100, 1_000, true)
+                .expect_err("too many")
+                .message
+                .starts_with("Invalid value \"1001\" for parameter 'max_results' supplied:")
+        );
         assert!(page_size(Some(0), 100, 1_000, true).expect_err("none").message.contains("positive integer, but got 0"));
     }
 }

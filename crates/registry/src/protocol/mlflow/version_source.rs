@@ -140,7 +140,7 @@ pub(crate) async fn files_of(mlflow: &Mlflow, version: &ModelVersion) -> Result<
         match parse(&version.source) {
             Ok(Source::LoggedModel(id)) => {
                 let Some(model) = mlflow.tracking.logged_model(&id, ViewType::All).await? else { break };
-                let address = location::model_address(&location::experiment(mlflow, model.experiment).await?, &id);
+                let address = location::of_logged(mlflow, &model).await?;
                 let key = key::of_address(&address).transpose()?;
                 return Ok((address, key));
             }
@@ -164,8 +164,8 @@ pub(crate) async fn files_of(mlflow: &Mlflow, version: &ModelVersion) -> Result<
 }
 
 async fn logged(mlflow: &Mlflow, source: &str, id: &str, run: Option<&str>) -> Result<Resolved> {
-    let model = location::logged_model(mlflow, id, ViewType::ActiveOnly).await.map_err(|_| not_within(source, "model_id"))?;
-    let address = location::model_address(&location::experiment(mlflow, model.experiment).await?, id);
+    let model = mlflow.logged_model(id, ViewType::ActiveOnly).await.map_err(|_| not_within(source, "model_id"))?;
+    let address = location::of_logged(mlflow, &model).await?;
     let run = run.map(run_of).or(model.source_run);
     Ok(Resolved { source: source.to_owned(), run, model: Some(id.to_owned()), files: key::of_address(&address).transpose()? })
 }
@@ -177,7 +177,8 @@ async fn kept(mlflow: &Mlflow, asked: &Asked<'_>, files: ArtifactKey) -> Result<
         (None, None) => return Err(not_within(asked.source, "run_id")),
     };
     let root = root.ok().and_then(|address| key::of_address(&address)).transpose()?;
-    let within = root.is_some_and(|root| files == root || files.as_str().strip_prefix(root.as_str()).is_some_and(|rest| rest.starts_with('/')));
+    let within =
+        root.is_some_and(|root| files == root || files.as_str().strip_prefix(root.as_str()).is_some_and(|rest| rest.starts_with('/')));
     if !within {
         return Err(not_within(asked.source, word));
     }
@@ -222,7 +223,7 @@ async fn registered(mlflow: &Mlflow, asked: &Asked<'_>, name: &str, which: Regis
 }
 
 async fn source_run(mlflow: &Mlflow, source: &str, model: &str) -> Result<Option<RunId>> {
-    let model = location::logged_model(mlflow, model, ViewType::ActiveOnly).await.map_err(|_| not_within(source, "model_id"))?;
+    let model = mlflow.logged_model(model, ViewType::ActiveOnly).await.map_err(|_| not_within(source, "model_id"))?;
     Ok(model.source_run)
 }
 
@@ -239,7 +240,9 @@ fn parse_models(source: &str) -> Result<Source> {
     // The path of an address; with an authority it would be another registry's.
     let Some(path) = path.strip_prefix('/').filter(|path| !path.starts_with('/') && !path.is_empty()) else {
         return Err(if path.starts_with("//") {
-            error::invalid(format!("Invalid model version source: '{source}'. Registered model sources must use the active model registry."))
+            error::invalid(format!(
+                "Invalid model version source: '{source}'. Registered model sources must use the active model registry."
+            ))
         } else {
             not_within(source, "model_id")
         });

@@ -62,7 +62,11 @@ impl Webhooks for SqliteLedger {
             .await
             .map_err(|e| fault("count webhooks", e))?;
         rules::room_for_webhook(usize::try_from(others).unwrap_or(usize::MAX))?;
-        sqlx::query("DELETE FROM webhooks WHERE id = $1").bind(&webhook.id).execute(&mut *tx).await.map_err(|e| fault("write a webhook", e))?;
+        sqlx::query("DELETE FROM webhooks WHERE id = $1")
+            .bind(&webhook.id)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| fault("write a webhook", e))?;
         sqlx::query(
             "INSERT INTO webhooks (id, name, description, url, events, active, secret, created_at, updated_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",

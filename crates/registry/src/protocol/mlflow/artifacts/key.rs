@@ -72,7 +72,15 @@ mod tests {
 
     #[test]
     fn paths_become_keys() {
-        for (path, wanted) in [("a", "a"), ("a/b", "a/b"), ("a//b/", "a/b"), ("./a/./b", "a/b"), ("ä b/c d.txt", "ä b/c d.txt"), ("a..b", "a..b"), ("..a", "..a")] {
+        for (path, wanted) in [
+            ("a", "a"),
+            ("a/b", "a/b"),
+            ("a//b/", "a/b"),
+            ("./a/./b", "a/b"),
+            ("ä b/c d.txt", "ä b/c d.txt"),
+            ("a..b", "a..b"),
+            ("..a", "..a"),
+        ] {
             assert_eq!(file(path).expect(path).as_str(), wanted);
         }
         for root in ["", ".", "./", "a/.."] {
@@ -83,23 +91,59 @@ mod tests {
     #[test]
     fn what_is_no_path_is_said_so_in_mlflows_words() {
         let long = "a/".repeat(600);
-        for evil in
-            ["..", "../x", "a/../b", "/etc/passwd", "a\\b", "C:\\x", "C:/x", "a\0", "a\nb", "file:///etc/passwd", "file:x", "%2e%2e/x", "a%252fb", "a#b",
-             ".uploads", ".uploads/x/1", "./.uploads/x", ".//.uploads", "~/x", &long]
-        {
+        for evil in [
+            "..",
+            "../x",
+            "a/../b",
+            "/etc/passwd",
+            "a\\b",
+            "C:\\x",
+            "C:/x",
+            "a\0",
+            "a\nb",
+            "file:///etc/passwd",
+            "file:x",
+            "%2e%2e/x",
+            "a%252fb",
+            "a#b",
+            ".uploads",
+            ".uploads/x/1",
+            "./.uploads/x",
+            ".//.uploads",
+            "~/x",
+            &long,
+        ] {
             assert_eq!(file(evil).expect_err(evil).message, "Invalid path");
         }
     }
 
     #[test]
     fn addresses_of_this_server_have_keys() {
-        for (address, wanted) in [("mlflow-artifacts:/0/r/artifacts", "0/r/artifacts"), ("mlflow-artifacts:///0/r//a/", "0/r/a"), ("mlflow-artifacts:0/r", "0/r")] {
+        for (address, wanted) in [
+            ("mlflow-artifacts:/0/r/artifacts", "0/r/artifacts"),
+            ("mlflow-artifacts:///0/r//a/", "0/r/a"),
+            ("mlflow-artifacts:0/r", "0/r"),
+        ] {
             assert_eq!(of_address(address).expect("ours").expect("good").as_str(), wanted);
         }
-        for elsewhere in ["s3://b/k", "mlflow-artifacts://host:9000/x", "file:///x", "/x", "", "http://h/api/2.0/mlflow-artifacts/artifacts/x", "MLFLOW-ARTIFACTS:/x"] {
+        for elsewhere in [
+            "s3://b/k",
+            "mlflow-artifacts://host:9000/x",
+            "file:///x",
+            "/x",
+            "",
+            "http://h/api/2.0/mlflow-artifacts/artifacts/x",
+            "MLFLOW-ARTIFACTS:/x",
+        ] {
             assert!(of_address(elsewhere).is_none(), "{elsewhere}");
         }
-        for bad in ["mlflow-artifacts:/", "mlflow-artifacts:/../x", "mlflow-artifacts:/a?b", "mlflow-artifacts:/.uploads/x", "mlflow-artifacts:/a#b"] {
+        for bad in [
+            "mlflow-artifacts:/",
+            "mlflow-artifacts:/../x",
+            "mlflow-artifacts:/a?b",
+            "mlflow-artifacts:/.uploads/x",
+            "mlflow-artifacts:/a#b",
+        ] {
             assert!(of_address(bad).expect("ours").is_err(), "{bad}");
         }
     }

@@ -3,44 +3,27 @@
 //! An experiment may name a place elsewhere (`s3://...`). Such an address is passed on and never opened: this server keeps
 //! `mlflow-artifacts:` addresses only, and says so when it is asked for the others.
 
+use super::super::wire::logged_model::artifact_uri;
 use super::super::{Mlflow, error};
 use super::key;
 use gristmill_kernel::port::ArtifactKey;
-use gristmill_kernel::tracking::{Experiment, ExperimentId, LoggedModel, ViewType};
-use gristmill_kernel::{Code, Fault, Result, RunId};
-
-/// The address of a run's files.
-pub(crate) fn run_address(experiment: &Experiment, run: &RunId) -> String {
-    format!("{}/{run}/artifacts", experiment.artifact_location.trim_end_matches('/'))
-}
-
-/// The address of a logged model's files.
-pub(crate) fn model_address(experiment: &Experiment, model: &str) -> String {
-    format!("{}/models/{model}/artifacts", experiment.artifact_location.trim_end_matches('/'))
-}
+use gristmill_kernel::tracking::{LoggedModel, ViewType};
+use gristmill_kernel::{Result, RunId};
 
 /// The address of the files of a run, deleted or not.
 pub(crate) async fn of_run(mlflow: &Mlflow, id: &RunId) -> Result<String> {
-    let run = mlflow.tracking.tracked_run(id).await?;
-    let run = run.ok_or_else(|| error::unknown(Code::UNKNOWN_RUN, format!("Run with id={id} not found")))?;
-    Ok(run_address(&experiment(mlflow, run.experiment).await?, id))
+    let location = mlflow.location_of(&mlflow.run(id).await?).await?;
+    Ok(format!("{}/{id}/artifacts", location.trim_end_matches('/')))
 }
 
 /// The address of the files of a logged model that is not deleted.
 pub(crate) async fn of_model(mlflow: &Mlflow, id: &str) -> Result<String> {
-    let model = logged_model(mlflow, id, ViewType::ActiveOnly).await?;
-    Ok(model_address(&experiment(mlflow, model.experiment).await?, id))
+    of_logged(mlflow, &mlflow.logged_model(id, ViewType::ActiveOnly).await?).await
 }
 
-/// A logged model.
-pub(crate) async fn logged_model(mlflow: &Mlflow, id: &str, view: ViewType) -> Result<LoggedModel> {
-    let model = mlflow.tracking.logged_model(id, view).await?;
-    model.ok_or_else(|| error::unknown(Code::UNKNOWN_LOGGED_MODEL, format!("Logged model with ID '{id}' not found.")))
-}
-
-pub(crate) async fn experiment(mlflow: &Mlflow, id: ExperimentId) -> Result<Experiment> {
-    let experiment = mlflow.tracking.experiment(id).await?;
-    experiment.ok_or_else(|| Fault::damaged(format!("experiment {id} is not in the ledger, but a run of it is")))
+/// The address of the files of a logged model.
+pub(crate) async fn of_logged(mlflow: &Mlflow, model: &LoggedModel) -> Result<String> {
+    Ok(artifact_uri(&mlflow.experiment(model.experiment).await?.artifact_location, &model.id))
 }
 
 /// The key of a place that this server keeps. Experiments may name the server in it: `mlflow-artifacts://host/5` is `mlflow-artifacts:/5`.

@@ -7,8 +7,32 @@ use std::ops::Range;
 
 /// Endings that are text, whatever else knows them: what MLflow's own server shows as text.
 const TEXT: &[&str] = &[
-    "txt", "log", "err", "cfg", "conf", "cnf", "cf", "ini", "properties", "prop", "hocon", "toml", "yaml", "yml", "xml", "json", "js", "py", "py3",
-    "csv", "tsv", "md", "rst", "ipynb", "MLmodel", "mlproject",
+    "txt",
+    "log",
+    "err",
+    "cfg",
+    "conf",
+    "cnf",
+    "cf",
+    "ini",
+    "properties",
+    "prop",
+    "hocon",
+    "toml",
+    "yaml",
+    "yml",
+    "xml",
+    "json",
+    "js",
+    "py",
+    "py3",
+    "csv",
+    "tsv",
+    "md",
+    "rst",
+    "ipynb",
+    "MLmodel",
+    "mlproject",
 ];
 
 /// Media types by ending, in lower case.

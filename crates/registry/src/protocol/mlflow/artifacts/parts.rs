@@ -103,7 +103,9 @@ pub(crate) async fn complete(mlflow: Arc<Mlflow>, call: Call) -> Result<Response
     let ended = mlflow.signed.completions.join(&upload, || {
         let work = join_parts(mlflow.clone(), key, upload.clone(), ask.parts);
         let task = tokio::spawn(async move { work.await.map_err(Arc::new) });
-        task.map(|ended| ended.unwrap_or_else(|e| Err(Arc::new(Fault::internal("completing an upload ended early").because(e))))).boxed().shared()
+        task.map(|ended| ended.unwrap_or_else(|e| Err(Arc::new(Fault::internal("completing an upload ended early").because(e)))))
+            .boxed()
+            .shared()
     });
     wait(ended, progress).await?;
     done()

@@ -46,7 +46,9 @@ impl Signer {
     pub(crate) fn check(&self, grant: Grant<'_>, signed: &Signed, now: Timestamp) -> Result<()> {
         let given = BASE64.decode(&signed.signature).unwrap_or_default();
         if !same(&given, &self.code(grant, signed.expires)) {
-            return Err(Fault::new(Kind::Denied, Code::NOT_ALLOWED, "the signature of this address is not good").fix("ask for a new address"));
+            return Err(
+                Fault::new(Kind::Denied, Code::NOT_ALLOWED, "the signature of this address is not good").fix("ask for a new address")
+            );
         }
         if now.millis() > signed.expires {
             return Err(Fault::new(Kind::Denied, Code::NOT_ALLOWED, "this address has expired").fix("ask for a new address"));

@@ -3,7 +3,8 @@
 use super::super::request;
 use super::super::validate::{python_quoted, within};
 use super::super::wire::webhooks::{
-    CreateWebhookAsk, EventAsk, ListWebhooksAsk, OneWebhook, TestResult, TestWebhookAsk, Tested, UpdateWebhookAsk, WebhookWire, WebhooksWire,
+    CreateWebhookAsk, EventAsk, ListWebhooksAsk, OneWebhook, TestResult, TestWebhookAsk, Tested, UpdateWebhookAsk, WebhookWire,
+    WebhooksWire,
 };
 use super::super::{Mlflow, done, error, page_token};
 use super::deliver::delivery_id;
@@ -192,8 +193,16 @@ fn events(asked: &[EventAsk]) -> Result<Vec<WebhookEvent>> {
 
 /// MLflow's enums in the order of their numbers.
 const ENTITIES: [&str; 10] = [
-    "registered_model", "model_version", "model_version_tag", "model_version_alias", "prompt", "prompt_version", "prompt_tag",
-    "prompt_version_tag", "prompt_alias", "budget_policy",
+    "registered_model",
+    "model_version",
+    "model_version_tag",
+    "model_version_alias",
+    "prompt",
+    "prompt_version",
+    "prompt_tag",
+    "prompt_version_tag",
+    "prompt_alias",
+    "budget_policy",
 ];
 const ACTIONS: [&str; 5] = ["created", "updated", "deleted", "set", "exceeded"];
 

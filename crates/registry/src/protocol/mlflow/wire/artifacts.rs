@@ -38,7 +38,8 @@ pub(crate) struct RunListAsk {
     pub path: Option<String>,
 }
 impl Ask for RunListAsk {
-    const FIELDS: &'static [Field] = &[Field::text("run_id").required(), Field::text("run_uuid"), Field::text("path"), Field::text("page_token")];
+    const FIELDS: &'static [Field] =
+        &[Field::text("run_id").required(), Field::text("run_uuid"), Field::text("path"), Field::text("page_token")];
 }
 
 /// `artifacts/presigned-upload-url` and `artifacts/presigned-download-url`

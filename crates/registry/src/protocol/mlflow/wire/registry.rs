@@ -320,8 +320,7 @@ pub(crate) struct StageAsk {
     pub archive_existing_versions: Option<bool>,
 }
 impl Ask for StageAsk {
-    const FIELDS: &'static [Field] =
-        &[NAME, VERSION, Field::text("stage").required(), Field::new("archive_existing_versions", Is::Flag)];
+    const FIELDS: &'static [Field] = &[NAME, VERSION, Field::text("stage").required(), Field::new("archive_existing_versions", Is::Flag)];
 }
 
 /// `model-versions/set-tag` and `delete-tag`
