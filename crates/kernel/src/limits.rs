@@ -134,3 +134,9 @@ pub const TRACK_GROUP_MAX: usize = 512;
 pub const TRACK_WAITING_MAX: usize = 16_384;
 /// Runs in one page of a search.
 pub const SEARCH_RUNS_MAX: usize = 50_000;
+/// Longest name of an alias, in characters.
+pub const ALIAS_CHARS_MAX: usize = 255;
+/// Longest name of a registered model, in characters.
+pub const MODEL_NAME_CHARS_MAX: usize = 256;
+/// How long content that nobody names is kept: whoever stored it has this long to write down that it is needed.
+pub const BLOB_UNNAMED_KEPT_MS: u64 = 60 * 60 * 1_000;
