@@ -150,7 +150,7 @@ impl Sink {
         Ok(())
     }
 
-    fn finish(mut self: Box<Sink>) -> Result<(Digest, u64)> {
+    fn finish(mut self) -> Result<(Digest, u64)> {
         let digest = std::mem::take(&mut self.hasher).finish();
         let name = name_of(&digest);
         self.give_name(&name).map_err(|e| Fault::io(format_args!("store blob {name}"), e))?;

@@ -311,7 +311,7 @@ mod tests {
                         let key = key(&format!("r/{}", number % 40));
                         let put = writer.put_artifact(&key, content(&number.to_string()), at(1));
                         // Some uploaders go away half-way.
-                        let patience = if number % 3 == 0 { 400 } else { 10_000_000 };
+                        let patience = if number.is_multiple_of(3) { 400 } else { 10_000_000 };
                         let _ = tokio::time::timeout(std::time::Duration::from_micros(patience), put).await;
                     }
                 };

@@ -20,20 +20,8 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection, Row};
 use std::collections::HashSet;
 
-/// Columns in whose text digests of blobs may stand. Tables that a ledger does not have are left out.
-const NAMED_IN: &[(&str, &str)] = &[
-    ("versions", "place"),
-    ("versions", "meta"),
-    ("artifacts", "digest"),
-    // Parts of an upload that is not finished, and spans of traces, where such tables are.
-    ("uploads", "digest"),
-    ("upload_parts", "digest"),
-    ("traces", "digest"),
-    ("traces", "spans"),
-    ("traces", "content"),
-    ("trace_spans", "digest"),
-    ("trace_spans", "content"),
-];
+/// Columns in whose text digests of blobs may stand.
+const NAMED_IN: &[(&str, &str)] = &[("versions", "place"), ("versions", "meta"), ("artifacts", "digest")];
 
 /// What a collection did.
 pub type Garbage = Swept;
@@ -47,9 +35,7 @@ impl TrackedArtifacts {
         let mut tx = db.begin().await.map_err(|e| fault("look for what is named", e))?;
         let mut named = HashSet::new();
         for (table, column) in NAMED_IN {
-            if has_column(&mut tx, table, column).await? {
-                named_in(&mut tx, table, column, &mut named).await?;
-            }
+            named_in(&mut tx, table, column, &mut named).await?;
         }
         let manifests = manifests(&mut tx).await?;
         tx.rollback().await.map_err(|e| fault("look for what is named", e))?;
@@ -61,16 +47,6 @@ impl TrackedArtifacts {
         }
         self.blobs.sweep(named, before).await
     }
-}
-
-async fn has_column(db: &mut SqliteConnection, table: &str, column: &str) -> Result<bool> {
-    let row = sqlx::query("SELECT 1 FROM pragma_table_info($1) WHERE name = $2")
-        .bind(table.to_owned())
-        .bind(column.to_owned())
-        .fetch_optional(db)
-        .await
-        .map_err(|e| fault("read the schema", e))?;
-    Ok(row.is_some())
 }
 
 async fn named_in(db: &mut SqliteConnection, table: &str, column: &str, named: &mut HashSet<Digest>) -> Result<()> {
@@ -122,8 +98,15 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, UNIX_EPOCH};
 
-    /// Columns that sound as if they did, and name no blob.
-    const NO_NAMES: &[(&str, &str)] = &[("versions", "digest")];
+    /// Columns that sound as if they did, and name no blob: digests of clients, of inputs, and texts that are no reference.
+    const NO_NAMES: &[(&str, &str)] = &[
+        ("versions", "digest"),
+        ("datasets", "digest"),
+        ("logged_model_metrics", "digest"),
+        ("evaluation_datasets", "digest"),
+        ("spans", "content"),
+        ("assessments", "metadata"),
+    ];
 
     fn content(text: &str) -> futures::stream::BoxStream<'static, Result<Bytes>> {
         futures::stream::iter([Ok(Bytes::from(text.to_owned()))]).boxed()
