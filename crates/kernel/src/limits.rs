@@ -168,3 +168,7 @@ pub const UPLOAD_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const SIGNED_URL_MS: u64 = 15 * 60 * 1_000;
 /// The longest such an address may be asked to work.
 pub const SIGNED_URL_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Longest name of a registered model, in characters.
+pub const MODEL_NAME_CHARS_MAX: usize = 256;
+/// How long content that nobody names is kept: whoever stored it has this long to write down that it is needed.
+pub const BLOB_UNNAMED_KEPT_MS: u64 = 60 * 60 * 1_000;

@@ -13,6 +13,7 @@ pub mod ledger;
 mod lock;
 pub mod memory;
 pub mod online;
+mod registry;
 mod rules;
 mod seal;
 mod stores;

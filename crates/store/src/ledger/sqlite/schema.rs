@@ -29,9 +29,10 @@
 //! To change it: append a migration. Never edit one that was released: golden ledgers of each version open in the tests.
 
 mod v2;
+mod v3;
 
 /// Each migration brings the schema from the version before to its own.
-pub(super) const MIGRATIONS: &[(i64, &str)] = &[(1, V1), (2, v2::TEXT), (5, super::webhooks::V5)];
+pub(super) const MIGRATIONS: &[(i64, &str)] = &[(1, V1), (2, v2::TEXT), (3, v3::V3), (5, super::webhooks::V5)];
 
 /// The version this binary writes.
 pub(super) fn newest() -> i64 {
