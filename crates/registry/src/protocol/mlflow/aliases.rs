@@ -3,8 +3,6 @@
 //! Promise: no client of this protocol goes around a gate. `champion` and `challenger` of a model that the project makes or judges move through
 //! [`promote`] with [`Force::No`]; every other alias, and every alias of a model that only clients know, moves freely. Each move has the
 //! caller as actor and a reason.
-//!
-//! Differs from MLflow on purpose: names of aliases are ASCII.
 
 use super::model_versions::{self, number};
 use super::registered_models::{find as find_model, latest_versions, name};

@@ -183,10 +183,10 @@ async fn search(mlflow: Arc<Mlflow>, call: Call) -> Result<Response> {
     let offset = page_token::read(ask.page_token.as_deref())?;
     let mut order = order::attributes(&ask.order_by.unwrap_or_default(), VERSION_ATTRIBUTES)?;
     let default = order.is_empty();
-    for (attribute, ascending) in [("last_update_time", false), ("name", true), ("version_number", false)] {
+    for (attribute, ascending) in [("last_updated_timestamp", false), ("name", true), ("version_number", false)] {
         let by = order::by(attribute, ascending);
         // Without an order the last change comes first; with one, ties end by name and number.
-        if (default || attribute != "last_update_time") && !order.iter().any(|known| known.field == by.field) {
+        if (default || attribute != "last_updated_timestamp") && !order.iter().any(|known| known.field == by.field) {
             order.push(by);
         }
     }

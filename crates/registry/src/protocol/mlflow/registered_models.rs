@@ -8,7 +8,6 @@ use super::wire::registry::{
     ShowAliases, Tag, UpdateModelAsk, Versions,
 };
 use super::{Mlflow, done, error, order, page_token, v2, validate, version_source};
-use gristmill_kernel::tracking::filter::{Field, Filter, Op, Test, Value};
 use gristmill_kernel::tracking::registry::{ModelVersion, RegisteredModel};
 use gristmill_kernel::tracking::{Search, ViewType};
 use gristmill_kernel::{Code, Fault, Result};
@@ -24,8 +23,6 @@ pub(crate) const TAG_CHARS_MAX: usize = 100_000;
 /// Models in one page of a search, and unless asked otherwise.
 const SEARCH_MAX: i64 = 1_000;
 const SEARCH_DEFAULT: i64 = 100;
-/// Versions looked at to find the newest of each stage.
-const VERSIONS_MAX: usize = 200_000;
 
 pub(super) fn routes(mlflow: &Arc<Mlflow>) -> Routes {
     use Permission::{ReadProject, Track};
@@ -104,34 +101,9 @@ fn told(name: &str) -> impl Fn(Fault) -> Fault {
     move |fault| if fault.code == Code::UNKNOWN_MODEL { unknown(name) } else { fault }
 }
 
-/// The newest version of each stage, in the order in which the stages were first used.
+/// The newest version of each stage of a model.
 pub(crate) async fn latest_versions(mlflow: &Mlflow, name: &str) -> Result<Vec<ModelVersion>> {
-    Ok(latest_of(mlflow, vec![name.to_owned()]).await?.remove(name).unwrap_or_default())
-}
-
-async fn latest_of(mlflow: &Mlflow, names: Vec<String>) -> Result<BTreeMap<String, Vec<ModelVersion>>> {
-    let mut latest: BTreeMap<String, Vec<ModelVersion>> = BTreeMap::new();
-    if names.is_empty() {
-        return Ok(latest);
-    }
-    let op = Op::In(names.into_iter().map(Value::Text).collect());
-    let search = Search {
-        experiments: Vec::new(),
-        view: ViewType::ActiveOnly,
-        filter: Filter::Test(Test { field: Field::Attribute("name".into()), op, or_absent: false }),
-        order: vec![order::by("name", true), order::by("version_number", true)],
-        limit: VERSIONS_MAX,
-        offset: 0,
-    };
-    for version in mlflow.registry.search_model_versions(&search).await?.items {
-        let of_model = latest.entry(version.name.clone()).or_default();
-        match of_model.iter_mut().find(|known| known.stage == version.stage) {
-            Some(known) if known.id.number < version.id.number => *known = version,
-            Some(_) => {}
-            None => of_model.push(version),
-        }
-    }
-    Ok(latest)
+    mlflow.registry.latest_versions(&[name.to_owned()]).await
 }
 
 async fn shown(mlflow: &Mlflow, model: RegisteredModel) -> Result<Response> {
@@ -230,7 +202,11 @@ async fn search(mlflow: Arc<Mlflow>, call: Call) -> Result<Response> {
         offset,
     };
     let page = mlflow.registry.search_models(&search).await?;
-    let mut latest = latest_of(&mlflow, page.items.iter().map(|model| model.name.clone()).collect()).await?;
+    let names: Vec<String> = page.items.iter().map(|model| model.name.clone()).collect();
+    let mut latest: BTreeMap<String, Vec<ModelVersion>> = BTreeMap::new();
+    for version in mlflow.registry.latest_versions(&names).await? {
+        latest.entry(version.name.clone()).or_default().push(version);
+    }
     let next_page_token = page_token::next(page.more, offset, page.items.len());
     let shown = |model: RegisteredModel| {
         let latest = latest.remove(&model.name).unwrap_or_default();

@@ -81,6 +81,8 @@ pub(crate) fn parse(source: &str) -> Result<Source> {
                  server's configured artifact storage, so the server would connect to the host named in the URI.",
             )),
         },
+        // What the project trains has such a source; nobody registers it again by that name.
+        Some("gristmill") => Err(not_within(source, "run_id")),
         // The proxy of some server, this one too: it has addresses of its own, which belong to a run.
         Some("http" | "https") if decoded(source).contains("/api/2.0/mlflow-artifacts/artifacts") => Err(not_within(source, "run_id")),
         _ => Ok(Source::Elsewhere),
@@ -417,6 +419,7 @@ mod tests {
             ("models:/a@", "The model_id request parameter must identify"),
             ("runs://host/r", "The run_id request parameter must identify"),
             ("runs:/", "The run_id request parameter must identify"),
+            ("gristmill:models.churn@3", "The run_id request parameter must identify"),
             ("mlflow-artifacts:/.uploads/x/00001", "If supplying a source as an http, https,"),
             ("", "To use a local path as a model version"),
         ] {

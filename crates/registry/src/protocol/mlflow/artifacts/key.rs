@@ -56,11 +56,6 @@ pub(crate) fn of_address(address: &str) -> Option<Result<ArtifactKey>> {
     Some(file(path.trim_start_matches('/')))
 }
 
-/// The address of a key.
-pub(crate) fn address(key: &ArtifactKey) -> String {
-    format!("{SCHEME}/{}", key.as_str())
-}
-
 /// The last segment.
 pub(crate) fn name(key: &str) -> &str {
     key.rsplit('/').next().unwrap_or(key)
