@@ -13,6 +13,7 @@ mod online;
 mod serving;
 mod system;
 mod tracking;
+mod webhooks;
 
 pub use blobs::Blobs;
 pub use engine::{Analysis, AsOfPlan, Engine, KeptRows, TableShape, ViewShape, judge_all};
@@ -23,6 +24,7 @@ pub use online::{Online, OnlineRow, SlotState};
 pub use serving::{FlowOrder, LiveFigures, Runs};
 pub use system::{Clock, Ids, Secrets};
 pub use tracking::{ArtifactEntry, ArtifactInfo, ArtifactKey, Artifacts, ModelRegistry, Tracking};
+pub use webhooks::{Outward, Post, Posted, Webhooks};
 
 use std::sync::Arc;
 

@@ -10,24 +10,33 @@
 //! To add a route: a handler `async fn name(mlflow: Arc<Mlflow>, call: Call) -> Result<Response>` and a line in the `routes` of its noun's
 //! file; its request and answer in [`wire`]. A new noun is a file, and a line in [`routes`] here.
 
+mod aliases;
+mod artifacts;
 mod error;
 mod experiments;
 mod filter;
+mod hmac;
 mod locations;
 mod logged_models;
 mod metrics;
+mod model_versions;
 mod names;
 mod order;
 mod page_token;
+mod registered_models;
 mod request;
 mod runs;
 mod search;
 mod server;
 mod unsupported;
 mod validate;
+mod version_source;
+mod webhooks;
 mod wire;
 
+pub use artifacts::{Addresses, sweep};
 pub use server::PROTOCOL_VERSION;
+pub use webhooks::Hooks;
 
 use gristmill_kernel::port::{Artifacts, ModelRegistry, Ports, Tracking};
 use gristmill_kernel::{Result, Timestamp};
@@ -45,6 +54,10 @@ pub struct Mlflow {
     pub artifacts: Arc<dyn Artifacts>,
     /// The time, ids, the ledger.
     pub ports: Ports,
+    /// Webhooks, and what is told to them.
+    pub hooks: Hooks,
+    /// Addresses that carry their own permission, and uploads in parts.
+    pub signed: Addresses,
 }
 
 impl Mlflow {
@@ -63,6 +76,11 @@ pub fn routes(mlflow: Arc<Mlflow>) -> Routes {
         .merge(metrics::routes(&mlflow))
         .merge(search::routes(&mlflow))
         .merge(logged_models::routes(&mlflow))
+        .merge(registered_models::routes(&mlflow))
+        .merge(model_versions::routes(&mlflow))
+        .merge(aliases::routes(&mlflow))
+        .merge(artifacts::routes(&mlflow))
+        .merge(webhooks::routes(&mlflow))
         .merge(unsupported::routes(&mlflow))
 }
 
