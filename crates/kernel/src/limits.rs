@@ -2,6 +2,8 @@
 
 /// Longest name of an asset, in characters.
 pub const NAME_CHARS_MAX: usize = 63;
+/// Longest name of an alias, in characters.
+pub const ALIAS_CHARS_MAX: usize = 255;
 /// How much of a refused body is read on, so that the sender meets the answer.
 pub const DISCARDED_BYTES_MAX: usize = 64 << 20;
 /// How long a refused body is read on.
@@ -160,3 +162,33 @@ pub const TRACES_NAMED_MAX: usize = 1_000;
 pub const PATTERN_CHARS_MAX: usize = 1_000;
 /// Records of an evaluation dataset in one request or page.
 pub const DATASET_RECORDS_MAX: usize = 50_000;
+/// Webhooks of a project.
+pub const WEBHOOKS_MAX: usize = 1_000;
+/// Longest address of a webhook.
+pub const WEBHOOK_URL_CHARS_MAX: usize = 2_048;
+/// Longest secret of a webhook.
+pub const WEBHOOK_SECRET_CHARS_MAX: usize = 1_000;
+/// Deliveries that wait; beyond it new ones are dropped, and the log says so.
+pub const WEBHOOK_WAITING_MAX: usize = 10_000;
+/// Deliveries on their way at once.
+pub const WEBHOOK_IN_FLIGHT_MAX: usize = 10;
+/// How often a delivery is tried.
+pub const WEBHOOK_ATTEMPTS_MAX: u32 = 4;
+/// First wait before a delivery is tried again; doubles each time.
+pub const WEBHOOK_BACKOFF_MS: u64 = 1_000;
+/// Longest wait before a delivery is tried again, whatever the other side asks for.
+pub const WEBHOOK_BACKOFF_MS_MAX: u64 = 60_000;
+/// Bytes read of a webhook's answer.
+pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Parts of one upload in parts.
+pub const UPLOAD_PARTS_MAX: u32 = 10_000;
+/// How long an upload in parts may take from its beginning; what is left of it afterwards is removed.
+pub const UPLOAD_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1_000;
+/// How long an address that carries its own permission works, unless asked otherwise.
+pub const SIGNED_URL_MS: u64 = 15 * 60 * 1_000;
+/// The longest such an address may be asked to work.
+pub const SIGNED_URL_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Longest name of a registered model, in characters.
+pub const MODEL_NAME_CHARS_MAX: usize = 256;
+/// How long content that nobody names is kept: whoever stored it has this long to write down that it is needed.
+pub const BLOB_UNNAMED_KEPT_MS: u64 = 60 * 60 * 1_000;

@@ -10,6 +10,7 @@ use gristmill_kernel::port::Token;
 use gristmill_kernel::run::{Annotation, Finish, NewRun, RunError};
 use gristmill_kernel::tracking::ExperimentId;
 use gristmill_kernel::tracking::evaluation::EvaluationDataset;
+use gristmill_kernel::tracking::webhook::Webhook;
 use gristmill_kernel::version::AliasState;
 use gristmill_kernel::{Actor, Address, Digest, Run, RunId, RunStatus, Timestamp, Verdict, Version, VersionRef};
 use serde_json::{Map, Value, json};
@@ -231,6 +232,17 @@ pub(crate) fn dataset_deleted(dataset: &EvaluationDataset, actor: &Actor) -> Lin
 fn about_dataset(action: &'static str, dataset: &EvaluationDataset, actor: &Actor) -> Line {
     let detail = json!({"name": dataset.name, "records": dataset.records});
     Line { action, subject: format!("datasets.{}", dataset.id), run: None, actor: actor.clone(), detail }
+}
+
+/// A webhook was made or changed. Its address is its owner's and stays out, as its secret does.
+pub(crate) fn webhook_set(webhook: &Webhook, actor: &Actor) -> Line {
+    let events: Vec<String> = webhook.events.iter().map(|e| e.words()).collect();
+    let detail = json!({ "name": webhook.name, "events": events, "active": webhook.active, "signed": webhook.secret.is_some() });
+    Line { action: "webhook.set", subject: format!("webhooks.{}", webhook.id), run: None, actor: actor.clone(), detail }
+}
+
+pub(crate) fn webhook_deleted(id: &str, actor: &Actor) -> Line {
+    Line { action: "webhook.deleted", subject: format!("webhooks.{id}"), run: None, actor: actor.clone(), detail: json!({}) }
 }
 
 /// The error that an interrupted step ends with.

@@ -3,6 +3,7 @@
 use crate::call::{Call, discard, too_large};
 use crate::door::Door;
 use crate::error::{error_body, error_response, error_status};
+use crate::progress::Progress;
 use crate::route::{Route, Routes};
 use axum::Router;
 use axum::body::Body;
@@ -94,14 +95,17 @@ async fn dispatch(
         }
         return response;
     };
-    let work = AssertUnwindSafe(admitted(route, door, params, request)).catch_unwind();
-    let outcome = match tokio::time::timeout(route.timeout, work).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(panic)) => Err(Fault::internal(format!("{} {} panicked: {}", route.method, route.path, panic_text(&*panic)))),
-        Err(_) => {
+    let progress = Progress::default();
+    let work = AssertUnwindSafe(admitted(route, door, params, request, progress.clone())).catch_unwind();
+    let ended =
+        if route.streamed { progress.watch(work, route.timeout).await } else { tokio::time::timeout(route.timeout, work).await.ok() };
+    let outcome = match ended {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(panic)) => Err(Fault::internal(format!("{} {} panicked: {}", route.method, route.path, panic_text(&*panic)))),
+        None => {
             let waited = route.timeout.as_millis();
-            Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("the request took longer than {waited} ms"))
-                .fix("try again, or ask for less"))
+            let what = if route.streamed { "stood still for" } else { "took longer than" };
+            Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("the request {what} {waited} ms")).fix("try again, or ask for less"))
         }
     };
     outcome.unwrap_or_else(|fault| error_response(&fault, route.status, route.errors, &door.request_id()))
@@ -113,6 +117,7 @@ async fn admitted(
     door: &Door,
     params: Result<RawPathParams, RawPathParamsRejection>,
     request: Request<Body>,
+    progress: Progress,
 ) -> Result<Response> {
     let (mut parts, body) = request.into_parts();
     let caller = door.admit(&parts.headers, route.permission).await?;
@@ -125,7 +130,7 @@ async fn admitted(
         discard(body).await;
         return Err(too_large(route.body_bytes_max));
     }
-    (route.handler)(Call::new(caller, parts, params, body, route.body_bytes_max)).await
+    (route.handler)(Call::new(caller, parts, params, body, route.body_bytes_max).counting(progress)).await
 }
 
 fn no_route(method: &Method, path: &str) -> Fault {

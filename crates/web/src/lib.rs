@@ -18,6 +18,7 @@ mod call;
 mod door;
 mod error;
 mod metrics;
+mod progress;
 mod route;
 mod server;
 
@@ -30,6 +31,7 @@ pub use call::{Call, Caller, check_json_depth};
 pub use door::{Credentials, Door, Doorkeeper, Hosts};
 pub use error::{ErrorShape, ErrorStatus, error_body, error_response, error_status, status_of};
 pub use metrics::{MetricsPage, label};
+pub use progress::Progress;
 pub use route::{Handler, Route, Routes, route};
 pub use server::{Drained, bind, serve};
 

@@ -29,8 +29,9 @@ pub struct Route {
     pub about: String,
     /// Largest body in bytes.
     pub body_bytes_max: usize,
-    /// Longest time from the end of the headers to the answer.
+    /// Longest time from the end of the headers to the answer; of a streamed route, the longest time in which nothing moves.
     pub timeout: Duration,
+    pub(crate) streamed: bool,
     pub(crate) errors: ErrorShape,
     pub(crate) status: ErrorStatus,
     pub(crate) handler: Handler,
@@ -53,6 +54,7 @@ where
         about: String::new(),
         body_bytes_max: BODY_BYTES_MAX,
         timeout: Duration::from_millis(REQUEST_TIMEOUT_MS),
+        streamed: false,
         errors: error_body,
         status: error_status,
         handler: Arc::new(move |call| Box::pin(handler(call))),
@@ -76,6 +78,12 @@ impl Route {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Route {
         self.timeout = timeout;
+        self
+    }
+    /// The body is as long as it is and is read with [`Call::stream`]: the route's time is how long nothing may move.
+    #[must_use]
+    pub fn streamed(mut self) -> Route {
+        self.streamed = true;
         self
     }
     /// Errors in the shape of another protocol, those from before the handler too.
@@ -134,8 +142,20 @@ impl Routes {
             }
             there.push(route);
         }
-        Ok(paths)
+        match clash(&paths) {
+            Some((one, other)) => Err(Fault::internal(format!("the routes {one} and {other} are in each other's way"))),
+            None => Ok(paths),
+        }
     }
+}
+
+/// A path whose rest is taken whole (`{*path}`) and another with a parameter at that place: the router can have only one of them.
+fn clash(paths: &BTreeMap<String, Vec<Route>>) -> Option<(&str, &str)> {
+    let greedy = paths.keys().filter_map(|path| Some((path, path.split_once("{*")?.0)));
+    greedy.into_iter().find_map(|(path, before)| {
+        let other = paths.keys().find(|other| *other != path && other.strip_prefix(before).is_some_and(|rest| rest.starts_with('{')))?;
+        Some((path.as_str(), other.as_str()))
+    })
 }
 
 impl From<Vec<Route>> for Routes {

@@ -14,6 +14,7 @@ mod serving;
 mod system;
 mod traces;
 mod tracking;
+mod webhooks;
 
 pub use blobs::Blobs;
 pub use engine::{Analysis, AsOfPlan, Engine, KeptRows, TableShape, ViewShape, judge_all};
@@ -25,6 +26,7 @@ pub use serving::{FlowOrder, LiveFigures, Runs};
 pub use system::{Clock, Ids, Secrets};
 pub use traces::{EvaluationDatasets, RecordCursor, Traces};
 pub use tracking::{ArtifactEntry, ArtifactInfo, ArtifactKey, Artifacts, ModelRegistry, Tracking};
+pub use webhooks::{Outward, Post, Posted, Webhooks};
 
 use std::sync::Arc;
 

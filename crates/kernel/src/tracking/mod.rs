@@ -7,10 +7,14 @@
 
 pub mod assessment;
 pub mod evaluation;
+#[doc(hidden)]
+pub mod evil;
 pub mod filter;
+pub mod manifest;
 pub mod registry;
 pub mod trace;
 pub mod usage;
+pub mod webhook;
 
 use crate::{Address, RunId, RunStatus, Timestamp};
 use std::collections::BTreeMap;

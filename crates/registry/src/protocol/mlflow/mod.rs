@@ -10,17 +10,22 @@
 //! To add a route: a handler `async fn name(mlflow: Arc<Mlflow>, call: Call) -> Result<Response>` and a line in the `routes` of its noun's
 //! file; its request and answer in [`wire`]. A new noun is a file, and a line in [`routes`] here.
 
+mod aliases;
+mod artifacts;
 mod datasets;
 mod error;
 mod experiments;
 mod filter;
+mod hmac;
 mod locations;
 mod logged_models;
 mod metrics;
+mod model_versions;
 mod names;
 mod order;
 mod otlp;
 mod page_token;
+mod registered_models;
 mod request;
 mod runs;
 mod search;
@@ -28,9 +33,13 @@ mod server;
 mod traces;
 mod unsupported;
 mod validate;
+mod version_source;
+mod webhooks;
 mod wire;
 
+pub use artifacts::{Addresses, sweep};
 pub use server::PROTOCOL_VERSION;
+pub use webhooks::Hooks;
 
 use gristmill_kernel::port::{Artifacts, EvaluationDatasets, ModelRegistry, Ports, Traces, Tracking};
 use gristmill_kernel::{Result, Timestamp};
@@ -52,6 +61,10 @@ pub struct Mlflow {
     pub datasets: Arc<dyn EvaluationDatasets>,
     /// The time, ids, the ledger.
     pub ports: Ports,
+    /// Webhooks, and what is told to them.
+    pub hooks: Hooks,
+    /// Addresses that carry their own permission, and uploads in parts.
+    pub signed: Addresses,
 }
 
 impl Mlflow {
@@ -73,6 +86,11 @@ pub fn routes(mlflow: Arc<Mlflow>) -> Routes {
         .merge(traces::routes(&mlflow))
         .merge(otlp::routes(&mlflow))
         .merge(datasets::routes(&mlflow))
+        .merge(registered_models::routes(&mlflow))
+        .merge(model_versions::routes(&mlflow))
+        .merge(aliases::routes(&mlflow))
+        .merge(artifacts::routes(&mlflow))
+        .merge(webhooks::routes(&mlflow))
         .merge(unsupported::routes(&mlflow))
 }
 

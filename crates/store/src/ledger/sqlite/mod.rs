@@ -3,14 +3,19 @@
 //! Promises: each write is one `BEGIN IMMEDIATE` transaction together with its audit lines, durable when it returns; readers see one
 //! moment and never wait for the writer; lists cost a fixed number of statements, whatever the number of runs.
 //!
+//! `registry` has registered models, `artifacts` the uploaded files, `garbage` what nobody needs any more.
+//!
 //! `schema` is the page with the tables, `open` the connections and migrations, `cells` the decoding (damage is named), `read` and
-//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens, `tracking` what experiment tracking adds, `traces` the
-//! traces and evaluation datasets.
+//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens, `webhooks` the webhooks, `tracking` what experiment
+//! tracking adds, `traces` traces and evaluation datasets.
 
+mod artifacts;
 mod cells;
 mod finish;
+mod garbage;
 mod open;
 mod read;
+mod registry;
 mod runs;
 mod schema;
 #[cfg(test)]
@@ -18,8 +23,15 @@ mod tests;
 mod tokens;
 mod traces;
 mod tracking;
+mod webhooks;
 mod write;
 
+pub use artifacts::TrackedArtifacts;
+pub(crate) use artifacts::sort_entries;
+pub use garbage::Garbage;
+pub use registry::SqliteRegistry;
+
+use crate::seal::Seal;
 use async_trait::async_trait;
 use gristmill_kernel::port::{AuditEntry, AuditFilter, Clock, Ledger, RunFilter};
 use gristmill_kernel::run::{Annotation, Finish, Metric, NewRun, RunError};
@@ -37,6 +49,7 @@ pub struct SqliteLedger {
     /// Small writes of tracking clients, committed together.
     group: Arc<tracking::Group>,
     clock: Arc<dyn Clock>,
+    seal: Seal,
     path: PathBuf,
 }
 

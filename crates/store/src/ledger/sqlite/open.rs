@@ -3,6 +3,7 @@
 use super::SqliteLedger;
 use super::schema::{MIGRATIONS, newest};
 use super::tracking::Group;
+use crate::seal::{KEY_FILE, Seal};
 use gristmill_kernel::port::Clock;
 use gristmill_kernel::{Code, Fault, Kind, Result, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -47,7 +48,8 @@ pub(super) async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteLed
         .connect_lazy_with(options.pragma("query_only", "on"));
     let writer = Arc::new(Mutex::new(writer));
     let group = Arc::new(Group::new(Arc::clone(&writer)));
-    Ok(SqliteLedger { writer, readers, group, clock, path: path.to_owned() })
+    let seal = Seal::at(path.with_file_name(KEY_FILE));
+    Ok(SqliteLedger { writer, readers, group, clock, seal, path: path.to_owned() })
 }
 
 async fn migrate(db: &mut SqliteConnection, path: &Path, now: Timestamp) -> Result<()> {

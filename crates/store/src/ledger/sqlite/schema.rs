@@ -19,6 +19,7 @@
 //! | `aliases` | where an alias stands | moves |
 //! | `alias_moves` | a move; `seq` is its audit line | once |
 //! | `tokens` | an API token's hash | made, revoked |
+//! | `webhooks` | an address that is told what happens in the registry; `secret` is sealed | written, replaced, removed |
 //! | `audit` | a line of the hash chain; `run` repeats `detail.run` for look-ups | once |
 //!
 //! Rules: times are microseconds since 1970; digests, addresses and words are the text the kernel prints; JSON is text. Every statement
@@ -30,10 +31,11 @@
 //! To change it: append a migration. Never edit one that was released: golden ledgers of each version open in the tests.
 
 mod v2;
+mod v3;
 mod v4;
 
 /// Each migration brings the schema from the version before to its own.
-pub(super) const MIGRATIONS: &[(i64, &str)] = &[(1, V1), (2, v2::TEXT), (4, v4::TEXT)];
+pub(super) const MIGRATIONS: &[(i64, &str)] = &[(1, V1), (2, v2::TEXT), (3, v3::V3), (4, v4::TEXT), (5, super::webhooks::V5)];
 
 /// The version this binary writes.
 pub(super) fn newest() -> i64 {

@@ -312,6 +312,7 @@ mod tests {
                 ("map", r#"{"z": 1, "a": {"b": null}}"#),
                 ("bytes", "\"AAE=\""),
                 ("nothing", "null"),
+                ("mlflow.traceRequestId", "\"tr-0123456789abcdef0123456789abcdef\""),
             ]
         );
         assert_eq!((span.span.events[0].name.as_str(), span.span.events[0].at_ns), ("exception", 1_700_000_000_000_000_003));

@@ -188,7 +188,7 @@ mod tests {
                 {"key": "a"}
             ],
             "events": [{"name": "e", "time_unix_nano": 5, "attributes": [{"key": "k", "value": {"string_value": "v"}}]}],
-            "links": [{"trace_id": "q6urq6urq6urq6urq6urqw==", "span_id": "zc3Nzc3NzQ=="}]
+            "links": [{"trace_id": "q6urq6urq6urq6urq6urqw==", "span_id": "zc3Nzc3Nzc0="}]
         });
         assert_eq!(to_otlp(&trace, &span()), wanted);
         let bare = Span {

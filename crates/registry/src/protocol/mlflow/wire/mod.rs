@@ -2,10 +2,13 @@
 //!
 //! 64-bit numbers are JSON numbers, what is unset is left out, floats that JSON lacks are words. Answers borrow what they show.
 
+pub(crate) mod artifacts;
 pub(crate) mod experiment;
 pub(crate) mod logged_model;
 pub(crate) mod metric;
+pub(crate) mod registry;
 pub(crate) mod run;
+pub(crate) mod webhooks;
 
 use super::request::{EnumWord, Field, filled};
 use gristmill_kernel::Timestamp;
