@@ -19,6 +19,7 @@ mod stores;
 mod story;
 pub mod suite;
 pub mod system;
+mod tracked;
 
 pub use lock::{LOCK_FILE, StateLock};
 pub use stores::{Owned, Stores, open, open_blobs, open_ledger, open_ledger_with, open_owner};

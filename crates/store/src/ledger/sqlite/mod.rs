@@ -6,7 +6,7 @@
 //! `registry` has registered models, `artifacts` the uploaded files, `garbage` what nobody needs any more.
 //!
 //! `schema` is the page with the tables, `open` the connections and migrations, `cells` the decoding (damage is named), `read` and
-//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens.
+//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens, `tracking` what experiment tracking adds.
 
 mod artifacts;
 mod cells;
@@ -20,6 +20,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod tracking;
 mod write;
 
 pub use artifacts::TrackedArtifacts;
@@ -39,8 +40,10 @@ use tokio::sync::Mutex;
 
 /// The ledger in one SQLite file.
 pub struct SqliteLedger {
-    writer: Mutex<SqliteConnection>,
+    writer: Arc<Mutex<SqliteConnection>>,
     readers: SqlitePool,
+    /// Small writes of tracking clients, committed together.
+    group: Arc<tracking::Group>,
     clock: Arc<dyn Clock>,
     path: PathBuf,
 }
