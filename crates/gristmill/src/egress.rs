@@ -225,7 +225,7 @@ mod tests {
             ("https://[::1]/x", "must not resolve to a non-public IP address."),
             ("https://[::ffff:10.0.0.1]/x", "must not resolve to a non-public IP address."),
             ("https://user:pass@127.0.0.1/x", "must not resolve to a non-public IP address."),
-            ("https:///x y", "Cannot resolve Webhook URL hostname"),
+            ("https://no-such-host.invalid/x", "Cannot resolve Webhook URL hostname 'no-such-host.invalid'"),
             ("nonsense", "Invalid webhook URL"),
         ] {
             let fault = strict.check(&secret(url.into())).await.unwrap_err();

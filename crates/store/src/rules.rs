@@ -138,3 +138,14 @@ pub(crate) fn artifact_is_folder(key: &str) -> Fault {
 pub(crate) fn unknown_content(digest: &Digest) -> Fault {
     Fault::not_found(Code::UNKNOWN_ARTIFACT, format!("there is no content with the digest {digest}"))
 }
+
+/// A key names content that is there, with the length that it has.
+pub(crate) fn link_fits(digest: &Digest, bytes: u64, stored: Option<u64>) -> Result<()> {
+    match stored {
+        None => Err(unknown_content(digest)),
+        Some(stored) if stored != bytes => {
+            Err(Fault::invalid(Code::BAD_VALUE, format!("the content with the digest {digest} has {stored} bytes, not {bytes}")))
+        }
+        Some(_) => Ok(()),
+    }
+}

@@ -253,7 +253,8 @@ pub trait Artifacts: Send + Sync {
     /// durable before the key names it; a stream that fails leaves everything as it was. A key is a file or a folder, never both: the
     /// other is a conflict ([`crate::Code::ALREADY_EXISTS`]).
     async fn put_artifact(&self, key: &ArtifactKey, content: BoxStream<'static, Result<Bytes>>, now: Timestamp) -> Result<ArtifactInfo>;
-    /// Puts content that is stored already under a key; content that is not there is [`crate::Code::UNKNOWN_ARTIFACT`].
+    /// Puts content that is stored already under a key; content that is not there is [`crate::Code::UNKNOWN_ARTIFACT`], content of
+    /// another length [`crate::Code::BAD_VALUE`].
     async fn link_artifact(&self, key: &ArtifactKey, digest: Digest, bytes: u64, now: Timestamp) -> Result<()>;
     /// What is stored under a key.
     async fn artifact(&self, key: &ArtifactKey) -> Result<Option<ArtifactInfo>>;

@@ -4,9 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a failure to set a test up is a failed test")]
 #![allow(dead_code, clippy::allow_attributes, reason = "each test file uses its own part")]
 
-pub mod absent;
-pub mod mlflow;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -22,7 +19,6 @@ use gristmill_kernel::{
     Actor, Address, Code, Digest, Done, Fault, NewVersion, Order, Result, Run, RunId, RunStatus, Span, Stage, StageKind, Timestamp,
     graph::Node,
 };
-use gristmill_store::ledger::SqliteLedger;
 use gristmill_store::system::{ManualClock, SeededIds};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
@@ -34,8 +30,6 @@ pub struct World {
     pub ports: Ports,
     /// The clock behind them.
     pub clock: Arc<ManualClock>,
-    /// The ledger itself, which answers more than its port.
-    pub ledger: Arc<SqliteLedger>,
     _dir: tempfile::TempDir,
 }
 
@@ -45,7 +39,6 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new("2026-01-01".parse().unwrap()));
         let stores = gristmill_store::open(dir.path()).await.unwrap();
-        let ledger = stores.ledger.clone();
         let ports = Ports {
             ledger: stores.ledger,
             blobs: stores.blobs,
@@ -56,7 +49,7 @@ impl World {
             ids: Arc::new(SeededIds::new(7)),
             secrets: Arc::new(NoSecrets),
         };
-        World { ports, clock, ledger, _dir: dir }
+        World { ports, clock, _dir: dir }
     }
     /// Lets time pass.
     pub fn pass(&self, seconds: u64) {

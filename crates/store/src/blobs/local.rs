@@ -18,10 +18,11 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, OpenOptions};
 use gristmill_kernel::port::{Blobs, Ids};
 use gristmill_kernel::{Code, Digest, Fault, Kind, Result, limits};
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where content is while it is written.
@@ -40,6 +41,7 @@ pub struct LocalBlobs {
 pub(super) struct Folder {
     pub(super) dir: Dir,
     sync_failed: AtomicBool,
+    durable_shelves: Mutex<HashSet<String>>,
 }
 
 impl LocalBlobs {
@@ -53,7 +55,7 @@ impl LocalBlobs {
         if removed > 0 {
             tracing::info!(removed, folder = %path.display(), "removed unfinished blobs of an earlier process");
         }
-        Ok(LocalBlobs { folder: Arc::new(Folder { dir, sync_failed: AtomicBool::new(false) }) })
+        Ok(LocalBlobs { folder: Arc::new(Folder { dir, sync_failed: AtomicBool::new(false), durable_shelves: Mutex::default() }) })
     }
 
     pub(super) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Folder) -> Result<T> + Send + 'static) -> Result<T> {
@@ -102,7 +104,7 @@ impl Folder {
     }
 
     fn store(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        if self.make_young(name, Some(content.len() as u64))? {
+        if self.make_young(name, Some(content.len() as u64))?.is_some() {
             return Ok(());
         }
         let temporary = temporary();
@@ -113,26 +115,29 @@ impl Folder {
         written
     }
 
-    /// Whether a blob is there; it is then durable, and young from now on. One of another length is damaged and counts as not there.
-    pub(super) fn make_young(&self, name: &str, length: Option<u64>) -> io::Result<bool> {
+    /// The length of a blob that is there; it is then durable, and young from now on. One of another length than `length` is damaged and
+    /// counts as not there.
+    pub(super) fn make_young(&self, name: &str, length: Option<u64>) -> io::Result<Option<u64>> {
         let file = match self.dir.open(name) {
             Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e),
         };
-        if length.is_some_and(|length| file.metadata().is_ok_and(|known| known.len() != length)) {
+        let known = file.metadata()?.len();
+        if length.is_some_and(|length| length != known) {
             tracing::warn!(blob = name, "a stored blob has the wrong length and is written again");
-            return Ok(false);
+            return Ok(None);
         }
         let lock = self.sweep_lock()?;
         lock.lock_shared()?;
         set_age_to_none(&file.into_std())?;
         // It may have been swept since it was opened.
         if !self.dir.try_exists(name)? {
-            return Ok(false);
+            return Ok(None);
         }
-        self.sync(&self.dir.open_dir(&name[..2])?)?;
-        Ok(true)
+        self.make_shelf_durable(shelf_of(name))?;
+        self.sync(&self.dir.open_dir(shelf_of(name))?)?;
+        Ok(Some(known))
     }
 
     /// A handle of its own: locks belong to handles, and two threads of one process must exclude each other too.
@@ -142,20 +147,29 @@ impl Folder {
 
     /// Gives content that was written and synced its name. On an error nobody may take it for durable, so it has no name then.
     pub(super) fn publish(&self, temporary: &str, name: &str) -> io::Result<()> {
-        let folder = &name[..2];
-        match self.dir.create_dir(folder) {
+        let shelf = shelf_of(name);
+        match self.dir.create_dir(shelf) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e),
         }
-        // Also when another process made it: it may not have synced it yet.
-        self.sync(&self.dir)?;
+        self.make_shelf_durable(shelf)?;
         let lock = self.sweep_lock()?;
         lock.lock_shared()?;
         self.dir.rename(temporary, &self.dir, name)?;
-        self.sync(&self.dir.open_dir(folder)?).inspect_err(|_| {
+        self.sync(&self.dir.open_dir(shelf)?).inspect_err(|_| {
             let _ = self.dir.remove_file(name);
         })
+    }
+
+    /// A shelf that is there is made durable once by each process: another one that made it may not have synced it yet.
+    fn make_shelf_durable(&self, shelf: &str) -> io::Result<()> {
+        let mut durable = self.durable_shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        if !durable.contains(shelf) {
+            self.sync(&self.dir)?;
+            durable.insert(shelf.to_owned());
+        }
+        Ok(())
     }
 
     fn write_synced(&self, name: &str, content: &[u8]) -> io::Result<()> {
@@ -202,6 +216,11 @@ impl Folder {
 pub(super) fn name_of(digest: &Digest) -> String {
     let hex = digest.hex();
     format!("{}/{}", &hex[..2], &hex[2..])
+}
+
+/// The folder of a blob's name.
+fn shelf_of(name: &str) -> &str {
+    &name[..2]
 }
 
 /// A name nobody else has, for content on its way.

@@ -76,8 +76,8 @@ impl LocalBlobs {
         }))
     }
 
-    /// Whether content is there; if so it counts as stored just now.
-    pub async fn keep(&self, digest: &Digest) -> Result<bool> {
+    /// The length of content that is there; it then counts as stored just now.
+    pub async fn keep(&self, digest: &Digest) -> Result<Option<u64>> {
         let name = name_of(digest);
         self.blocking(move |folder| folder.make_young(&name, None).map_err(|e| Fault::io(format_args!("look for blob {name}"), e))).await
     }
@@ -158,7 +158,7 @@ impl Sink {
     }
 
     fn give_name(&mut self, name: &str) -> io::Result<()> {
-        if self.folder.make_young(name, Some(self.bytes))? {
+        if self.folder.make_young(name, Some(self.bytes))?.is_some() {
             return Ok(());
         }
         self.folder.sync_file(&self.file)?;

@@ -107,8 +107,8 @@ mod tests {
             std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
         };
         [0, 1, 3, 4].iter().for_each(|i| age(&digests[*i]));
-        assert!(blobs.keep(&digests[3]).await.unwrap());
-        assert!(!blobs.keep(&Digest::of("never")).await.unwrap());
+        assert_eq!(blobs.keep(&digests[3]).await.unwrap(), Some(4));
+        assert_eq!(blobs.keep(&Digest::of("never")).await.unwrap(), None);
         blobs.put(Bytes::from_static(b"stored again")).await.unwrap();
         std::fs::write(folder.path().join("ab.txt"), b"not ours").unwrap();
         let before = now.minus(Span::from_secs(3_600));

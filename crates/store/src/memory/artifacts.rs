@@ -67,9 +67,7 @@ impl Artifacts for MemoryArtifacts {
     }
     async fn link_artifact(&self, key: &ArtifactKey, digest: Digest, bytes: u64, _now: Timestamp) -> Result<()> {
         let mut state = self.state();
-        if !state.content.contains_key(&digest) {
-            return Err(rules::unknown_content(&digest));
-        }
+        rules::link_fits(&digest, bytes, state.content.get(&digest).map(|content| content.len() as u64))?;
         state.name(key, digest, bytes)
     }
     async fn artifact(&self, key: &ArtifactKey) -> Result<Option<ArtifactInfo>> {

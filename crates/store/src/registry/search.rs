@@ -60,7 +60,9 @@ impl Kind {
             Filter::Test(test) => match &test.field {
                 Field::Attribute(name) => self.column(name).map(|_| ()),
                 Field::Tag(_) => Ok(()),
-                Field::Metric(name) | Field::Param(name) | Field::Dataset(name) => Err(unknown_field(name, self)),
+                Field::Metric(name) | Field::MetricOn(name, _) | Field::Param(name) | Field::Dataset(name) => {
+                    Err(unknown_field(name, self))
+                }
             },
         }
     }
@@ -69,7 +71,9 @@ impl Kind {
     pub(crate) fn ordered_by(self, by: &OrderBy) -> Result<Column> {
         match &by.field {
             Field::Attribute(name) => self.column(name),
-            Field::Tag(name) | Field::Metric(name) | Field::Param(name) | Field::Dataset(name) => Err(unknown_field(name, self)),
+            Field::Tag(name) | Field::Metric(name) | Field::MetricOn(name, _) | Field::Param(name) | Field::Dataset(name) => {
+                Err(unknown_field(name, self))
+            }
         }
     }
 

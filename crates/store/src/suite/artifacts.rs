@@ -106,6 +106,8 @@ async fn content_is_linked_by_digest(artifacts: &dyn Artifacts) {
     assert_eq!(artifacts.artifact(&key("x/y")).await.expect("look"), Some(ArtifactInfo { key: "x/y".into(), ..info }));
     let fault = artifacts.link_artifact(&key("z"), Digest::of("never"), 5, at(2)).await.expect_err("unknown");
     assert_eq!((fault.kind, fault.code), (Kind::NotFound, Code::UNKNOWN_ARTIFACT));
+    let fault = artifacts.link_artifact(&key("z"), Digest::of("rows"), 5, at(2)).await.expect_err("another length");
+    assert_eq!((fault.kind, fault.code), (Kind::Invalid, Code::BAD_VALUE));
     assert_eq!(artifacts.artifact(&key("z")).await.expect("look"), None);
 }
 

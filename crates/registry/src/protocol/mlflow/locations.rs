@@ -1,33 +1,39 @@
-//! Where artifacts are, as URIs. A client's text becomes a key of the artifact store by parsing, or nothing.
+//! Where the artifacts of experiments, runs and logged models are, as addresses.
 //!
-//! `mlflow-artifacts:` URIs are ours. Others name stores that clients reach themselves; this server keeps the text and opens nothing there.
+//! `mlflow-artifacts:` addresses are ours, and only [`super::artifacts`] makes keys of them. Others name stores that clients reach
+//! themselves; this server keeps the text and opens nothing there. A path of the server is never one.
 
-use super::error::{invalid, not_supported};
+use super::artifacts::key::of_address;
+use super::error::invalid;
 use super::validate::{LOCATION_CHARS_MAX, within};
-use gristmill_kernel::port::ArtifactKey;
-use gristmill_kernel::{Code, Fault, Result};
+use gristmill_kernel::{Fault, Result, RunId};
 
-/// The scheme of what this server stores.
-const OURS: &str = "mlflow-artifacts";
 /// Schemes of stores that clients reach themselves.
 const THEIRS: [&str; 12] = ["s3", "s3a", "gs", "wasb", "wasbs", "abfs", "abfss", "hdfs", "viewfs", "dbfs", "r2", "b2"];
+
+/// The address of a run's files beneath its experiment's.
+pub(crate) fn of_run(root: &str, run: &RunId) -> String {
+    format!("{}/{run}/artifacts", root.trim_end_matches('/'))
+}
+
+/// The address of a logged model's files beneath its experiment's.
+pub(crate) fn of_model(root: &str, model: &str) -> String {
+    format!("{}/models/{model}/artifacts", root.trim_end_matches('/'))
+}
 
 /// Checks where a client wants the artifacts of an experiment.
 pub(crate) fn check_root(location: &str) -> Result<()> {
     within("artifact_location", LOCATION_CHARS_MAX, location)?;
-    let Some((scheme, _)) = location.split_once(':') else { return Err(bad_location(location)) };
-    if scheme == OURS {
-        return root_key(location).map(drop);
+    if let Some(key) = of_address(location) {
+        return key.map(drop);
     }
-    if scheme == "runs" {
+    if location.starts_with("runs:") {
         return Err(invalid(format!("Artifact location cannot be a runs:/ URI. Given: '{location}'")));
     }
+    let Some((scheme, _)) = location.split_once("://") else { return Err(bad_location(location)) };
     let plain = !location.contains(['#', '?', ';', '\\', '%']) && !location.chars().any(char::is_control);
     let climbs = location.split('/').any(|part| part == ".." || part == ".");
-    if THEIRS.contains(&scheme) && plain && !climbs && location.contains("://") {
-        return Ok(());
-    }
-    Err(bad_location(location))
+    if THEIRS.contains(&scheme) && plain && !climbs { Ok(()) } else { Err(bad_location(location)) }
 }
 
 fn bad_location(location: &str) -> Fault {
@@ -36,59 +42,14 @@ fn bad_location(location: &str) -> Fault {
     )
 }
 
-/// The key under which a location's files are stored; `None` is everything. A location that is not ours has none: 501.
-pub(crate) fn root_key(location: &str) -> Result<Option<ArtifactKey>> {
-    let Some(rest) = location.strip_prefix(OURS).and_then(|rest| rest.strip_prefix(':')) else {
-        return Err(not_supported("artifacts of this experiment are in a store that clients reach themselves"));
-    };
-    // `mlflow-artifacts://host/key` names the server too; clients put their own tracking server there.
-    let path = match rest.strip_prefix("//") {
-        Some(rest) => rest.split_once('/').map_or("", |(_, path)| path),
-        None => rest.trim_start_matches('/'),
-    };
-    let path = path.trim_end_matches('/');
-    if path.contains(['#', '?']) {
-        return Err(Fault::invalid(Code::BAD_PATH, format!("Invalid path: {}", path.escape_debug())));
-    }
-    if path.is_empty() { Ok(None) } else { ArtifactKey::new(path).map(Some) }
-}
-
-/// The key of a file or folder beneath a location.
-pub(crate) fn key_beneath(location: &str, path: Option<&str>) -> Result<Option<ArtifactKey>> {
-    let root = root_key(location)?;
-    let path = path.map(|p| p.trim_end_matches('/')).filter(|p| !p.is_empty());
-    match (root, path) {
-        (root, None) => Ok(root),
-        (None, Some(path)) => ArtifactKey::new(path).map(Some),
-        (Some(root), Some(path)) => {
-            // Checked by itself first: a path that begins with a slash would otherwise hide behind the root.
-            ArtifactKey::new(path)?;
-            ArtifactKey::new(&format!("{}/{path}", root.as_str())).map(Some)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn our_locations_are_keys() {
-        let key = |text: &str| root_key(text).expect(text).map(|k| k.as_str().to_owned());
-        assert_eq!(key("mlflow-artifacts:/5"), Some("5".into()));
-        assert_eq!(key("mlflow-artifacts:/5/a b/artifacts/"), Some("5/a b/artifacts".into()));
-        assert_eq!(key("mlflow-artifacts://host:7300/5"), Some("5".into()));
-        assert_eq!(key("mlflow-artifacts:/"), None);
-        let beneath = key_beneath("mlflow-artifacts:/5", Some("model/MLmodel")).expect("fits").expect("a key");
-        assert_eq!(beneath.as_str(), "5/model/MLmodel");
-        for path in ["../6", "/etc/passwd", "a/../../6", "..%2f6", "a\\b"] {
-            assert!(key_beneath("mlflow-artifacts:/5", Some(path)).is_err(), "{path}");
-        }
-        assert!(root_key("s3://bucket/x").is_err());
-    }
-
-    #[test]
     fn roots_are_ours_or_remote_and_never_paths() {
+        assert_eq!(of_run("s3://b/x/", &RunId("r".into())), "s3://b/x/r/artifacts");
+        assert_eq!(of_model("mlflow-artifacts:/5", "m-1"), "mlflow-artifacts:/5/models/m-1/artifacts");
         for good in ["mlflow-artifacts:/mine", "s3://bucket/folder", "gs://bucket", "abfss://c@a.dfs.core.windows.net/x"] {
             assert!(check_root(good).is_ok(), "{good}");
         }
@@ -101,6 +62,8 @@ mod tests {
             "\\\\server\\share",
             "runs:/abc/model",
             "mlflow-artifacts:/../x",
+            "mlflow-artifacts:/.uploads/x",
+            "mlflow-artifacts://elsewhere/x",
             "mlflow-artifacts:/x#y",
             "mlflow-artifacts:/x?y",
             "mlflow-artifacts:/%2e%2e/x",

@@ -1,7 +1,9 @@
 //! Logged models: what a run made, before anybody registers it.
 
+use super::artifacts::key;
+use super::artifacts::run::list_below;
 use super::error::{invalid, unknown};
-use super::request::{Int, needed, read};
+use super::request::{Int, read};
 use super::wire::PairAsk;
 use super::wire::logged_model as wire;
 use super::{Mlflow, done, filter, locations, names, order, page_token, validate};
@@ -178,12 +180,10 @@ fn asked(ask: wire::SearchAsk) -> Result<Search> {
 
 /// The files of a logged model, a folder at a time.
 async fn list(m: Arc<Mlflow>, call: Call) -> Result<Response> {
-    let id = needed(Some(call.param("model_id")?.to_owned()).filter(|id| !id.is_empty()), "model_id")?;
+    let id = call.param("model_id")?.to_owned();
     let ask: wire::ListAsk = read(call).await?;
+    let folder = ask.artifact_directory_path.as_deref().map(key::key).transpose()?.flatten();
     let model = m.logged_model(&id, ViewType::ActiveOnly).await?;
-    let root_uri = wire::artifact_uri(&m.experiment(model.experiment).await?.artifact_location, &model.id);
-    let folder = ask.artifact_directory_path.as_deref().map(|path| path.trim_end_matches('/')).filter(|path| !path.is_empty());
-    let key = locations::key_beneath(&root_uri, folder)?;
-    let entries = m.artifacts.list_artifacts(key.as_ref()).await?;
-    json(&wire::Files { files: entries.into_iter().map(|entry| wire::File::new(entry, folder)).collect(), root_uri })
+    let address = locations::of_model(&m.experiment(model.experiment).await?.artifact_location, &model.id);
+    json(&list_below(&m, address, folder).await?)
 }

@@ -117,9 +117,7 @@ impl Artifacts for TrackedArtifacts {
 
     async fn link_artifact(&self, key: &ArtifactKey, digest: Digest, bytes: u64, now: Timestamp) -> Result<()> {
         // Young again, so that nothing sweeps it before its row is there.
-        if !self.blobs.keep(&digest).await? {
-            return Err(crate::rules::unknown_content(&digest));
-        }
+        crate::rules::link_fits(&digest, bytes, self.blobs.keep(&digest).await?)?;
         self.name(key, digest, bytes, now).await
     }
 

@@ -4,7 +4,7 @@
 //! `mlflow-artifacts:` addresses only, and says so when it is asked for the others.
 
 use super::super::wire::logged_model::artifact_uri;
-use super::super::{Mlflow, error};
+use super::super::{Mlflow, error, locations};
 use super::key;
 use gristmill_kernel::port::ArtifactKey;
 use gristmill_kernel::tracking::{LoggedModel, ViewType};

@@ -2,8 +2,8 @@
 
 use super::metric::Shown;
 use super::{PAIR, Pair, PairAsk, pairs};
+use crate::protocol::mlflow::locations;
 use crate::protocol::mlflow::request::{Ask, EnumWord, Field, Int, Is, filled};
-use gristmill_kernel::port::ArtifactEntry;
 use gristmill_kernel::tracking as kernel;
 use gristmill_kernel::tracking::LoggedModelStatus;
 use serde::{Deserialize, Serialize};
@@ -206,7 +206,7 @@ impl<'a> Model<'a> {
                 name: &model.name,
                 creation_timestamp_ms: model.created_at.millis(),
                 last_updated_timestamp_ms: model.updated_at.millis(),
-                artifact_uri: artifact_uri(location, &model.id),
+                artifact_uri: locations::of_model(location, &model.id),
                 status: status_word(model.status),
                 model_type: model.model_type.as_deref(),
                 source_run_id: model.source_run.as_ref().map(|run| run.0.as_str()),
@@ -217,39 +217,6 @@ impl<'a> Model<'a> {
                 params: pairs(&model.params),
                 metrics: model.metrics.iter().map(|(point, run)| Shown::about(point, run)).collect(),
             },
-        }
-    }
-}
-
-/// Where the files of a logged model are.
-pub(crate) fn artifact_uri(location: &str, model: &str) -> String {
-    format!("{}/models/{model}/artifacts", location.trim_end_matches('/'))
-}
-
-/// What is beneath a folder.
-#[derive(Debug, Serialize)]
-pub(crate) struct Files {
-    pub root_uri: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<File>,
-}
-
-/// A line of a listing.
-#[derive(Debug, Serialize)]
-pub(crate) struct File {
-    path: String,
-    is_dir: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file_size: Option<u64>,
-}
-
-impl File {
-    /// A line; `within` is the folder that was listed.
-    pub(crate) fn new(entry: ArtifactEntry, within: Option<&str>) -> File {
-        let path = |name: String| within.map_or(name.clone(), |within| format!("{within}/{name}"));
-        match entry {
-            ArtifactEntry::Folder(name) => File { path: path(name), is_dir: true, file_size: None },
-            ArtifactEntry::File(name, bytes) => File { path: path(name), is_dir: false, file_size: Some(bytes) },
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::metric::{POINT, PointAsk, Shown};
 use super::{PAIR, Pair, PairAsk, pairs};
+use crate::protocol::mlflow::locations;
 use crate::protocol::mlflow::request::{Ask, EnumWord, Field, Int, Is, filled};
 use gristmill_kernel::RunStatus;
 use gristmill_kernel::tracking as kernel;
@@ -295,7 +296,7 @@ impl<'a> Info<'a> {
             start_time: run.started_at.map_or(0, |at| at.millis()),
             // Zero is how clients write that a run has not ended.
             end_time: run.ended_at.map(|at| at.millis()).filter(|millis| *millis != 0),
-            artifact_uri: format!("{}/{}/artifacts", location.trim_end_matches('/'), run.id),
+            artifact_uri: locations::of_run(location, &run.id),
             lifecycle_stage: run.lifecycle.as_str(),
         }
     }

@@ -11,7 +11,7 @@
 //! What the project trained before this format is registered by the migration, as `finish` does it from now on.
 //! `WITHOUT ROWID` is the one word that PostgreSQL lacks; it may be left out.
 
-pub(super) const V3: &str = "
+pub(super) const TEXT: &str = "
 CREATE TABLE registered_models (
     asset       TEXT PRIMARY KEY NOT NULL,
     name        TEXT NOT NULL UNIQUE,

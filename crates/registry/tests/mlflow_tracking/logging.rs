@@ -1,12 +1,7 @@
-//! MLflow's protocol: what runs log, and how it is found again.
+//! What runs log: points, batches, histories, what they read and made.
 
-mod support;
-
+use crate::server::{INVALID, MISSING, Server, assert_refused, text};
 use serde_json::{Value, json};
-use support::mlflow::{Server, text};
-
-const INVALID: &str = "INVALID_PARAMETER_VALUE";
-const MISSING: &str = "RESOURCE_DOES_NOT_EXIST";
 
 fn metric(run: &str, key: &str, value: impl Into<Value>, step: i64, at: i64) -> Value {
     json!({ "run_id": run, "run_uuid": run, "key": key, "value": value.into(), "step": step, "timestamp": at })
@@ -154,78 +149,6 @@ async fn histories_of_many_runs_are_thinned() {
 }
 
 #[tokio::test]
-async fn runs_are_found_by_what_they_logged() {
-    let server = Server::new().await;
-    let mut ids = Vec::new();
-    for n in 0..5_i64 {
-        let body = json!({ "experiment_id": "0", "run_name": format!("run {n}"), "start_time": n });
-        let id = text(&server.done("runs/create", body).await["run"]["info"]["run_id"]);
-        let batch = json!({ "run_id": id, "metrics": [{ "key": "auc", "value": 0.5 + n as f64 / 10.0, "timestamp": 1 }],
-            "params": [{ "key": "model", "value": if n % 2 == 0 { "gbdt" } else { "forest" } }], "tags": [{ "key": "n", "value": n.to_string() }] });
-        server.done("runs/log-batch", batch).await;
-        ids.push(id);
-    }
-    server.done("runs/log-metric", metric(&ids[4], "broken", "NaN", 0, 1)).await;
-    server.done("runs/update", json!({ "run_id": ids[0], "status": "FINISHED" })).await;
-    let search = async |filter: &str, order: &[&str]| -> Vec<usize> {
-        let body = json!({ "experiment_ids": ["0"], "filter": filter, "order_by": order, "max_results": 100 });
-        let answer = server.done("runs/search", body).await;
-        let runs = answer["runs"].as_array().cloned().unwrap_or_default();
-        let place = |run: &Value| ids.iter().position(|id| run["info"]["run_id"] == *id).expect("one of ours");
-        runs.iter().map(place).collect()
-    };
-    for (filter, order, found) in [
-        ("", &[][..], &[4, 3, 2, 1, 0][..]),
-        ("metrics.auc >= 0.7", &[], &[4, 3, 2]),
-        ("metrics.auc >= 0.7 and params.model = 'gbdt'", &["metrics.auc ASC"], &[2, 4]),
-        ("params.model = 'forest' OR tags.n IN ('0')", &["start_time"], &[0, 1, 3]),
-        ("NOT (params.model = 'forest')", &["start_time"], &[0, 2, 4]),
-        ("metrics.auc BETWEEN 0.6 AND 0.7", &["metrics.auc DESC"], &[2, 1]),
-        ("attributes.status = 'FINISHED'", &[], &[0]),
-        ("status IN ('RUNNING') AND run_name LIKE 'run%' AND `Run Name` ILIKE 'RUN _'", &["start_time"], &[1, 2, 3, 4]),
-        ("metrics.broken != 1", &[], &[4]),
-        ("tags.`mlflow.runName` = 'run 2'", &[], &[2]),
-        ("tags.absent IS NULL AND tags.n IS NOT NULL", &["tags.n DESC"], &[4, 3, 2, 1, 0]),
-        ("start_time > 1 AND Created <= 3", &["params.model", "start_time DESC"], &[3, 2]),
-        ("metrics.auc != 0.5", &["metrics.broken DESC", "start_time ASC"], &[1, 2, 3, 4]),
-    ] {
-        assert_eq!(search(filter, order).await, found, "{filter} {order:?}");
-    }
-    let one = json!({ "experiment_ids": ["0"], "max_results": 2, "order_by": ["start_time ASC"] });
-    let mut page = server.done("runs/search", one.clone()).await;
-    let mut seen = Vec::new();
-    loop {
-        seen.extend(page["runs"].as_array().cloned().unwrap_or_default().iter().map(|r| text(&r["info"]["run_id"])));
-        let Some(token) = page["next_page_token"].as_str() else { break };
-        let mut next = one.clone();
-        next["page_token"] = token.into();
-        page = server.done("runs/search", next).await;
-    }
-    assert_eq!(seen, ids);
-    server.done("runs/delete", json!({ "run_id": ids[3] })).await;
-    for (view, count) in [("ACTIVE_ONLY", 4), ("DELETED_ONLY", 1), ("ALL", 5)] {
-        let answer = server.done("runs/search", json!({ "experiment_ids": ["0"], "run_view_type": view })).await;
-        assert_eq!(answer["runs"].as_array().map(Vec::len), Some(count), "{view}");
-    }
-    assert_eq!(server.done("runs/search", json!({ "experiment_ids": [] })).await, json!({}));
-    for (change, like) in [
-        (json!({ "filter": 5 }), "Invalid value 5 for parameter 'filter'"),
-        (json!({ "filter": "params.acc = LR" }), "either not quoted or unidentified quote types"),
-        (json!({ "max_results": 50_001 }), "Invalid value 50001 for parameter 'max_results' supplied:  Hint: Value was of type 'int'."),
-        (json!({ "max_results": 0 }), "Invalid value 0 for parameter 'max_results'"),
-        (json!({ "order_by": ["metrics.auc UP"] }), "Invalid ordering key in order_by clause"),
-        (json!({ "order_by": [5] }), "Invalid value [5] for parameter 'order_by'"),
-        (json!({ "page_token": "%" }), "Invalid page token, could not base64-decode"),
-        (json!({ "experiment_ids": ["x"] }), "Invalid experiment ID 'x'"),
-        (json!({ "run_view_type": "SOME" }), "Invalid value \"SOME\" for parameter 'run_view_type'"),
-    ] {
-        let mut body = json!({ "experiment_ids": ["0"] });
-        body.as_object_mut().expect("an object").extend(change.as_object().cloned().expect("an object"));
-        server.refused("runs/search", body, 400, INVALID, like).await;
-    }
-}
-
-#[tokio::test]
 async fn runs_remember_what_they_read_and_made() {
     let server = Server::new().await;
     let run = server.run("0", "r").await;
@@ -255,7 +178,7 @@ async fn runs_remember_what_they_read_and_made() {
         assert_eq!((status, &answer["dataset_summaries"]), (200, &json!([summary("test", "eval"), summary("train", "training")])));
     }
     let none = server.ask("POST", "/ajax-api/2.0/mlflow/experiments/search-datasets", Some("root"), Some(&json!({}))).await;
-    support::mlflow::assert_refused("search-datasets", &none, 400, INVALID, "must specify at least one experiment_id");
+    assert_refused("search-datasets", &none, 400, INVALID, "must specify at least one experiment_id");
     let mut long = dataset("x", "training");
     long["dataset"]["digest"] = json!("d".repeat(37));
     let long = json!({ "run_id": run, "datasets": [long] });
@@ -285,93 +208,4 @@ async fn old_clients_keep_their_models_in_a_tag() {
     assert_eq!(history, json!([kept("a"), kept("b")]));
     server.refused("runs/log-model", json!({ "run_id": run, "model_json": "{" }), 400, INVALID, "is not a valid JSON").await;
     server.refused("runs/log-model", json!({ "run_id": run, "model_json": "{}" }), 400, INVALID, "missing mandatory fields").await;
-}
-
-#[tokio::test]
-async fn logged_models_are_written_found_and_deleted() {
-    let server = Server::new().await;
-    let run = server.run("0", "r").await;
-    let body = json!({ "experiment_id": "0", "name": "churn", "model_type": "gbdt", "source_run_id": run,
-        "params": [{ "key": "depth", "value": "8" }], "tags": [{ "key": "stage", "value": "try" }] });
-    let model = server.done("logged-models", body).await["model"].clone();
-    let id = text(&model["info"]["model_id"]);
-    assert!(id.starts_with("m-") && id.len() == 34, "{id}");
-    assert_eq!(model["info"]["status"], "LOGGED_MODEL_PENDING");
-    assert_eq!(model["info"]["artifact_uri"], format!("mlflow-artifacts:/0/models/{id}/artifacts"));
-    assert_eq!((&model["info"]["source_run_id"], &model["data"]["params"]), (&json!(run), &json!([{ "key": "depth", "value": "8" }])));
-    let patch = async |path: &str, body: Value| {
-        server.ask("PATCH", &format!("/api/2.0/mlflow/logged-models/{path}"), Some("root"), Some(&body)).await
-    };
-    let delete = async |path: &str| server.ask("DELETE", &format!("/api/2.0/mlflow/logged-models/{path}"), Some("root"), None).await;
-    let (status, ready) = patch(&id, json!({ "model_id": id, "status": "LOGGED_MODEL_READY" })).await;
-    assert_eq!((status, &ready["model"]["info"]["status"]), (200, &json!("LOGGED_MODEL_READY")));
-    assert_eq!(
-        patch(&format!("{id}/tags"), json!({ "tags": [{ "key": "a/b", "value": "1" }, { "key": "c", "value": "2" }] })).await.0,
-        200
-    );
-    assert_eq!(delete(&format!("{id}/tags/a%2Fb")).await, (200, json!({})));
-    let gone = delete(&format!("{id}/tags/a%2Fb")).await;
-    support::mlflow::assert_refused("a tag twice", &gone, 404, MISSING, "No tag with key 'a/b' found for model with ID");
-    server.done(&format!("logged-models/{id}/params"), json!({ "params": [{ "key": "trees", "value": "9" }] })).await;
-    let point = json!({ "run_id": run, "key": "auc", "value": 0.9, "timestamp": 5, "step": 1, "model_id": id, "dataset_name": "test", "dataset_digest": "d" });
-    server.done("runs/log-metric", point).await;
-    let shown = server.read(&format!("logged-models/{id}")).await["model"].clone();
-    assert_eq!(
-        shown["data"]["metrics"],
-        json!([{ "key": "auc", "value": 0.9, "timestamp": 5, "step": 1, "run_id": run, "model_id": id, "dataset_name": "test", "dataset_digest": "d" }])
-    );
-    assert_eq!(shown["info"]["tags"].as_array().map(Vec::len), Some(2));
-    let other = text(&server.done("logged-models", json!({ "experiment_id": "0" })).await["model"]["info"]["model_id"]);
-    let search = async |body: Value| -> Vec<String> {
-        let answer = server.done("logged-models/search", body).await;
-        answer["models"].as_array().map(|list| list.iter().map(|m| text(&m["info"]["model_id"])).collect()).unwrap_or_default()
-    };
-    for (filter, found) in [
-        ("name = 'churn'", vec![&id]),
-        ("metrics.auc > 0.5 AND params.depth = '8' AND tags.stage != 'live'", vec![&id]),
-        ("status = 'READY' OR model_type IN ('gbdt')", vec![&id]),
-        ("status = 'PENDING'", vec![&other]),
-        ("creation_timestamp > 0 AND attributes.last_updated_timestamp > 0 AND metrics.auc IS NULL", vec![&other]),
-    ] {
-        let found: Vec<String> = found.into_iter().cloned().collect();
-        assert_eq!(search(json!({ "experiment_ids": ["0"], "filter": filter })).await, found, "{filter}");
-    }
-    let on = |name: &str| json!({ "experiment_ids": ["0"], "filter": "metrics.auc > 0.5", "datasets": [{ "dataset_name": name }] });
-    assert_eq!((search(on("test")).await.len(), search(on("train")).await.len()), (1, 0));
-    let ordered =
-        json!({ "experiment_ids": ["0"], "order_by": [{ "field_name": "metrics.auc", "ascending": true, "dataset_name": "test" }] });
-    assert_eq!(search(ordered).await, [id.clone(), other]);
-    let first = server.done("logged-models/search", json!({ "experiment_ids": ["0"], "max_results": 1 })).await;
-    let next = json!({ "experiment_ids": ["0"], "max_results": 1, "page_token": first["next_page_token"] });
-    assert_eq!(search(next).await.len(), 1);
-
-    assert_eq!(delete(&id).await, (200, json!({})));
-    server.not_read(&format!("logged-models/{id}"), 404, MISSING, &format!("Logged model with ID '{id}' not found.")).await;
-    server.read(&format!("logged-models/{id}?allow_deleted=true")).await;
-    assert_eq!(search(json!({ "experiment_ids": ["0"] })).await.len(), 1);
-    server.not_read("logged-models/m-none", 404, MISSING, "Logged model with ID 'm-none' not found.").await;
-    support::mlflow::assert_refused("unknown", &delete("m-none").await, 404, MISSING, "Logged model with ID 'm-none' not found.");
-    let unknown = patch("m-none", json!({ "model_id": "m-none", "status": 2 })).await;
-    support::mlflow::assert_refused("unknown", &unknown, 404, MISSING, "Logged model with ID 'm-none' not found.");
-    for (body, like) in [
-        (json!({ "name": "x" }), "Missing value for required parameter 'experiment_id'"),
-        (json!({ "experiment_id": "0", "name": "a/b" }), "Invalid model name ('a/b') provided."),
-        (json!({ "experiment_id": "0", "name": "50%" }), "Invalid model name ('50%') provided."),
-    ] {
-        server.refused("logged-models", body, 400, INVALID, like).await;
-    }
-    for (change, like) in [
-        (json!({ "datasets": [{}] }), "`dataset_name` in the `datasets` clause must be specified."),
-        (json!({ "order_by": [{ "field_name": "size" }] }), "Invalid order by field name: size"),
-        (json!({ "order_by": [{ "field_name": "params.a" }] }), "Only metrics are supported."),
-        (
-            json!({ "order_by": [{ "field_name": "name", "dataset_digest": "d" }] }),
-            "can only be specified if `dataset_name` is also specified",
-        ),
-        (json!({ "filter": "datasets.name = 'a'" }), "Invalid entity type"),
-    ] {
-        let mut body = json!({ "experiment_ids": ["0"] });
-        body.as_object_mut().expect("an object").extend(change.as_object().cloned().expect("an object"));
-        server.refused("logged-models/search", body, 400, INVALID, like).await;
-    }
 }

@@ -1,11 +1,15 @@
 //! An MLflow server in this process: the protocol's routes behind a door, over the real ledger.
+#![expect(clippy::unwrap_used, reason = "a failure to set a test up is a failed test")]
 
-use super::World;
+use crate::support::World;
 use async_trait::async_trait;
+use gristmill_kernel::port::{Outward, Post, Posted};
 use gristmill_kernel::{Actor, Code, Fault, Kind, Result};
-use gristmill_registry::protocol::mlflow::{Mlflow, routes};
+use gristmill_registry::protocol::mlflow::{Addresses, Hooks, Mlflow, routes};
+use gristmill_store::ledger::{SqliteRegistry, TrackedArtifacts};
 use gristmill_web::{App, Body, Caller, Credentials, Door, Doorkeeper, Hosts, Permission, Request, Routes};
 use http_body_util::BodyExt;
+use secrecy::SecretString;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -33,7 +37,26 @@ pub struct Server {
     /// Its routes.
     pub routes: Routes,
     app: App,
+    _state: tempfile::TempDir,
 }
+
+/// Nobody is called.
+struct Nowhere;
+
+#[async_trait]
+impl Outward for Nowhere {
+    async fn check(&self, _: &SecretString) -> Result<()> {
+        Err(Fault::internal("not in this test"))
+    }
+    async fn post(&self, _: Post) -> Result<Posted> {
+        Err(Fault::internal("not in this test"))
+    }
+}
+
+/// The word for what is wrong with a request.
+pub const INVALID: &str = "INVALID_PARAMETER_VALUE";
+/// The word for what is not there.
+pub const MISSING: &str = "RESOURCE_DOES_NOT_EXIST";
 
 /// A status and a body.
 pub type Answer = (u16, Value);
@@ -41,11 +64,24 @@ pub type Answer = (u16, Value);
 impl Server {
     /// A fresh one.
     pub async fn new() -> Server {
-        let world = World::new().await;
-        let routes = routes(Arc::new(parts(&world)));
+        let mut world = World::new().await;
+        let state = tempfile::tempdir().unwrap();
+        let ledger = gristmill_store::open_ledger_with(state.path(), world.clock.clone()).await.unwrap();
+        let blobs = gristmill_store::open_blobs(state.path()).unwrap();
+        (world.ports.ledger, world.ports.blobs) = (ledger.clone(), blobs.clone());
+        let ids = world.ports.ids.clone();
+        let mlflow = Mlflow {
+            tracking: ledger.clone(),
+            registry: Arc::new(SqliteRegistry::new(ledger.clone(), blobs.clone(), ids.clone())),
+            artifacts: Arc::new(TrackedArtifacts::new(ledger.clone(), (*blobs).clone())),
+            ports: world.ports.clone(),
+            hooks: Hooks::new(ledger, Arc::new(Nowhere), world.clock.clone(), ids.clone()),
+            signed: Addresses::new(ids.as_ref()),
+        };
+        let routes = routes(Arc::new(mlflow));
         let door = Door { keeper: Arc::new(Keeper), hosts: Hosts::new([]), ids: world.ports.ids.clone() };
         let app = App::new(routes.clone(), door).expect("the routes fit");
-        Server { world, routes, app }
+        Server { world, routes, app, _state: state }
     }
 
     /// Asks something, as somebody.
@@ -120,11 +156,8 @@ pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 
-fn parts(world: &World) -> Mlflow {
-    Mlflow {
-        tracking: world.ledger.clone(),
-        registry: Arc::new(super::absent::Absent),
-        artifacts: Arc::new(super::absent::Absent),
-        ports: world.ports.clone(),
-    }
+/// The value of a tag or parameter in a list of them.
+pub fn value_of(list: &Value, key: &str) -> Option<String> {
+    let list = list.as_array().cloned().unwrap_or_default();
+    list.iter().find(|pair| pair["key"] == key).map(|pair| text(&pair["value"]))
 }
