@@ -91,6 +91,8 @@ impl Server {
             tracking: ledger.clone(),
             registry: Arc::new(SqliteRegistry::new(ledger.clone(), blobs.clone(), ids.clone())),
             artifacts: Arc::new(TrackedArtifacts::new(ledger.clone(), (*blobs).clone())),
+            traces: ledger.clone(),
+            datasets: ledger.clone(),
             ports: world.ports.clone(),
             hooks: Hooks::new(ledger, outside.clone(), world.clock.clone(), ids.clone()),
             signed: Addresses::new(ids.as_ref()),
