@@ -3,6 +3,7 @@
 
 mod ledger;
 mod parts;
+mod tracking;
 
 pub use ledger::MemoryLedger;
 pub use parts::{MemoryBlobs, MemoryJournal, MemoryOnline};
@@ -10,7 +11,7 @@ pub use parts::{MemoryBlobs, MemoryJournal, MemoryOnline};
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gristmill_kernel::port::{Ledger, Tokens};
+    use gristmill_kernel::port::{Ledger, Tokens, Tracking};
     use std::sync::Arc;
 
     #[tokio::test]
@@ -22,6 +23,14 @@ mod tests {
         crate::suite::tokens::run(|clock| async move {
             let ledger = Arc::new(MemoryLedger::new(clock));
             (ledger.clone() as Arc<dyn Tokens>, ledger as Arc<dyn Ledger>)
+        })
+        .await;
+    }
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn tracking_keeps_its_promises() {
+        crate::suite::tracking::run(|clock| async move {
+            let ledger = Arc::new(MemoryLedger::new(clock));
+            (ledger.clone() as Arc<dyn Tracking>, ledger as Arc<dyn Ledger>)
         })
         .await;
     }

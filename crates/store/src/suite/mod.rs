@@ -8,3 +8,4 @@ pub mod journal;
 pub mod ledger;
 pub mod online;
 pub mod tokens;
+pub mod tracking;
