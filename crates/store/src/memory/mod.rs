@@ -7,6 +7,7 @@ mod parts;
 mod registry;
 mod traces;
 mod webhooks;
+mod tracking;
 
 pub use artifacts::MemoryArtifacts;
 pub use ledger::MemoryLedger;
@@ -17,7 +18,7 @@ pub use traces::MemoryTraces;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gristmill_kernel::port::{Ledger, Tokens, Webhooks};
+    use gristmill_kernel::port::{Ledger, Tokens, Tracking, Webhooks};
     use std::sync::Arc;
 
     #[tokio::test]
@@ -29,6 +30,14 @@ mod tests {
         crate::suite::tokens::run(|clock| async move {
             let ledger = Arc::new(MemoryLedger::new(clock));
             (ledger.clone() as Arc<dyn Tokens>, ledger as Arc<dyn Ledger>)
+        })
+        .await;
+    }
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn tracking_keeps_its_promises() {
+        crate::suite::tracking::run(|clock| async move {
+            let ledger = Arc::new(MemoryLedger::new(clock));
+            (ledger.clone() as Arc<dyn Tracking>, ledger as Arc<dyn Ledger>)
         })
         .await;
     }

@@ -12,3 +12,4 @@ pub mod registry;
 pub mod tokens;
 pub mod traces;
 pub mod webhooks;
+pub mod tracking;
