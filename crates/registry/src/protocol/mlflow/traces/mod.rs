@@ -24,7 +24,7 @@ pub(super) use filter::order_field;
 use super::error::{invalid, unknown};
 use super::request::{Ask, Field, Int, Is, needed, read};
 use super::wire::{PAIR, PairAsk};
-use super::{Mlflow, done, locations, validate};
+use super::{Mlflow, artifacts, done, validate};
 use export::{artifacts_at, checked_tag};
 use futures::TryStreamExt;
 use gristmill_kernel::limits::{BODY_BYTES_MAX, TRACE_BODY_BYTES_MAX, TRACES_NAMED_MAX};
@@ -458,7 +458,7 @@ async fn artifact(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     };
     let location = info.tags.get(key::ARTIFACTS_AT).map_or("", String::as_str);
     let missing = || unknown(Code::UNKNOWN_ARTIFACT, format!("Trace data not found for request_id={}", info.id));
-    let key = locations::key_beneath(location, Some(&name))?.ok_or_else(missing)?;
+    let key = artifacts::key::below(&artifacts::location::kept(location)?, Some(&name))?;
     let stored = m.artifacts.artifact(&key).await?.ok_or_else(missing)?;
     if stored.bytes > TRACE_BODY_BYTES_MAX.max(BODY_BYTES_MAX) as u64 {
         return Err(invalid(format!("the artifact {} has {} bytes; fetch it through mlflow-artifacts", key.as_str(), stored.bytes)));
