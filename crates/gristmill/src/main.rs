@@ -3,10 +3,10 @@
 mod cli;
 mod config;
 mod egress;
-mod tracking;
 mod output;
 mod server;
 mod tasks;
+mod tracking;
 mod wiring;
 
 use clap::Parser as _;

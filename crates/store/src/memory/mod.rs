@@ -6,8 +6,8 @@ mod ledger;
 mod parts;
 mod registry;
 mod traces;
-mod webhooks;
 mod tracking;
+mod webhooks;
 
 pub use artifacts::MemoryArtifacts;
 pub use ledger::MemoryLedger;

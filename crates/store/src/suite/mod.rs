@@ -11,5 +11,5 @@ pub mod online;
 pub mod registry;
 pub mod tokens;
 pub mod traces;
-pub mod webhooks;
 pub mod tracking;
+pub mod webhooks;
