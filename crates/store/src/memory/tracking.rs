@@ -2,231 +2,29 @@
 //!
 //! Writes check first and change then, so they need no copy of the state.
 
+mod points;
+mod state;
+
+pub(super) use points::Points;
+pub(super) use state::{Tracked, TrackingState};
+
 use super::MemoryLedger;
 use super::ledger::{Entry, State};
 use crate::tracked::fields::{ExperimentFields, ModelFields, Ordered, RunFields, Searched, checked, compare};
 use crate::tracked::thin::Thinned;
-use crate::tracked::{self, CONTEXT_TAG, Changed, DATASETS_TOLD_MAX, DEFAULT_EXPERIMENT, RUN_NAME_TAG, story};
+use crate::tracked::{self, CONTEXT_TAG, Changed, DATASETS_TOLD_MAX, RUN_NAME_TAG, story};
 use async_trait::async_trait;
 use gristmill_kernel::port::Tracking;
-use gristmill_kernel::run::{Metric, NewRun};
 use gristmill_kernel::tracking::{
     Batch, Dataset, DatasetInput, DatasetKey, Experiment, ExperimentId, HistoryWanted, Lifecycle, LoggedModel, LoggedModelStatus, ModelUse,
     NewTrackedRun, Page, Point, RunUpdate, Search, TrackedRun, ViewType,
 };
 use gristmill_kernel::{Actor, Digest, Fault, Result, Run, RunId, RunStatus, StageKind, Timestamp};
+use points::Num;
+use state::{KeptModel, lifecycle};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-
-/// What tracking knows of a run besides the run.
-#[derive(Debug, Clone)]
-pub(super) struct Tracked {
-    experiment: ExperimentId,
-    name: String,
-    user: String,
-    pub(super) by_client: bool,
-    deleted_at: Option<Timestamp>,
-    datasets: Vec<DatasetInput>,
-    inputs: Vec<ModelUse>,
-    outputs: Vec<ModelUse>,
-}
-
-/// A value in the order of keys: numbers, with NaN behind zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Num(i64, bool);
-
-impl Num {
-    fn of(value: f64) -> Num {
-        let bits = if value.is_nan() { 0 } else { tracked::kept(value).to_bits() as i64 };
-        Num(bits ^ (((bits >> 63) as u64) >> 1) as i64, value.is_nan())
-    }
-    fn value(self) -> f64 {
-        if self.1 { f64::NAN } else { f64::from_bits((self.0 ^ (((self.0 >> 63) as u64) >> 1) as i64) as u64) }
-    }
-}
-
-/// The points of a run: all of a point is its key.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Points {
-    all: BTreeMap<String, BTreeSet<(i64, i64, Num)>>,
-    latest: BTreeMap<String, Point>,
-}
-
-impl Points {
-    fn put(&mut self, point: &Point) {
-        let value = Num::of(point.value);
-        self.all.entry(point.key.clone()).or_default().insert((point.step, point.at.micros(), value));
-        let kept = Point { value: value.value(), model: None, dataset: None, ..point.clone() };
-        match self.latest.get_mut(&point.key) {
-            Some(latest) if kept.rank() > latest.rank() => *latest = kept,
-            Some(_) => {}
-            None => {
-                self.latest.insert(point.key.clone(), kept);
-            }
-        }
-    }
-    /// One value per step; the latest is the one with the greatest step.
-    pub(super) fn put_ours(&mut self, metric: &Metric, now: Timestamp) {
-        let of_key = self.all.entry(metric.key.clone()).or_default();
-        of_key.retain(|(step, _, _)| *step != metric.step);
-        let value = Num::of(metric.value);
-        of_key.insert((metric.step, now.micros(), value));
-        if self.latest.get(&metric.key).is_none_or(|latest| metric.step >= latest.step) {
-            let point = Point { key: metric.key.clone(), value: value.value(), at: now, step: metric.step, model: None, dataset: None };
-            self.latest.insert(metric.key.clone(), point);
-        }
-    }
-    pub(super) fn latest(&self, key: &str) -> Option<&Point> {
-        self.latest.get(key)
-    }
-    /// By step, moment and value.
-    pub(super) fn of(&self, key: &str) -> impl Iterator<Item = Point> {
-        let points = self.all.get(key).into_iter().flatten();
-        points.map(move |(step, at, value)| Point {
-            key: key.to_owned(),
-            value: value.value(),
-            at: Timestamp::from_micros(*at),
-            step: *step,
-            model: None,
-            dataset: None,
-        })
-    }
-}
-
-#[derive(Debug, Clone)]
-struct KeptModel {
-    model: LoggedModel,
-    deleted_at: Option<Timestamp>,
-    /// By name, step, moment, run, value and dataset.
-    points: BTreeSet<(String, i64, i64, String, Num, String, String)>,
-}
-
-impl KeptModel {
-    fn whole(&self) -> LoggedModel {
-        let metrics = self.points.iter().map(|(key, step, at, run, value, name, digest)| {
-            let point = Point {
-                key: key.clone(),
-                value: value.value(),
-                at: Timestamp::from_micros(*at),
-                step: *step,
-                model: Some(self.model.id.clone()),
-                dataset: (!name.is_empty()).then(|| DatasetKey { name: name.clone(), digest: digest.clone() }),
-            };
-            (point, RunId(run.clone()))
-        });
-        LoggedModel { lifecycle: lifecycle(self.deleted_at), metrics: metrics.collect(), ..self.model.clone() }
-    }
-}
-
-fn lifecycle(deleted_at: Option<Timestamp>) -> Lifecycle {
-    if deleted_at.is_some() { Lifecycle::Deleted } else { Lifecycle::Active }
-}
-
-/// Experiments, datasets and logged models.
-#[derive(Debug, Clone)]
-pub(super) struct TrackingState {
-    experiments: BTreeMap<ExperimentId, (Experiment, Option<Timestamp>)>,
-    last: u64,
-    datasets: BTreeMap<(ExperimentId, DatasetKey), Dataset>,
-    models: BTreeMap<String, KeptModel>,
-}
-
-impl TrackingState {
-    pub(super) fn new(now: Timestamp) -> TrackingState {
-        let mut state = TrackingState { experiments: BTreeMap::new(), last: 0, datasets: BTreeMap::new(), models: BTreeMap::new() };
-        state.insert(ExperimentId(0), DEFAULT_EXPERIMENT.into(), None, None, BTreeMap::new(), now);
-        state
-    }
-
-    fn insert(
-        &mut self,
-        id: ExperimentId,
-        name: String,
-        address: Option<gristmill_kernel::Address>,
-        location: Option<&str>,
-        tags: BTreeMap<String, String>,
-        now: Timestamp,
-    ) -> &Experiment {
-        let experiment = Experiment {
-            id,
-            name,
-            address,
-            artifact_location: location.map_or_else(|| tracked::artifact_location(id), str::to_owned),
-            lifecycle: Lifecycle::Active,
-            created_at: now,
-            updated_at: now,
-            tags,
-        };
-        &self.experiments.entry(id).or_insert((experiment, None)).0
-    }
-
-    fn next(&mut self) -> ExperimentId {
-        self.last += 1;
-        ExperimentId(self.last)
-    }
-
-    fn by_name(&self, name: &str) -> Option<Experiment> {
-        self.experiments.values().find(|(e, _)| e.name == name).map(|(e, _)| e.clone())
-    }
-
-    fn must(&self, id: ExperimentId) -> Result<&Experiment> {
-        self.experiments.get(&id).map(|(e, _)| e).ok_or_else(|| tracked::unknown_experiment(id))
-    }
-
-    fn must_be_active(&self, id: ExperimentId) -> Result<&Experiment> {
-        let experiment = self.must(id)?;
-        match experiment.lifecycle {
-            Lifecycle::Active => Ok(experiment),
-            Lifecycle::Deleted => Err(tracked::experiment_deleted(id)),
-        }
-    }
-
-    fn change(&mut self, id: ExperimentId, now: Timestamp, change: impl FnOnce(&mut Experiment, &mut Option<Timestamp>)) {
-        if let Some((experiment, deleted_at)) = self.experiments.get_mut(&id) {
-            change(experiment, deleted_at);
-            experiment.lifecycle = lifecycle(*deleted_at);
-            experiment.updated_at = now;
-        }
-    }
-
-    /// Our own run joins the experiment of its asset.
-    pub(super) fn join(&mut self, run: &NewRun, now: Timestamp) -> Result<Tracked> {
-        let of_asset = self.experiments.values().map(|(e, _)| e).find(|e| e.address.as_ref() == Some(&run.address)).cloned();
-        let known = of_asset.or_else(|| self.by_name(run.address.name.as_str()).filter(|e| e.address.is_none()));
-        let experiment = match known {
-            Some(known) => {
-                if known.address.is_none() || known.lifecycle == Lifecycle::Deleted {
-                    self.change(known.id, now, |experiment, deleted_at| {
-                        experiment.address = Some(run.address.clone());
-                        *deleted_at = None;
-                    });
-                }
-                known.id
-            }
-            None => {
-                let free = tracked::experiment_names(&run.address).find(|name| self.by_name(name).is_none());
-                let name = free.ok_or_else(|| tracked::experiment_exists(run.address.name.as_str()))?;
-                let id = self.next();
-                self.insert(id, name, Some(run.address.clone()), None, BTreeMap::new(), now).id
-            }
-        };
-        Ok(Tracked {
-            experiment,
-            name: tracked::run_name(&run.address, &run.id),
-            user: run.actor.0.clone(),
-            by_client: false,
-            deleted_at: None,
-            datasets: Vec::new(),
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-        })
-    }
-
-    fn model(&mut self, id: &str) -> Result<&mut KeptModel> {
-        self.models.get_mut(id).ok_or_else(|| tracked::unknown_model(id))
-    }
-}
 
 fn whole(entry: &Entry) -> Option<TrackedRun> {
     let tracked = entry.tracked.as_ref()?;
