@@ -111,7 +111,7 @@ class Normaliser:
             return value
         if isinstance(value, int) and self.near_now(str(value)):
             return "<time>"
-        if isinstance(value, float) and self.near_now(str(int(value)) if abs(value) < 1e19 else ""):
+        if isinstance(value, float) and abs(value) < 1e19 and self.near_now(str(int(value))):
             return "<time>"
         if isinstance(value, str):
             if DURATION.match(value):

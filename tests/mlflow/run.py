@@ -141,7 +141,8 @@ def main():
             (peer_events, peer_code, peer_steps), (_, our_code, our_steps) = recorded
             reached |= {compare.ROUTES.of(e["method"], e["path"]) for e in peer_events if e["kind"] == "http"}
             differences = compare.compare(peer_steps, our_steps)
-            if peer_code != our_code:
+            # A scenario that does not end well at the peer compares nothing after its end: that is for its writer to mend.
+            if (peer_code, our_code) != (0, 0):
                 differences.append({"step": "all", "route": "client", "where": "exit", "peer": peer_code, "ours": our_code})
             left = [d for d in differences if not allowed.covers(name, d)]
             results[name] = {

@@ -123,7 +123,8 @@ pub fn raw(url: &str, method: &str, target: &[u8], headers: &[(&str, &str)], bod
     let mut request = Vec::with_capacity(target.len() + body.len() + 256);
     request.extend_from_slice(format!("{method} ").as_bytes());
     request.extend_from_slice(target);
-    request.extend_from_slice(format!(" HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len()).as_bytes());
+    request
+        .extend_from_slice(format!(" HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len()).as_bytes());
     for (name, value) in headers {
         request.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }

@@ -89,7 +89,7 @@ class Context:
         self._tell("mark", label=label)
 
     def see(self, label, value):
-        self._tell("see", label=label, value=plain(value))
+        self._tell("see", label=label, value=as_json(value))
 
     def try_(self, label, function, *args, **kwargs):
         """Calls; notes the result, or the kind and text of the error."""
@@ -137,7 +137,7 @@ class Context:
         return answer["experiment_id"]
 
 
-def plain(value, depth=0):
+def as_json(value, depth=0):
     """Anything a client gives back, as JSON."""
     if depth > 12:
         return str(value)
@@ -148,22 +148,22 @@ def plain(value, depth=0):
     if isinstance(value, bytes):
         return value.decode("latin-1")
     if isinstance(value, dict):
-        return {str(k): plain(v, depth + 1) for k, v in value.items()}
+        return {str(k): as_json(v, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)) or type(value).__name__ == "PagedList":
-        return [plain(v, depth + 1) for v in value]
+        return [as_json(v, depth + 1) for v in value]
     if isinstance(value, os.PathLike):
         return "<path>"
     if type(value).__module__.startswith("numpy"):
-        return plain(value.tolist(), depth + 1)
+        return as_json(value.tolist(), depth + 1)
     if type(value).__module__.startswith("pandas"):
-        return plain(json.loads(value.to_json()), depth + 1)
+        return as_json(json.loads(value.to_json()), depth + 1)
     for way in ("to_dictionary", "to_dict"):
         if hasattr(value, way):
             try:
-                return plain(getattr(value, way)(), depth + 1)
+                return as_json(getattr(value, way)(), depth + 1)
             except Exception:  # noqa: BLE001 - then the next way
                 pass
     if type(value).__module__.startswith("mlflow."):
         properties = [n for n in dir(type(value)) if isinstance(getattr(type(value), n, None), property)]
-        return {n: plain(getattr(value, n), depth + 1) for n in properties}
+        return {n: as_json(getattr(value, n), depth + 1) for n in properties}
     return str(value)

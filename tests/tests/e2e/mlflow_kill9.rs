@@ -75,7 +75,8 @@ fn list(value: &Value) -> &[Value] {
 
 impl Writer {
     fn begin(client: &Client, url: &str, number: u64) -> Writer {
-        let made = post(client, url, "runs/create", &json!({"experiment_id": "0", "start_time": SINCE, "run_name": format!("writer{number}")}));
+        let made =
+            post(client, url, "runs/create", &json!({"experiment_id": "0", "start_time": SINCE, "run_name": format!("writer{number}")}));
         let run = made.expect("a first run")["run"]["info"]["run_id"].as_str().expect("an id").to_owned();
         let model = format!("killed{number}");
         post(client, url, "registered-models/create", &json!({"name": model})).expect("a first model");

@@ -18,21 +18,128 @@ const MARK: &str = "zq7mark";
 fn evil(m: &str) -> Vec<String> {
     let mut all: Vec<String> = [
         // going up
-        "../M", "../../M", "../../../../../../../../tmp/M", "a/../../M", "a/../M", "./../M", "..//M", "...//M", "....//M", "..././M", "M/..", "M/../..", "M/.", "./M", "M//x", "M/", "../M/", "..;/M",
+        "../M",
+        "../../M",
+        "../../../../../../../../tmp/M",
+        "a/../../M",
+        "a/../M",
+        "./../M",
+        "..//M",
+        "...//M",
+        "....//M",
+        "..././M",
+        "M/..",
+        "M/../..",
+        "M/.",
+        "./M",
+        "M//x",
+        "M/",
+        "../M/",
+        "..;/M",
         // absolute
-        "/tmp/M", "//tmp/M", "///tmp/M", "/etc/M", "/proc/self/root/tmp/M", "/dev/shm/M", "/./tmp/M", "/../tmp/M",
+        "/tmp/M",
+        "//tmp/M",
+        "///tmp/M",
+        "/etc/M",
+        "/proc/self/root/tmp/M",
+        "/dev/shm/M",
+        "/./tmp/M",
+        "/../tmp/M",
         // encoded, doubly, oddly
-        "%2e%2e/M", "%2e%2e%2fM", "..%2fM", "%2e%2e%2f%2e%2e%2fM", "%252e%252e%252fM", "..%252fM", "%25252e%25252e%25252fM", "..%c0%afM", "%c0%ae%c0%ae/M", "%c0%2e%c0%2e/M", "%uff0e%uff0e/M", "..%ef%bc%8fM", "\u{ff0e}\u{ff0e}/M", "..\u{2215}M", "..\u{29f8}M", "%2ftmp%2fM",
+        "%2e%2e/M",
+        "%2e%2e%2fM",
+        "..%2fM",
+        "%2e%2e%2f%2e%2e%2fM",
+        "%252e%252e%252fM",
+        "..%252fM",
+        "%25252e%25252e%25252fM",
+        "..%c0%afM",
+        "%c0%ae%c0%ae/M",
+        "%c0%2e%c0%2e/M",
+        "%uff0e%uff0e/M",
+        "..%ef%bc%8fM",
+        "\u{ff0e}\u{ff0e}/M",
+        "..\u{2215}M",
+        "..\u{29f8}M",
+        "%2ftmp%2fM",
         // other systems
-        "..\\M", "..\\..\\M", "..%5cM", "C:\\M", "C:/M", "c:M", "\\\\host\\share\\M", "//host/share/M", "\\\\?\\C:\\M", "\\tmp\\M", "CON/M", "M::$DATA",
+        "..\\M",
+        "..\\..\\M",
+        "..%5cM",
+        "C:\\M",
+        "C:/M",
+        "c:M",
+        "\\\\host\\share\\M",
+        "//host/share/M",
+        "\\\\?\\C:\\M",
+        "\\tmp\\M",
+        "CON/M",
+        "M::$DATA",
         // schemes
-        "file:M", "file:/tmp/M", "file:///tmp/M", "file://localhost/tmp/M", "FILE:///tmp/M", "file:%2f%2f%2ftmp%2fM", "file+unix:///tmp/M", "jar:file:///tmp/M!/x", "dbfs:/M", "s3://bucket/../M", "sqlite:////tmp/M", "local:/tmp/M", "mlflow-artifacts:/../../M", "mlflow-artifacts:///../M", "mlflow-artifacts://host/../M", "mlflow-artifacts:/%2e%2e/M", "runs:/../M", "runs:/x/../../M", "models:/../M", "models:/m-/../../M",
+        "file:M",
+        "file:/tmp/M",
+        "file:///tmp/M",
+        "file://localhost/tmp/M",
+        "FILE:///tmp/M",
+        "file:%2f%2f%2ftmp%2fM",
+        "file+unix:///tmp/M",
+        "jar:file:///tmp/M!/x",
+        "dbfs:/M",
+        "s3://bucket/../M",
+        "sqlite:////tmp/M",
+        "local:/tmp/M",
+        "mlflow-artifacts:/../../M",
+        "mlflow-artifacts:///../M",
+        "mlflow-artifacts://host/../M",
+        "mlflow-artifacts:/%2e%2e/M",
+        "runs:/../M",
+        "runs:/x/../../M",
+        "models:/../M",
+        "models:/m-/../../M",
         // fragments and queries
-        "M#/../../tmp", "M?/../../tmp", "M#../x", "file:///tmp/M#a", "x?path=/tmp/M", "M%23/../..", "M%3f/../..", "M;/../..", "M&path=../M",
+        "M#/../../tmp",
+        "M?/../../tmp",
+        "M#../x",
+        "file:///tmp/M#a",
+        "x?path=/tmp/M",
+        "M%23/../..",
+        "M%3f/../..",
+        "M;/../..",
+        "M&path=../M",
         // bytes
-        "M\u{0}", "M\u{0}.txt", "../M\u{0}/x", "M%00", "../M%00.txt", "M\n/../x", "M\r\nX: y", "M\t", "M\u{202e}/..", "M\u{7f}", " ../M", "../M ", "M ", "~/M", "~root/M", "$HOME/M", "${HOME}/M", "`M`", "$(M)", "|M", "M;ls", "-M", "--M=/tmp/x", "@M", "*M*", "{M,../M}", "%M%", "{{M}}",
+        "M\u{0}",
+        "M\u{0}.txt",
+        "../M\u{0}/x",
+        "M%00",
+        "../M%00.txt",
+        "M\n/../x",
+        "M\r\nX: y",
+        "M\t",
+        "M\u{202e}/..",
+        "M\u{7f}",
+        " ../M",
+        "../M ",
+        "M ",
+        "~/M",
+        "~root/M",
+        "$HOME/M",
+        "${HOME}/M",
+        "`M`",
+        "$(M)",
+        "|M",
+        "M;ls",
+        "-M",
+        "--M=/tmp/x",
+        "@M",
+        "*M*",
+        "{M,../M}",
+        "%M%",
+        "{{M}}",
         // through a link that is there
-        "evil-link/M", "evil-link/../M", "./evil-link/M", ".gristmill/evil-link/M",
+        "evil-link/M",
+        "evil-link/../M",
+        "./evil-link/M",
+        ".gristmill/evil-link/M",
     ]
     .iter()
     .map(|s| s.replace('M', m))
@@ -83,7 +190,8 @@ fn prepare(url: &str) -> Stage {
         .expect("an id")
         .to_owned();
     let (status, _) =
-        raw(url, "PUT", format!("/api/2.0/mlflow-artifacts/artifacts/{experiment}/{run}/artifacts/a.txt").as_bytes(), &[], b"a").expect("an answer");
+        raw(url, "PUT", format!("/api/2.0/mlflow-artifacts/artifacts/{experiment}/{run}/artifacts/a.txt").as_bytes(), &[], b"a")
+            .expect("an answer");
     assert_eq!(status, 200);
     Stage { url: url.to_owned(), experiment, run, model: "watched".to_owned(), logged }
 }
@@ -116,7 +224,11 @@ fn send(stage: &Stage, s: &str) -> usize {
         ask("GET", &format!("{root}/presigned/{inside}/{part}"), None);
         ask("GET", &format!("{root}/presigned/{part}"), None);
         for verb in ["create", "complete", "abort"] {
-            ask("POST", &format!("{root}/mpu/{verb}/{inside}/{part}"), Some(&json!({"path": "x", "num_parts": 1, "upload_id": "u", "parts": []})));
+            ask(
+                "POST",
+                &format!("{root}/mpu/{verb}/{inside}/{part}"),
+                Some(&json!({"path": "x", "num_parts": 1, "upload_id": "u", "parts": []})),
+            );
             ask("POST", &format!("{root}/mpu/{verb}/{inside}"), Some(&json!({"path": s, "num_parts": 1, "upload_id": s, "parts": []})));
         }
         for target in [
@@ -171,7 +283,11 @@ fn send(stage: &Stage, s: &str) -> usize {
         ("POST", "experiments/set-experiment-tag", json!({"experiment_id": experiment, "key": "mlflow.artifactLocation", "value": s})),
         ("POST", "experiments/delete", json!({"experiment_id": s})),
         ("POST", "runs/create", json!({"experiment_id": s})),
-        ("POST", "runs/create", json!({"experiment_id": experiment, "run_name": s, "user_id": s, "tags": [{"key": "mlflow.artifactUri", "value": s}]})),
+        (
+            "POST",
+            "runs/create",
+            json!({"experiment_id": experiment, "run_name": s, "user_id": s, "tags": [{"key": "mlflow.artifactUri", "value": s}]}),
+        ),
         ("POST", "runs/update", json!({"run_id": s, "status": "FINISHED"})),
         ("POST", "runs/update", json!({"run_id": run, "run_name": s})),
         ("POST", "runs/delete", json!({"run_id": s})),
@@ -184,16 +300,28 @@ fn send(stage: &Stage, s: &str) -> usize {
         ("POST", "runs/log-batch", json!({"run_id": run, "params": [{"key": s, "value": s}]})),
         ("POST", "runs/log-batch", json!({"run_id": run, "tags": [{"key": s, "value": s}]})),
         ("POST", "runs/log-model", json!({"run_id": run, "model_json": model_json.to_string()})),
-        ("POST", "runs/log-inputs", json!({"run_id": run, "datasets": [{"dataset": {"name": "d", "digest": "1", "source_type": "local", "source": s, "schema": s, "profile": s}, "tags": [{"key": "k", "value": s}]}]})),
+        (
+            "POST",
+            "runs/log-inputs",
+            json!({"run_id": run, "datasets": [{"dataset": {"name": "d", "digest": "1", "source_type": "local", "source": s, "schema": s, "profile": s}, "tags": [{"key": "k", "value": s}]}]}),
+        ),
         ("POST", "runs/search", json!({"experiment_ids": [experiment], "filter": format!("artifact_uri = '{s}'"), "page_token": s})),
-        ("POST", "logged-models", json!({"experiment_id": experiment, "name": s, "model_type": s, "source_run_id": s, "tags": [{"key": s, "value": s}], "params": [{"key": s, "value": s}]})),
+        (
+            "POST",
+            "logged-models",
+            json!({"experiment_id": experiment, "name": s, "model_type": s, "source_run_id": s, "tags": [{"key": s, "value": s}], "params": [{"key": s, "value": s}]}),
+        ),
         ("POST", "registered-models/create", json!({"name": s, "tags": [{"key": s, "value": s}]})),
         ("POST", "registered-models/alias", json!({"name": model, "alias": s, "version": "1"})),
         ("DELETE", "registered-models/alias", json!({"name": model, "alias": s})),
         ("POST", "registered-models/rename", json!({"name": s, "new_name": "x"})),
         ("POST", "model-versions/create", json!({"name": model, "source": s})),
         ("POST", "model-versions/create", json!({"name": model, "source": s, "run_id": run})),
-        ("POST", "model-versions/create", json!({"name": model, "source": format!("mlflow-artifacts:/{experiment}/{run}/artifacts/{s}"), "run_id": run})),
+        (
+            "POST",
+            "model-versions/create",
+            json!({"name": model, "source": format!("mlflow-artifacts:/{experiment}/{run}/artifacts/{s}"), "run_id": run}),
+        ),
         ("POST", "model-versions/create", json!({"name": model, "source": format!("models:/{s}"), "run_link": s, "model_id": s})),
         ("POST", "model-versions/create", json!({"name": model, "source": format!("runs:/{run}/{s}"), "run_id": run})),
         ("POST", "model-versions/transition-stage", json!({"name": model, "version": s, "stage": s})),
@@ -201,14 +329,21 @@ fn send(stage: &Stage, s: &str) -> usize {
         ("POST", "model-versions/set-tag", json!({"name": model, "version": "1", "key": s, "value": s})),
         ("POST", "artifacts/presigned-download-url", json!({"run_id": run, "path": s})),
         ("POST", "artifacts/presigned-upload-url", json!({"run_id": run, "path": s})),
-        ("POST", "webhooks", json!({"name": s, "url": s, "status": "DISABLED", "events": [{"entity": "REGISTERED_MODEL", "action": "CREATED"}]})),
+        (
+            "POST",
+            "webhooks",
+            json!({"name": s, "url": s, "status": "DISABLED", "events": [{"entity": "REGISTERED_MODEL", "action": "CREATED"}]}),
+        ),
     ] {
         ask(method, &format!("{api}/{route}"), Some(&body));
     }
     let trace = json!({"trace": {"trace_info": {"trace_id": s, "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}, "request_time": "2020-09-13T12:26:40Z", "state": "OK", "tags": {"mlflow.artifactLocation": s}}}});
     ask("POST", "/api/3.0/mlflow/traces", Some(&trace));
     // what was made under an evil name is read back as well
-    for (method, target) in [("GET", format!("{api}/experiments/get-by-name?experiment_name=at%20{}", encoded(s))), ("GET", format!("{api}/experiments/get-by-name?experiment_name=under%20{}", encoded(s)))] {
+    for (method, target) in [
+        ("GET", format!("{api}/experiments/get-by-name?experiment_name=at%20{}", encoded(s))),
+        ("GET", format!("{api}/experiments/get-by-name?experiment_name=under%20{}", encoded(s))),
+    ] {
         if let Some((200, answer)) = raw(url, method, target.as_bytes(), &[], b"") {
             let answer: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
             let body = json!({"experiment_id": answer["experiment"]["experiment_id"]});
