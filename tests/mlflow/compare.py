@@ -7,7 +7,6 @@ sends from several threads (artifacts, traces) are compared as a set within thei
 What still differs and is listed in `differences.toml` is allowed; the listing is also what the documentation says.
 """
 
-import hashlib
 import json
 import re
 import tomllib
@@ -15,18 +14,31 @@ import urllib.parse
 from pathlib import Path
 
 HERE = Path(__file__).parent
-HOUR_MS = 3_600_000
+# How far from the recording a moment may be to count as "now": clients also ask for the last days.
+NEAR_MS = 40 * 86_400_000
 
 # Names that MLflow invents for runs and models: adjective-noun-number.
 INVENTED = re.compile(r"\b[a-z]+-[a-z]+-\d{1,4}\b")
-ID = re.compile(r"(?<![0-9a-zA-Z])((?:[a-z]{1,4}-)?)([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?![0-9a-f])")
+ID = re.compile(r"(?<![0-9a-zA-Z])((?:[a-z]{1,4}-)?)([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?![0-9a-f])", re.I)
+# Where experiment ids, which are plain numbers, stand in texts.
+EXPERIMENT_TEXT = [
+    re.compile(r"(mlflow-artifacts:(?://[^/]*)?/)(\d+)(?=/|$)"),
+    re.compile(r"(mlflow-artifacts/[a-z/]+/)(\d+)(?=/)"),
+    re.compile(r"((?:^|[/'\"(= ]))(\d+)(?=/(?:<[a-z]+:\d+>|models/|traces/))"),
+    re.compile(r"(?i)(\bexperiment (?:with )?(?:id|'|ID)?[ =:']*)(\d+)"),
+    re.compile(r"(#/experiments/)(\d+)"),
+]
+EXPERIMENT_FILTER = re.compile(r"(experiment_id\s*(?:!?=|(?:NOT\s+)?IN)\s*)(\([^)]*\)|'\d+')", re.I)
+# What SQLAlchemy says about a failed statement of the peer.
+BOUND = re.compile(r"\[parameters: .*?\]\n", re.S)
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
 DURATION = re.compile(r"^\d+(\.\d+)?s$")
 NUMBER = re.compile(r"(?<![\w.])(\d{10}|\d{13}|\d{16}|\d{19})(?![\w.])")
 EXPERIMENT_KEYS = {"experiment_id", "experiment_ids", "source_experiment_id"}
 TOKEN_KEYS = {"page_token", "next_page_token"}
 # Keys whose values measure the machine or the moment.
-MEASURED = {"execution_time_ms", "execution_duration", "duration_ns", "model_size_bytes", "sizeBytes"}
+MEASURED = {"execution_time_ms", "execution_duration", "duration_ns", "model_size_bytes", "mlflow.trace.sizeBytes", "mlflow.trace.sizeStats"}
+SPAN_KEYS = {"span_id", "parent_span_id"}
 # Sent from several threads by the clients.
 UNORDERED = re.compile(r"^(PUT|GET|DELETE) /api/2\.0/mlflow-artifacts/|^POST /v1/traces|^(POST|PATCH|GET) /api/[23]\.0/mlflow/traces|^POST /api/3\.0/mlflow/traces|^GET /api/2\.0/mlflow/metrics/get-history$")
 
@@ -69,6 +81,7 @@ class Normaliser:
         self.nonce, self.now_ms, self.hosts = nonce, now_ms, hosts
         self.symbols = {}
         self.counts = {}
+        self.measured = MEASURED
 
     def symbol(self, kind, value):
         key = (kind, value)
@@ -78,20 +91,25 @@ class Normaliser:
         return self.symbols[key]
 
     def experiment(self, value):
-        return value if value in ("0", "") or not value.isdigit() else self.symbol("experiment", value)
+        return re.sub(r"(?<!\d)(0*)([1-9]\d*)", lambda m: m[1] + self.symbol("experiment", m[2]), value)
+
+    def id(self, match):
+        symbol = self.symbol(match[1].rstrip("-").lower() or "id", match[0].lower())
+        return symbol if match[0] == match[0].lower() else symbol.upper()
 
     def near_now(self, digits):
         number, scale = int(digits), {10: 1000, 13: 1, 16: 1e-3, 19: 1e-6}.get(len(digits))
-        return scale is not None and abs(number * scale - self.now_ms) < HOUR_MS
+        return scale is not None and abs(number * scale - self.now_ms) < NEAR_MS
 
     def text(self, text):
         for host in self.hosts:
             text = text.replace(host, "<host>")
-        text = text.replace(self.nonce, "<nonce>")
-        text = ID.sub(lambda m: self.symbol(m[1].rstrip("-") or "id", m[0]), text)
-        text = re.sub(r"(mlflow-artifacts:(?://[^/]*)?/)(\d+)(?=/|$)", lambda m: m[1] + self.experiment(m[2]), text)
-        text = re.sub(r"(mlflow-artifacts/[a-z/]+/)(\d+)(?=/)", lambda m: m[1] + self.experiment(m[2]), text)
-        text = re.sub(r"(?i)\b(experiment (?:with )?(?:id|'|ID)[ =:']*)(\d+)", lambda m: m[1] + self.experiment(m[2]), text)
+        text = text.replace(self.nonce, "<nonce>").replace(self.nonce.upper(), "<NONCE>")
+        text = BOUND.sub("<values of a statement>", text)
+        text = ID.sub(self.id, text)
+        for pattern in EXPERIMENT_TEXT:
+            text = pattern.sub(lambda m: m[1] + self.experiment(m[2]), text)
+        text = EXPERIMENT_FILTER.sub(lambda m: m[1] + re.sub(r"\d+", lambda d: self.experiment(d[0]), m[2]), text)
         text = MOMENT.sub("<time>", text)
         text = NUMBER.sub(lambda m: "<time>" if self.near_now(m[0]) else m[0], text)
         return INVENTED.sub("<name>", text)
@@ -101,8 +119,12 @@ class Normaliser:
             return {self.text(k): self.value(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [self.value(v, key) for v in value]
-        if key in MEASURED and value is not None:
+        if key in self.measured and value is not None:
             return "<measured>"
+        if key in SPAN_KEYS and isinstance(value, str) and value:
+            return self.symbol("span", value)
+        if key == "trace_id" and isinstance(value, str) and value.endswith("=="):
+            return self.symbol("trace in base64", value)
         if key in TOKEN_KEYS and value:
             return "<token>"
         if key in EXPERIMENT_KEYS and isinstance(value, (str, int)):
@@ -142,9 +164,11 @@ class Normaliser:
             query.setdefault(key, []).append(self.value(value, key))
         return query
 
-    def exchange(self, event, stored):
+    def exchange(self, event):
         route = ROUTES.of(event["method"], event["path"])
         artifact = "mlflow-artifacts/artifacts/" in event["path"]
+        # The digest of an evaluation dataset is made of its ids and times.
+        self.measured = MEASURED | {"digest"} if "/mlflow/datasets" in event["path"] else MEASURED
         answer = event.get("answer") or b""
         out = {
             "route": self.text(route),
@@ -157,34 +181,55 @@ class Normaliser:
         }
         if "failed" in event:
             out["failed"] = event["failed"]
-        if artifact and event["method"] == "PUT" and out["status"] == 200:
-            stored[event["path"].split("?")[0]] = hashlib.sha256(event["body"]).hexdigest()
-        if artifact and event["method"] == "GET" and out["status"] == 200:
-            digest = stored.get(event["path"].split("?")[0])
-            out["response"] = "<not stored by this scenario>" if digest is None else "<as stored>" if digest == hashlib.sha256(answer).hexdigest() else "<NOT AS STORED>"
-        else:
-            out["response"] = self.body(out["headers"].get("content-type"), answer)
+        out["response"] = event.get("round_trip") or self.body(out["headers"].get("content-type"), answer)
         return out
 
     def steps(self, events):
         """[(label, ordered exchanges, unordered exchanges, things seen)]"""
-        steps, stored = [["start", [], [], []]], {}
+        steps, loose = [["start", [], [], []]], set()
+        round_trips(events)
         for event in events:
             if event["kind"] == "mark":
-                steps.append([event["label"], [], [], []])
+                if event.get("loose"):
+                    loose.add(len(steps))
+                steps.append([self.text(event["label"]), [], [], []])
             elif event["kind"] == "see":
                 steps[-1][3].append(event)
             else:
-                unordered = UNORDERED.search(ROUTES.of(event["method"], event["path"]))
+                unordered = not event["raw"] and UNORDERED.search(ROUTES.of(event["method"], event["path"]))
                 steps[-1][2 if unordered else 1].append(event)
         out = []
-        for label, ordered, unordered, seen in steps:
-            ordered = [self.exchange(e, stored) for e in ordered]
+        for number, (label, ordered, unordered, seen) in enumerate(steps):
+            ordered = [self.exchange(e) for e in ordered]
             unordered.sort(key=lambda e: (e["method"], ID.sub("?", e["path"]), ID.sub("?", e["body"].decode("latin-1"))))
-            unordered = [self.exchange(e, stored) for e in unordered]
+            unordered = [self.exchange(e) for e in unordered]
             unordered.sort(key=lambda e: json.dumps([e["route"], e["path"], e["query"], e["request"]], sort_keys=True))
+            if number in loose:
+                ordered, unordered = routes_called(ordered + unordered), []
             out.append((label, ordered, unordered, [{"label": s["label"], "value": self.value(s["value"])} for s in seen]))
         return out
+
+
+def round_trips(events):
+    """Says of each artifact that was read whether it is what was stored there last."""
+    stored = {}
+    for event in events:
+        if event["kind"] != "http" or "mlflow-artifacts/artifacts/" not in event["path"] or event.get("status") != 200:
+            continue
+        path = urllib.parse.unquote(event["path"].split("?")[0])
+        if event["method"] == "PUT":
+            stored[path] = event["body"]
+        elif event["method"] == "GET":
+            known = stored.get(path)
+            event["round_trip"] = "<not stored here>" if known is None else "<as stored>" if known == event["answer"] else "<NOT AS STORED>"
+
+
+def routes_called(exchanges):
+    """Of a loose step: each route once, with every status it gave."""
+    called = {}
+    for e in exchanges:
+        called.setdefault(e["route"], set()).add(e["status"])
+    return [{"route": route, "path": "", "status": sorted(statuses)} for route, statuses in sorted(called.items())]
 
 
 def parse(text):
@@ -236,8 +281,8 @@ def compare(peer_steps, our_steps):
     """[{step, route, where, peer, ours}] of all differences."""
     found = []
 
-    def note(step, route, where, peer, ours):
-        found.append({"step": step, "route": route, "where": where, "peer": peer, "ours": ours})
+    def note(step, route, where, peer, ours, statuses=(None, None)):
+        found.append({"step": step, "route": route, "where": where, "peer": peer, "ours": ours, "peer_status": statuses[0], "our_status": statuses[1]})
 
     if [s[0] for s in peer_steps] != [s[0] for s in our_steps]:
         note("all", "-", "steps", [s[0] for s in peer_steps], [s[0] for s in our_steps])
@@ -249,7 +294,7 @@ def compare(peer_steps, our_steps):
                     note(label, one["route"], "exchange", short(one) if p else ABSENT, short(one) if o else ABSENT)
                     continue
                 for where, a, b in walk(settle(p), settle(o), ""):
-                    note(label, p["route"], where.lstrip("."), a, b)
+                    note(label, p["route"], where.lstrip("."), a, b, (p["status"], o["status"]))
         seen = {s["label"]: s["value"] for s in ours[2]}
         for s in peer[2]:
             for where, a, b in walk(settle(s["value"]), settle(seen.pop(s["label"], ABSENT)), s["label"]):
@@ -290,7 +335,9 @@ class Allowed:
                     matches(entry.get("scenario", "*"), scenario),
                     matches(entry.get("route", "*"), difference["route"]),
                     matches(entry.get("step", "*"), difference["step"]),
-                    matches(entry["where"], difference["where"]),
+                    matches(entry.get("where", "*"), difference["where"]),
+                    matches(entry.get("peer_status", "*"), str(difference.get("peer_status"))),
+                    matches(entry.get("our_status", "*"), str(difference.get("our_status"))),
                     "peer" not in entry or re.search(entry["peer"], json.dumps(difference["peer"], default=repr)),
                     "ours" not in entry or re.search(entry["ours"], json.dumps(difference["ours"], default=repr)),
                 )

@@ -85,8 +85,10 @@ class Context:
         connection.getresponse().read()
         connection.close()
 
-    def step(self, label):
-        self._tell("mark", label=label)
+    def step(self, label, loose=False):
+        """Names what follows. `loose`: the client sends from threads that batch by time, so only which routes were called and how they were
+        answered is compared; read back what must be there in the next step."""
+        self._tell("mark", label=label, loose=loose)
 
     def see(self, label, value):
         self._tell("see", label=label, value=as_json(value))
@@ -105,7 +107,7 @@ class Context:
         """One request as written: no client in between, no tidying of the path. Gives (status, parsed or text)."""
         if query:
             path = f"{path}?{urllib.parse.urlencode(query, doseq=True)}"
-        headers = dict(headers or {})
+        headers = {"X-Scenario-Raw": "1", **(headers or {})}
         if body is not None:
             data = json.dumps(body).encode()
             headers.setdefault("Content-Type", "application/json")

@@ -74,7 +74,7 @@ def proxy(cx):
     for path in (f"{experiment}/{run}/artifacts", f"{experiment}/{run}/artifacts/sub", f"{experiment}/{run}/artifacts/none", f"{experiment}/{run}", f"{experiment}/{run}/artifacts/a.txt", f"{experiment}/{run}/artifacts/sub/"):
         cx.raw("GET", root, query={"path": path})
     cx.step("ranges")
-    for given in ("bytes=0-3", "bytes=5-", "bytes=-4", "bytes=1000-", "bytes=3-1", "bytes=0-1,3-4", "lines=1-2"):
+    for given in ("bytes=0-3", "bytes=5-", "bytes=-4", "bytes=1000-", "bytes=3-1", "lines=1-2"):
         cx.raw("GET", f"{base}/a.txt", headers={"Range": given})
     cx.raw("HEAD", f"{base}/a.txt")
     cx.step("what is not there")

@@ -72,7 +72,7 @@ def evaluation_datasets(cx):
 
     experiment = cx.experiment()
     cx.step("create")
-    cx.try_("created", lambda: create_dataset(name=cx.name("set"), experiment_id=experiment, tags={"k": "v"}).to_dict())
+    cx.try_("created", lambda: create_dataset(name=cx.name("set"), experiment_id=experiment, tags={"k": "v"}).name)
     cx.step("records")
 
     def records():

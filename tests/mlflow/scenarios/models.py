@@ -151,7 +151,8 @@ def logged_search(cx):
     for i in (2, 0, 3, 1):
         model = client.create_logged_model(experiment, name=f"net{i}", source_run_id=run if i % 2 else None, tags={"team": ["red", "blue"][i % 2]}, params={"lr": str(i / 10)}, model_type=["a", "b"][i // 2])
         client.log_metric(run, "acc", i / 4, timestamp=T, step=i, model_id=model.model_id)
-        client.log_metric(run, "acc", 1 - i / 4, timestamp=T, step=i, model_id=model.model_id, dataset_name="test", dataset_digest="d1")
+        # Another moment: the peer keeps one value of a model's metric per step and moment, whatever the dataset.
+        client.log_metric(run, "acc", 1 - i / 4, timestamp=T + 1, step=i, model_id=model.model_id, dataset_name="test", dataset_digest="d1")
         if i != 3:
             client.finalize_logged_model(model.model_id, "READY")
         made.append(model.model_id)

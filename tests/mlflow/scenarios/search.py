@@ -320,7 +320,7 @@ def orders(cx):
 def by_run_id(cx):
     experiment = cx.new_experiment()
     a, b, c = [cx.new_run(experiment, run_name=f"r{i}", start_time=T + i) for i in range(3)]
-    for text in (f"run_id = '{a}'", f"run_id != '{a}'", f"attributes.run_id IN ('{a}', '{b}')", f"run_id NOT IN ('{a}','{b}')", f"run_id LIKE '{c[:30]}%'", f"run_id ILIKE '{c.upper()}'", f"tags.mlflow.runName = 'r1' and run_id = '{b}'", f"artifact_uri LIKE '%{c}%'"):
+    for text in (f"run_id = '{a}'", f"run_id != '{a}'", f"attributes.run_id IN ('{a}', '{b}')", f"run_id NOT IN ('{a}','{b}')", f"run_id LIKE '%{c}'", f"run_id ILIKE '{c.upper()}'", f"tags.mlflow.runName = 'r1' and run_id = '{b}'", f"artifact_uri LIKE '%{c}%'"):
         cx.step(text)
         cx.post("runs/search", {"experiment_ids": [experiment], "filter": text, "order_by": ["start_time"]})
 
