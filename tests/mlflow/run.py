@@ -3,7 +3,8 @@
     python tests/mlflow/run.py --peer URL --ours URL [--python PYTHON] [--scenario NAME ...] [--json] [--keep DIR]
     python tests/mlflow/run.py --peer URL                  # the peer against itself: what differs is the harness's fault
     python tests/mlflow/run.py --peer start --ours start   # starts both and ends them; --binary names Gristmill's
-    python tests/mlflow/run.py --list | --routes
+    python tests/mlflow/run.py --list                      # the scenarios
+    python tests/mlflow/run.py --differences               # writes the table of docs/mlflow.md from differences.toml
 
 PYTHON is that of the client's environment (see `venvs.py`); the server may be another version. Standard library only.
 Exit code 0: every scenario is equal but for `differences.toml`. 1: something differs. 2: the harness could not run.
@@ -92,6 +93,15 @@ def print_scenario(name, outcome, width):
         print(f"    … and {len(outcome['differences']) - 200} more")
 
 
+def write_differences():
+    page = HERE.parent.parent / "docs/mlflow.md"
+    text = page.read_text()
+    start, end = text.index("\n", text.index("<!-- differences")) + 1, text.index("<!-- end of differences")
+    rows = "".join(f"| `{e['id']}` | {e['why']} |\n" for e in compare.Allowed().entries)
+    page.write_text(f"{text[:start]}\n| | |\n|---|---|\n{rows}\n{text[end:]}")
+    return 0
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--peer", help="URL of MLflow's server, or `start`")
@@ -106,7 +116,10 @@ def main():
     arguments.add_argument("--width", type=int, default=300, help="cut values in the diff after so many characters")
     arguments.add_argument("--list", action="store_true", help="list the scenarios that this client can run")
     arguments.add_argument("--routes", action="store_true", help="say at the end which routes no scenario reached")
+    arguments.add_argument("--differences", action="store_true", help="write the allowed differences into docs/mlflow.md")
     given = arguments.parse_args()
+    if given.differences:
+        return write_differences()
 
     listed = json.loads(subprocess.run([given.python, str(HERE / "child.py"), "--list"], check=True, capture_output=True, env={**os.environ, **CLIENT_ENV}).stdout.splitlines()[-1])
     names = [n for n in listed["scenarios"] if not given.scenario or any(n.startswith(s) for s in given.scenario)]

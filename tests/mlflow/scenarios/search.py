@@ -28,6 +28,10 @@ RUN_FILTERS = [
     "metrics.nan = 1",
     "metrics.nan != 1",
     "metrics.nan > 0",
+    "metrics.nan = 0",
+    "metrics.nan != 0",
+    "metrics.nan < 1",
+    "metrics.nan >= -1",
     "metrics.inf > 1e300",
     "metrics.acc > -1",
     "metrics.acc > 1e-1",
@@ -256,7 +260,7 @@ def _runs(cx, experiment):
         params = {"depth": str(i % 5), "kind": ["Forest", "forest", "Tree", "a and b"][i % 4], "empty": ""}
         if i == 6:
             params.update(quote="it's", percent="100%")
-        tags = {"team": ["red", "blue", "Red"][i % 3]} if i != 7 else {"ключ": "значение", "a=b": "x"}
+        tags = {"team": ["red", "blue", "Red"][i % 3]} if i != 7 else {"ключ": "значение"}
         cx.post(
             "runs/log-batch",
             {

@@ -73,6 +73,8 @@ def runs(cx):
     for value in (1, 1.5, "1.5", "NaN", "nan", "Infinity", "-Infinity", "inf", "-inf", "x", "", 1e308, -1e-320, 12345678901234567890, True, None):
         cx.post("runs/log-metric", {"run_id": run, "key": "v", "value": value, "timestamp": T, "step": 0})
     cx.get("metrics/get-history", {"run_id": run, "metric_key": "v"})
+    cx.step("names of metrics")
+    cx.post("runs/log-metric", {"run_id": run, "key": "a/b c:d", "value": 1, "timestamp": T, "step": 0})
     cx.step("system tags")
     for key in ("mlflow.user", "mlflow.runName", "mlflow.note.content", "mlflow.source.name", "mlflow.parentRunId", "mlflow.artifactLocation"):
         cx.post("runs/set-tag", {"run_id": run, "key": key, "value": "changed"})
@@ -91,11 +93,13 @@ def logged_models(cx):
         cx.post("logged-models", body)
     cx.step("change")
     for body in ({"status": "LOGGED_MODEL_READY"}, {"status": "LOGGED_MODEL_UPLOAD_FAILED"}, {"status": "LOGGED_MODEL_PENDING"}, {"status": "READY"}, {"status": 2}, {"model_id": "other", "status": "LOGGED_MODEL_READY"}, {}):
-        cx.raw("PATCH", f"/api/2.0/mlflow/logged-models/{model}", body)
+        cx.raw("PATCH", f"/api/2.0/mlflow/logged-models/{model}", {"model_id": model, **body})
+    cx.raw("PATCH", f"/api/2.0/mlflow/logged-models/{model}", {"status": "LOGGED_MODEL_READY"})
     for body in ({"tags": [{"key": "a", "value": "1"}]}, {"tags": [{"key": "a", "value": "2"}, {"key": "b", "value": ""}]}, {"tags": []}, {}, {"tags": [{"key": "k" * 251, "value": "v"}]}, {"tags": [{"key": "../k", "value": "v"}]}):
         cx.raw("PATCH", f"/api/2.0/mlflow/logged-models/{model}/tags", body)
     for body in ({"params": [{"key": "q", "value": "1"}]}, {"params": [{"key": "q", "value": "1"}]}, {"params": [{"key": "q", "value": "2"}]}, {"params": [{"key": "p", "value": "2"}]}, {"params": []}, {}):
-        cx.raw("POST", f"/api/2.0/mlflow/logged-models/{model}/params", body)
+        cx.raw("POST", f"/api/2.0/mlflow/logged-models/{model}/params", {"model_id": model, **body})
+    cx.raw("POST", f"/api/2.0/mlflow/logged-models/{model}/params", {"params": [{"key": "r", "value": "1"}]})
     for key in ("a", "never", "a%2Fb", "..%2fx", "b"):
         cx.raw("DELETE", f"/api/2.0/mlflow/logged-models/{model}/tags/{key}")
     cx.get(f"logged-models/{model}")

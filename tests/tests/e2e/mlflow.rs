@@ -113,3 +113,19 @@ fn mlflows_own_tests_pass() {
     eprintln!("{}", ran.out);
     ran.good();
 }
+
+/// The documentation says what the harness allows: `run.py --differences` writes the table.
+#[test]
+fn the_allowed_differences_are_in_the_documentation() {
+    let list = std::fs::read_to_string(scripts().join("differences.toml")).expect("the list");
+    let page = std::fs::read_to_string(scripts().join("../../docs/mlflow.md")).expect("the page");
+    let said = |line: &str, key: &str| line.strip_prefix(&format!("{key} = \"")).and_then(|rest| rest.strip_suffix('"')).map(str::to_owned);
+    let mut found = 0;
+    for line in list.lines() {
+        if let Some(word) = said(line, "id").or_else(|| said(line, "why")) {
+            assert!(page.contains(&word), "docs/mlflow.md does not say: {word}");
+            found += 1;
+        }
+    }
+    assert!(found > 0 && found % 2 == 0, "each difference has an id and a reason");
+}
