@@ -1,7 +1,7 @@
 """Runs scenarios with the client of the Python it is started with. `run.py` starts it; the tracking URI is that of the recording proxy.
 
-    python child.py --list
-    python child.py --url URL --nonce WORD NAME
+python child.py --list
+python child.py --url URL --nonce WORD NAME
 """
 
 import argparse
@@ -31,7 +31,16 @@ def main():
 
         version = tuple(int(p) for p in VERSION.split(".")[:2])
         runnable = [n for n, s in known.items() if version >= s["since"] and all(find_spec(p) for p in s["needs"])]
-        print(json.dumps({"version": VERSION, "scenarios": runnable, "left_out": [n for n in known if n not in runnable]}))
+        print(
+            json.dumps(
+                {
+                    "version": VERSION,
+                    "scenarios": runnable,
+                    "raw": [n for n in runnable if known[n]["raw"]],
+                    "left_out": [n for n in known if n not in runnable],
+                }
+            )
+        )
         return 0
     cx = scenarios.Context(given.url, given.nonce, given.name)
     try:

@@ -1,6 +1,6 @@
 """The usual churn script: reads a CSV with pandas, fits a forest, logs, registers and loads back. Only the tracking URI says which server.
 
-    MLFLOW_TRACKING_URI=http://127.0.0.1:7800 python churn_script.py [--data churn_data.csv] [--model churn]
+    MLFLOW_TRACKING_URI=http://127.0.0.1:7300 python churn_script.py [--data churn_data.csv] [--model churn]
 
 Without the CSV it is made, the same one every time.
 """
@@ -27,7 +27,9 @@ def make(path, rows=2000):
     contract = rng.choice(["month", "year", "two years"], rows, p=[0.55, 0.25, 0.2])
     pull = 0.8 * calls + 0.03 * (monthly - 60) - 0.05 * tenure - 1.5 * (contract == "two years") - 0.6 * (contract == "year")
     churned = (rng.random(rows) < 1 / (1 + np.exp(-pull))).astype(int)
-    frame = pd.DataFrame({"customer_id": range(rows), "tenure": tenure, "monthly_charges": monthly, "support_calls": calls, "contract": contract, "churn": churned})
+    frame = pd.DataFrame(
+        {"customer_id": range(rows), "tenure": tenure, "monthly_charges": monthly, "support_calls": calls, "contract": contract, "churn": churned}
+    )
     frame.to_csv(path, index=False)
 
 

@@ -29,6 +29,7 @@ EXPERIMENT_TEXT = [
     re.compile(r"(#/experiments/)(\d+)"),
 ]
 EXPERIMENT_FILTER = re.compile(r"(experiment_id\s*(?:!?=|(?:NOT\s+)?IN)\s*)(\([^)]*\)|'\d+')", re.I)
+PORT = re.compile(r"host='127\.0\.0\.1', port=\d+")
 # What SQLAlchemy says about a failed statement of the peer.
 BOUND = re.compile(r"\[parameters: .*?\]\n", re.S)
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
@@ -40,7 +41,9 @@ TOKEN_KEYS = {"page_token", "next_page_token"}
 MEASURED = {"execution_time_ms", "execution_duration", "duration_ns", "model_size_bytes", "mlflow.trace.sizeBytes", "mlflow.trace.sizeStats"}
 SPAN_KEYS = {"span_id", "parent_span_id"}
 # Sent from several threads by the clients.
-UNORDERED = re.compile(r"^(PUT|GET|DELETE) /api/2\.0/mlflow-artifacts/|^POST /v1/traces|^(POST|PATCH|GET) /api/[23]\.0/mlflow/traces|^POST /api/3\.0/mlflow/traces|^GET /api/2\.0/mlflow/metrics/get-history$")
+UNORDERED = re.compile(
+    r"^(PUT|GET|DELETE) /api/2\.0/mlflow-artifacts/|^POST /v1/traces|^(POST|PATCH|GET) /api/[23]\.0/mlflow/traces|^POST /api/3\.0/mlflow/traces|^GET /api/2\.0/mlflow/metrics/get-history$"
+)
 
 
 class Routes:
@@ -52,8 +55,7 @@ class Routes:
             match = re.match(r"\[(.*?)\] (\S+)$", line)
             methods, template = match[1].split(", "), match[2]
             pattern = "".join(
-                ("(?:.+)" if part.startswith("<path:") else "[^/]+") if part.startswith("<") else re.escape(part)
-                for part in re.split(r"(<[^>]+>)", template)
+                ("(?:.+)" if part.startswith("<path:") else "[^/]+") if part.startswith("<") else re.escape(part) for part in re.split(r"(<[^>]+>)", template)
             )
             for method in methods:
                 self.known.append((method, template, re.compile(pattern + r"\Z")))
@@ -104,6 +106,7 @@ class Normaliser:
     def text(self, text):
         for host in self.hosts:
             text = text.replace(host, "<host>")
+        text = PORT.sub("<host>", text)
         text = text.replace(self.nonce, "<nonce>").replace(self.nonce.upper(), "<NONCE>")
         text = BOUND.sub("<values of a statement>", text)
         text = ID.sub(self.id, text)

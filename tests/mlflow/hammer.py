@@ -23,7 +23,9 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def ask(url, route, query=None, body=None):
     """One plain request: reading back does not depend on the client."""
     target = f"{url}/api/2.0/mlflow/{route}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
-    request = urllib.request.Request(target, json.dumps(body).encode() if body is not None else None, {"Content-Type": "application/json"} if body is not None else {})
+    request = urllib.request.Request(
+        target, json.dumps(body).encode() if body is not None else None, {"Content-Type": "application/json"} if body is not None else {}
+    )
     for attempt in range(20):
         try:
             with OPENER.open(request, timeout=300) as answer:

@@ -12,7 +12,19 @@ import threading
 import urllib.parse
 
 # Headers that belong to one connection, not to the message.
-HOP_BY_HOP = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length", "accept-encoding", "expect"}
+HOP_BY_HOP = {
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "host",
+    "content-length",
+    "accept-encoding",
+    "expect",
+}
 # Response headers that clients read.
 KEPT = ("content-type", "content-disposition", "x-content-type-options", "content-range")
 # What a scenario's own requests carry: they come one after the other, a client's may come from several threads.
@@ -92,7 +104,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/__"):
             self.owner.add({"kind": self.path[3:], **json.loads(body)})
             return self.answer(200, [("content-type", "application/json")], b"{}")
-        event = self.owner.add({"kind": "http", "method": self.command, "path": self.path, "type": self.headers.get("content-type"), "body": body, "raw": RAW in self.headers})
+        event = self.owner.add(
+            {"kind": "http", "method": self.command, "path": self.path, "type": self.headers.get("content-type"), "body": body, "raw": RAW in self.headers}
+        )
         try:
             connection = http.client.HTTPConnection(*self.owner.target, timeout=300)
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)

@@ -115,14 +115,21 @@ def main():
     arguments.add_argument("--seconds", type=int, default=600, help="time limit of one scenario on one server")
     arguments.add_argument("--width", type=int, default=300, help="cut values in the diff after so many characters")
     arguments.add_argument("--list", action="store_true", help="list the scenarios that this client can run")
+    arguments.add_argument("--client-only", action="store_true", help="leave out what no client takes part in: enough for a second client")
     arguments.add_argument("--routes", action="store_true", help="say at the end which routes no scenario reached")
     arguments.add_argument("--differences", action="store_true", help="write the allowed differences into docs/mlflow.md")
     given = arguments.parse_args()
     if given.differences:
         return write_differences()
 
-    listed = json.loads(subprocess.run([given.python, str(HERE / "child.py"), "--list"], check=True, capture_output=True, env={**os.environ, **CLIENT_ENV}).stdout.splitlines()[-1])
+    listed = json.loads(
+        subprocess.run([given.python, str(HERE / "child.py"), "--list"], check=True, capture_output=True, env={**os.environ, **CLIENT_ENV}).stdout.splitlines()[
+            -1
+        ]
+    )
     names = [n for n in listed["scenarios"] if not given.scenario or any(n.startswith(s) for s in given.scenario)]
+    if given.client_only:
+        names = [n for n in names if n not in listed["raw"]]
     if given.list:
         print("\n".join(names + [f"({n}: not with this client)" for n in listed["left_out"]]))
         return 0
@@ -181,7 +188,19 @@ def main():
     exchanges = sum(r["exchanges"] for r in results.values())
     missed = sorted(compare.ROUTES.all() - reached)
     if given.json:
-        print(json.dumps({"client": listed["version"], "equal": equal, "scenarios": results, "allowed_used": dict(zip([e["id"] for e in allowed.entries], allowed.used)), "routes_missed": missed}, indent=1, default=repr))
+        print(
+            json.dumps(
+                {
+                    "client": listed["version"],
+                    "equal": equal,
+                    "scenarios": results,
+                    "allowed_used": dict(zip([e["id"] for e in allowed.entries], allowed.used)),
+                    "routes_missed": missed,
+                },
+                indent=1,
+                default=repr,
+            )
+        )
     else:
         print(f"\n{equal} of {len(results)} scenarios equal, {exchanges} exchanges, {sum(allowed.used)} allowed differences, {time.time() - began:.0f} s")
         if unused and not given.scenario and given.ours:

@@ -57,7 +57,9 @@ def peer(python, log, folder=None, extra=(), env=None):
         command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"), *extra]
         environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(env or {})}
         with open(log, "ab") as out:
-            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env=environment)
+            process = subprocess.Popen(
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+            )
         stack.callback(end, process)
         answers(f"http://127.0.0.1:{port}/health", 180, process, log)
         yield f"http://127.0.0.1:{port}"
@@ -72,7 +74,9 @@ def gristmill(binary, log, folder=None):
         if not (folder / "gristmill.toml").exists():
             subprocess.run([binary, "init", ".", "--example", "empty"], cwd=folder, check=True, capture_output=True)
         with open(log, "ab") as out:
-            process = subprocess.Popen([binary, "dev", "--port", "0"], cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+            process = subprocess.Popen(
+                [binary, "dev", "--port", "0"], cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
         stack.callback(end, process)
         place, until, url = folder / ".gristmill/server.json", time.monotonic() + 60, None
         while time.monotonic() < until and process.poll() is None and url is None:

@@ -17,17 +17,33 @@ import tempfile
 import urllib.parse
 from pathlib import Path
 
-MODULES = ("plain", "limits", "errors", "search", "experiments", "registry", "models", "autolog", "artifacts", "datasets", "traces", "evaluate", "webhooks", "wire", "churn")
+MODULES = (
+    "plain",
+    "limits",
+    "errors",
+    "search",
+    "experiments",
+    "registry",
+    "models",
+    "autolog",
+    "artifacts",
+    "datasets",
+    "traces",
+    "evaluate",
+    "webhooks",
+    "wire",
+    "churn",
+)
 ALL = {}
 
 
-def scenario(since=(0,), needs=()):
-    """Registers a scenario; `since` is the oldest client version with that API, `needs` are packages."""
+def scenario(since=(0,), needs=(), raw=False):
+    """Registers a scenario; `since` is the oldest client version with that API, `needs` are packages, `raw` that no client takes part."""
 
     def register(function):
         name = f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__.rstrip('_')}"
         assert name not in ALL, name
-        ALL[name] = {"run": function, "since": tuple(since), "needs": tuple(needs)}
+        ALL[name] = {"run": function, "since": tuple(since), "needs": tuple(needs), "raw": raw}
         return function
 
     return register

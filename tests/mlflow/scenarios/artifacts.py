@@ -49,7 +49,16 @@ def files(cx):
     client.log_text(run_id, "second", "same.txt")
     cx.see("same", mlflow.artifacts.load_text(f"runs:/{run_id}/same.txt"))
     cx.step("rest list")
-    for query in ({"run_id": run_id}, {"run_id": run_id, "path": "all"}, {"run_id": run_id, "path": "all/top.txt"}, {"run_id": run_id, "path": "none"}, {"run_id": run_id, "path": "../.."}, {"run_id": run_id, "path": "/etc"}, {"run_id": run_id, "page_token": "x"}, {"run_uuid": run_id}):
+    for query in (
+        {"run_id": run_id},
+        {"run_id": run_id, "path": "all"},
+        {"run_id": run_id, "path": "all/top.txt"},
+        {"run_id": run_id, "path": "none"},
+        {"run_id": run_id, "path": "../.."},
+        {"run_id": run_id, "path": "/etc"},
+        {"run_id": run_id, "page_token": "x"},
+        {"run_uuid": run_id},
+    ):
         cx.get("artifacts/list", query)
     cx.step("get-artifact")
     for path in ("top.txt", "page.html", "all/a/one.csv", "all/a/b/two.json", "d.yaml", "none", "all", "../../x", "%2e%2e/x"):
@@ -59,19 +68,51 @@ def files(cx):
     cx.raw("GET", "/get-artifact", query={"run_uuid": run_id, "path": "top.txt"})
 
 
-@scenario()
+@scenario(raw=True)
 def proxy(cx):
     experiment = cx.new_experiment()
     run = cx.new_run(experiment)
     base = f"/api/2.0/mlflow-artifacts/artifacts/{experiment}/{run}/artifacts"
     cx.step("put and get")
-    for name, kind in (("a.txt", "text/plain"), ("b.json", "application/json"), ("c.bin", None), ("noext", None), ("d.html", "text/html"), ("MLmodel", None), ("sub/e.png", "image/png"), ("sp%20ace.txt", None), ("%C3%BC.txt", None), ("plus+amp&.txt", None), ("f.parquet", None), ("g.tar.gz", None), ("h.svg", None), ("i.py", None), ("j.yaml", None), ("k.md", None), ("l.csv", None), ("m.ipynb", None), ("n.xml", None), ("o.js", None), ("p.pdf", None), ("q.zip", None), ("r.log", None), ("conda.env", None)):
+    for name, kind in (
+        ("a.txt", "text/plain"),
+        ("b.json", "application/json"),
+        ("c.bin", None),
+        ("noext", None),
+        ("d.html", "text/html"),
+        ("MLmodel", None),
+        ("sub/e.png", "image/png"),
+        ("sp%20ace.txt", None),
+        ("%C3%BC.txt", None),
+        ("plus+amp&.txt", None),
+        ("f.parquet", None),
+        ("g.tar.gz", None),
+        ("h.svg", None),
+        ("i.py", None),
+        ("j.yaml", None),
+        ("k.md", None),
+        ("l.csv", None),
+        ("m.ipynb", None),
+        ("n.xml", None),
+        ("o.js", None),
+        ("p.pdf", None),
+        ("q.zip", None),
+        ("r.log", None),
+        ("conda.env", None),
+    ):
         cx.step(f"put {name}")
         cx.raw("PUT", f"{base}/{name}", data=b"body of " + name.encode(), headers={"Content-Type": kind} if kind else {})
         cx.raw("GET", f"{base}/{name}")
     cx.step("list")
     root = "/api/2.0/mlflow-artifacts/artifacts"
-    for path in (f"{experiment}/{run}/artifacts", f"{experiment}/{run}/artifacts/sub", f"{experiment}/{run}/artifacts/none", f"{experiment}/{run}", f"{experiment}/{run}/artifacts/a.txt", f"{experiment}/{run}/artifacts/sub/"):
+    for path in (
+        f"{experiment}/{run}/artifacts",
+        f"{experiment}/{run}/artifacts/sub",
+        f"{experiment}/{run}/artifacts/none",
+        f"{experiment}/{run}",
+        f"{experiment}/{run}/artifacts/a.txt",
+        f"{experiment}/{run}/artifacts/sub/",
+    ):
         cx.raw("GET", root, query={"path": path})
     cx.step("ranges")
     for given in ("bytes=0-3", "bytes=5-", "bytes=-4", "bytes=1000-", "bytes=3-1", "lines=1-2"):
@@ -99,10 +140,57 @@ def proxy(cx):
     cx.raw("PUT", f"{base}/b.json/under-a-file", data=b"x")
 
 
-EVIL = ["..", "../x", "../../x", "a/../../x", "a/../b", "./x", "x/.", "x//y", "/etc/passwd", "//etc/passwd", "%2e%2e/x", "%2e%2e%2fx", "..%2fx", "%252e%252e%252fx", "..\\x", "..%5cx", "a%00b", "a%0ab", "file:/etc/passwd", "file:%2f%2f%2fetc%2fpasswd", "C:\\x", "C:/x", "%5c%5chost%5cshare", "x#y", "x%23y", "x?y", "x%3fy", "x;y", "~/x", "~root/x", "$HOME/x", "x%20", "%20x", "...", "....//x", "..;/x", "%c0%ae%c0%ae/x", "%ef%bc%8e%ef%bc%8e/x", "a" * 300, "/".join("d" for _ in range(60)), "CON", "x:y", "x*y", "x|y", "%7f", "%ff"]
+EVIL = [
+    "..",
+    "../x",
+    "../../x",
+    "a/../../x",
+    "a/../b",
+    "./x",
+    "x/.",
+    "x//y",
+    "/etc/passwd",
+    "//etc/passwd",
+    "%2e%2e/x",
+    "%2e%2e%2fx",
+    "..%2fx",
+    "%252e%252e%252fx",
+    "..\\x",
+    "..%5cx",
+    "a%00b",
+    "a%0ab",
+    "file:/etc/passwd",
+    "file:%2f%2f%2fetc%2fpasswd",
+    "C:\\x",
+    "C:/x",
+    "%5c%5chost%5cshare",
+    "x#y",
+    "x%23y",
+    "x?y",
+    "x%3fy",
+    "x;y",
+    "~/x",
+    "~root/x",
+    "$HOME/x",
+    "x%20",
+    "%20x",
+    "...",
+    "....//x",
+    "..;/x",
+    "%c0%ae%c0%ae/x",
+    "%ef%bc%8e%ef%bc%8e/x",
+    "a" * 300,
+    "/".join("d" for _ in range(60)),
+    "CON",
+    "x:y",
+    "x*y",
+    "x|y",
+    "%7f",
+    "%ff",
+]
 
 
-@scenario()
+@scenario(raw=True)
 def evil_paths(cx):
     experiment = cx.new_experiment()
     run = cx.new_run(experiment)
@@ -121,7 +209,7 @@ def evil_paths(cx):
         cx.raw("GET", f"/api/2.0/mlflow-artifacts/artifacts/{path}")
 
 
-@scenario()
+@scenario(raw=True)
 def multipart(cx):
     experiment = cx.new_experiment()
     run = cx.new_run(experiment)
@@ -137,7 +225,16 @@ def multipart(cx):
             parts.append({"part_number": credential["part_number"], "etag": "x", "url": url})
         cx.raw("POST", f"/api/2.0/mlflow-artifacts/mpu/complete/{folder}", {"path": "big.bin", "upload_id": answer["upload_id"], "parts": parts})
     cx.step("wrong ones")
-    for verb, body in (("create", {}), ("create", {"path": "x"}), ("create", {"path": "x", "num_parts": 0}), ("create", {"path": "../x", "num_parts": 1}), ("complete", {"path": "x", "upload_id": "nope", "parts": []}), ("complete", {}), ("abort", {"path": "x", "upload_id": "nope"}), ("abort", {})):
+    for verb, body in (
+        ("create", {}),
+        ("create", {"path": "x"}),
+        ("create", {"path": "x", "num_parts": 0}),
+        ("create", {"path": "../x", "num_parts": 1}),
+        ("complete", {"path": "x", "upload_id": "nope", "parts": []}),
+        ("complete", {}),
+        ("abort", {"path": "x", "upload_id": "nope"}),
+        ("abort", {}),
+    ):
         cx.raw("POST", f"/api/2.0/mlflow-artifacts/mpu/{verb}/{folder}", body)
     cx.step("presigned")
     cx.raw("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{folder}/a.txt", data=b"a")

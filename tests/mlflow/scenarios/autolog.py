@@ -36,7 +36,13 @@ def lightgbm(cx):
     cx.step("train", loose=True)
     with mlflow.start_run() as run:
         train = lightgbm.Dataset(x[:40], y[:40])
-        lightgbm.train({"objective": "binary", "num_leaves": 4, "verbose": -1, "num_threads": 1, "seed": 1, "deterministic": True}, train, num_boost_round=5, valid_sets=[train, lightgbm.Dataset(x[40:], y[40:], reference=train)], valid_names=["train", "valid"])
+        lightgbm.train(
+            {"objective": "binary", "num_leaves": 4, "verbose": -1, "num_threads": 1, "seed": 1, "deterministic": True},
+            train,
+            num_boost_round=5,
+            valid_sets=[train, lightgbm.Dataset(x[40:], y[40:], reference=train)],
+            valid_names=["train", "valid"],
+        )
     mlflow.lightgbm.autolog(disable=True)
     cx.step("read")
     cx.see("history", [(m.step, round(m.value, 9)) for m in cx.client.get_metric_history(run.info.run_id, "valid-binary_logloss")])
@@ -55,7 +61,14 @@ def xgboost(cx):
     cx.step("train", loose=True)
     with mlflow.start_run() as run:
         train = xgboost.DMatrix(x[:40], y[:40])
-        xgboost.train({"objective": "binary:logistic", "max_depth": 2, "nthread": 1, "seed": 1}, train, num_boost_round=5, evals=[(train, "train"), (xgboost.DMatrix(x[40:], y[40:]), "valid")], early_stopping_rounds=3, verbose_eval=False)
+        xgboost.train(
+            {"objective": "binary:logistic", "max_depth": 2, "nthread": 1, "seed": 1},
+            train,
+            num_boost_round=5,
+            evals=[(train, "train"), (xgboost.DMatrix(x[40:], y[40:]), "valid")],
+            early_stopping_rounds=3,
+            verbose_eval=False,
+        )
     mlflow.xgboost.autolog(disable=True)
     cx.step("read")
     cx.see("history", [(m.step, round(m.value, 6)) for m in cx.client.get_metric_history(run.info.run_id, "valid-logloss")])

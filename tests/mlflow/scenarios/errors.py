@@ -20,13 +20,43 @@ FIELDS = {
     ("POST", "runs/log-parameter"): {"run_id": RUN, "key": "k", "value": "v"},
     ("POST", "runs/set-tag"): {"run_id": RUN, "key": "k", "value": "v"},
     ("POST", "runs/delete-tag"): {"run_id": RUN, "key": "k"},
-    ("POST", "runs/log-batch"): {"run_id": RUN, "metrics": [{"key": "k", "value": 1.5, "timestamp": 5}], "params": [{"key": "k", "value": "v"}], "tags": [{"key": "k", "value": "v"}]},
+    ("POST", "runs/log-batch"): {
+        "run_id": RUN,
+        "metrics": [{"key": "k", "value": 1.5, "timestamp": 5}],
+        "params": [{"key": "k", "value": "v"}],
+        "tags": [{"key": "k", "value": "v"}],
+    },
     ("POST", "runs/log-model"): {"run_id": RUN, "model_json": '{"artifact_path": "m", "flavors": {}, "utc_time_created": "now", "run_id": "r"}'},
-    ("POST", "runs/log-inputs"): {"run_id": RUN, "datasets": [{"dataset": {"name": "d", "digest": "1", "source_type": "s", "source": "{}"}}], "models": [{"model_id": "m-1"}]},
+    ("POST", "runs/log-inputs"): {
+        "run_id": RUN,
+        "datasets": [{"dataset": {"name": "d", "digest": "1", "source_type": "s", "source": "{}"}}],
+        "models": [{"model_id": "m-1"}],
+    },
     ("POST", "runs/outputs"): {"run_id": RUN, "models": [{"model_id": "m-1", "step": 1}]},
-    ("POST", "runs/search"): {"experiment_ids": ["987654"], "filter": "metrics.m > 1", "run_view_type": "ALL", "max_results": 5, "order_by": ["metrics.m"], "page_token": None},
-    ("POST", "logged-models"): {"experiment_id": "987654", "name": "n", "model_type": "t", "source_run_id": RUN, "params": [{"key": "k", "value": "v"}], "tags": [{"key": "k", "value": "v"}]},
-    ("POST", "logged-models/search"): {"experiment_ids": ["987654"], "filter": "name = 'n'", "max_results": 5, "order_by": [{"field_name": "name"}], "page_token": None, "datasets": [{"dataset_name": "d"}]},
+    ("POST", "runs/search"): {
+        "experiment_ids": ["987654"],
+        "filter": "metrics.m > 1",
+        "run_view_type": "ALL",
+        "max_results": 5,
+        "order_by": ["metrics.m"],
+        "page_token": None,
+    },
+    ("POST", "logged-models"): {
+        "experiment_id": "987654",
+        "name": "n",
+        "model_type": "t",
+        "source_run_id": RUN,
+        "params": [{"key": "k", "value": "v"}],
+        "tags": [{"key": "k", "value": "v"}],
+    },
+    ("POST", "logged-models/search"): {
+        "experiment_ids": ["987654"],
+        "filter": "name = 'n'",
+        "max_results": 5,
+        "order_by": [{"field_name": "name"}],
+        "page_token": None,
+        "datasets": [{"dataset_name": "d"}],
+    },
     ("POST", "registered-models/create"): {"name": "R", "tags": [{"key": "k", "value": "v"}], "description": "d"},
     ("POST", "registered-models/rename"): {"name": "never-1a", "new_name": "S"},
     ("PATCH", "registered-models/update"): {"name": "never-1a", "description": "d"},
@@ -36,7 +66,15 @@ FIELDS = {
     ("DELETE", "registered-models/delete-tag"): {"name": "never-1a", "key": "k"},
     ("POST", "registered-models/alias"): {"name": "never-1a", "alias": "a", "version": "1"},
     ("DELETE", "registered-models/alias"): {"name": "never-1a", "alias": "a"},
-    ("POST", "model-versions/create"): {"name": "never-1a", "source": f"runs:/{RUN}/m", "run_id": RUN, "tags": [{"key": "k", "value": "v"}], "run_link": "l", "description": "d", "model_id": None},
+    ("POST", "model-versions/create"): {
+        "name": "never-1a",
+        "source": f"runs:/{RUN}/m",
+        "run_id": RUN,
+        "tags": [{"key": "k", "value": "v"}],
+        "run_link": "l",
+        "description": "d",
+        "model_id": None,
+    },
     ("PATCH", "model-versions/update"): {"name": "never-1a", "version": "1", "description": "d"},
     ("POST", "model-versions/transition-stage"): {"name": "never-1a", "version": "1", "stage": "Production", "archive_existing_versions": True},
     ("DELETE", "model-versions/delete"): {"name": "never-1a", "version": "1"},
@@ -68,7 +106,7 @@ WRONG = {
 }
 
 
-@scenario()
+@scenario(raw=True)
 def unknown_things(cx):
     """Good requests about what does not exist."""
     for (method, route), fields in FIELDS.items():
@@ -88,14 +126,18 @@ def _with(fields, **changed):
 _LEFT_OUT = object()
 
 
-@scenario()
+@scenario(raw=True)
 def missing_fields(cx):
     for (method, route), fields in FIELDS.items():
         cx.step(f"{method} {route}")
         good = {k: v for k, v in fields.items() if v is not None}
         cx.raw(method, f"/api/2.0/mlflow/{route}", {}) if route != "experiments/search" else None
         for field in good:
-            if (method, route, field) in (("POST", "experiments/create", "tags"), ("POST", "registered-models/create", "tags"), ("POST", "registered-models/create", "description")):
+            if (method, route, field) in (
+                ("POST", "experiments/create", "tags"),
+                ("POST", "registered-models/create", "tags"),
+                ("POST", "registered-models/create", "description"),
+            ):
                 continue
             cx.raw(method, f"/api/2.0/mlflow/{route}", _with(good, **{field: _LEFT_OUT}))
     for route, query in QUERIES.items():
@@ -108,7 +150,7 @@ def missing_fields(cx):
             cx.get(route, _with(query, **{field: ""}))
 
 
-@scenario()
+@scenario(raw=True)
 def wrong_types(cx):
     for (method, route), fields in FIELDS.items():
         cx.step(f"{method} {route}")
@@ -121,17 +163,33 @@ def wrong_types(cx):
                 if route.endswith("/create") and route.startswith(("exp", "reg")) and (field != "name" or wrong in ("", "x")):
                     # Would make something whose name another run of this scenario meets again.
                     if not (field == "name"):
-                        cx.raw(method, f"/api/2.0/mlflow/{route}", _with(good, **{field: wrong, "name": cx.name(f"{field}_{WRONG[type(value)].index(wrong)}_{type(wrong).__name__}")}))
+                        cx.raw(
+                            method,
+                            f"/api/2.0/mlflow/{route}",
+                            _with(good, **{field: wrong, "name": cx.name(f"{field}_{WRONG[type(value)].index(wrong)}_{type(wrong).__name__}")}),
+                        )
                         continue
                 cx.raw(method, f"/api/2.0/mlflow/{route}", _with(good, **{field: wrong}))
 
 
-@scenario()
+@scenario(raw=True)
 def bodies(cx):
     """Not JSON, not an object, not the right content type, too deep, twice the same key."""
     path = "/api/2.0/mlflow/runs/set-tag"
     good = b'{"run_id": "0123456789abcdef0123456789abcdef", "key": "k", "value": "v"}'
-    for kind in ("application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data", "application/xml", "", "application/jsonx", None):
+    for kind in (
+        "application/json",
+        "application/json; charset=utf-8",
+        "APPLICATION/JSON",
+        "text/plain",
+        "text/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "application/xml",
+        "",
+        "application/jsonx",
+        None,
+    ):
         cx.step(f"type {kind}")
         cx.raw("POST", path, data=good, headers={} if kind is None else {"Content-Type": kind})
     json_type = {"Content-Type": "application/json"}
@@ -162,7 +220,7 @@ def bodies(cx):
         cx.raw("POST", path, data=data, headers=json_type)
 
 
-@scenario()
+@scenario(raw=True)
 def methods_and_paths(cx):
     cx.step("wrong methods")
     for method, path in (
@@ -196,14 +254,42 @@ def methods_and_paths(cx):
     for path in ("/health", "/version", "/api/3.0/mlflow/server-info", "/ajax-api/3.0/mlflow/server-info"):
         cx.raw("GET", path)
     cx.step("query args")
-    for query in ("run_id=a&run_id=b", "run_id=%00", "run_id=%ff", "run_id=a%2Fb", "run_id=" + "a" * 300, "runId=x", "run_id", "run_id=&run_uuid=" + RUN, "run_uuid=" + RUN):
+    for query in (
+        "run_id=a&run_id=b",
+        "run_id=%00",
+        "run_id=%ff",
+        "run_id=a%2Fb",
+        "run_id=" + "a" * 300,
+        "runId=x",
+        "run_id",
+        "run_id=&run_uuid=" + RUN,
+        "run_uuid=" + RUN,
+    ):
         cx.raw("GET", f"/api/2.0/mlflow/runs/get?{query}")
 
 
-@scenario()
+@scenario(raw=True)
 def run_ids(cx):
     """What a run id may look like, on every route that takes one."""
-    for value in ("0" * 31, "0" * 33, "g" * 32, "A" * 32, "a b", "../../etc/passwd", "..", "a/b", "a%2fb", "%00", "a" * 256, "a" * 257, "-a", "_a", "a.b", "ü", "' OR 1=1 --"):
+    for value in (
+        "0" * 31,
+        "0" * 33,
+        "g" * 32,
+        "A" * 32,
+        "a b",
+        "../../etc/passwd",
+        "..",
+        "a/b",
+        "a%2fb",
+        "%00",
+        "a" * 256,
+        "a" * 257,
+        "-a",
+        "_a",
+        "a.b",
+        "ü",
+        "' OR 1=1 --",
+    ):
         cx.step(value[:20])
         cx.get("runs/get", {"run_id": value})
         cx.get("artifacts/list", {"run_id": value})

@@ -17,7 +17,9 @@ def classifier(cx):
     with mlflow.start_run() as run:
         info = log_model(cx, model, "model", serialization_format="cloudpickle", signature=mlflow.models.infer_signature(x, y))
         cx.step("evaluate")
-        result = mlflow.models.evaluate(info.model_uri, frame, targets="label", model_type="classifier", evaluator_config={"log_explainer": False, "log_model_explainability": False})
+        result = mlflow.models.evaluate(
+            info.model_uri, frame, targets="label", model_type="classifier", evaluator_config={"log_explainer": False, "log_model_explainability": False}
+        )
     cx.see("metrics", {k: round(float(v), 9) for k, v in result.metrics.items()})
     cx.step("read")
     cx.see("logged", sorted(cx.client.get_run(run.info.run_id).data.metrics))
@@ -33,7 +35,11 @@ def table(cx):
     cx.experiment()
     frame = pandas.DataFrame({"truth": [1.0, 2.0, 3.0, 4.0], "said": [1.1, 1.9, 3.2, 3.9]})
     with mlflow.start_run() as run:
-        result = mlflow.models.evaluate(data=mlflow.data.from_pandas(frame, targets="truth", predictions="said"), model_type="regressor", evaluator_config={"log_explainer": False, "log_model_explainability": False})
+        result = mlflow.models.evaluate(
+            data=mlflow.data.from_pandas(frame, targets="truth", predictions="said"),
+            model_type="regressor",
+            evaluator_config={"log_explainer": False, "log_model_explainability": False},
+        )
     cx.see("metrics", {k: round(float(v), 9) for k, v in result.metrics.items()})
     cx.step("log a table")
     mlflow.log_table(frame, "t.json", run_id=run.info.run_id)

@@ -59,7 +59,10 @@ def lifecycle(cx):
 def search(cx):
     client = cx.client
     base = cx.name()
-    ids = [client.create_experiment(f"{base}/{n}", tags={"team": t, "n": str(i)}) for i, (n, t) in enumerate((("Alpha", "red"), ("beta", "blue"), ("gamma%", "red"), ("Delta", "")))]
+    ids = [
+        client.create_experiment(f"{base}/{n}", tags={"team": t, "n": str(i)})
+        for i, (n, t) in enumerate((("Alpha", "red"), ("beta", "blue"), ("gamma%", "red"), ("Delta", "")))
+    ]
     mine = f"name LIKE '{base}/%'"
     cx.step("filters")
     for text in (
@@ -94,7 +97,18 @@ def search(cx):
     ):
         cx.step(f"filter {text.replace(base, 'BASE')}")
         cx.post("experiments/search", {"filter": text, "order_by": ["name"], "max_results": 50})
-    for order in (["name"], ["name DESC"], ["attribute.name"], ["creation_time DESC", "name"], ["last_update_time"], ["experiment_id"], ["tags.team"], ["never"], ["name UP"], [""]):
+    for order in (
+        ["name"],
+        ["name DESC"],
+        ["attribute.name"],
+        ["creation_time DESC", "name"],
+        ["last_update_time"],
+        ["experiment_id"],
+        ["tags.team"],
+        ["never"],
+        ["name UP"],
+        [""],
+    ):
         cx.step(f"order {order}")
         cx.post("experiments/search", {"filter": mine, "order_by": order, "max_results": 50})
     cx.step("views")
@@ -104,7 +118,9 @@ def search(cx):
     cx.step("pages")
     token = None
     for _ in range(5):
-        status, answer = cx.post("experiments/search", {"filter": mine, "view_type": "ALL", "order_by": ["name"], "max_results": 3, **({"page_token": token} if token else {})})
+        status, answer = cx.post(
+            "experiments/search", {"filter": mine, "view_type": "ALL", "order_by": ["name"], "max_results": 3, **({"page_token": token} if token else {})}
+        )
         token = answer.get("next_page_token") if status == 200 else None
         if not token:
             break
@@ -115,17 +131,46 @@ def search(cx):
     cx.see("client", [e.name for e in cx.mlflow.search_experiments(filter_string=mine, order_by=["name DESC"])])
 
 
-@scenario()
+@scenario(raw=True)
 def names_and_places(cx):
     base = cx.name()
     cx.step("names")
-    for label, name in {"space": f" {base} ", "slash": f"/{base}/x", "dots": f"../{base}", "umlaut": f"{base} ünï ☃", "500": base + "x" * (500 - len(base)), "501": base + "x" * (501 - len(base)), "newline": f"{base}\n", "quote": f"{base}'\"", "number": f"{base}5"}.items():
+    for label, name in {
+        "space": f" {base} ",
+        "slash": f"/{base}/x",
+        "dots": f"../{base}",
+        "umlaut": f"{base} ünï ☃",
+        "500": base + "x" * (500 - len(base)),
+        "501": base + "x" * (501 - len(base)),
+        "newline": f"{base}\n",
+        "quote": f"{base}'\"",
+        "number": f"{base}5",
+    }.items():
         cx.step(label)
         cx.post("experiments/create", {"name": name})
         cx.get("experiments/get-by-name", {"experiment_name": name})
     cx.post("experiments/create", {"name": ""})
     cx.step("artifact locations")
-    for i, place in enumerate(("mlflow-artifacts:/somewhere", "mlflow-artifacts:/a/b/c", "file:///etc", "/etc/passwd", "../x", "s3://bucket/a", "s3://bucket/../x", "http://127.0.0.1:1/x", "mlflow-artifacts:/../x", "mlflow-artifacts:/a?x=1", "mlflow-artifacts:/a#x", "x y", "ftp://host/x", "dbfs:/x", "runs:/abc/x", "models:/x/1")):
+    for i, place in enumerate(
+        (
+            "mlflow-artifacts:/somewhere",
+            "mlflow-artifacts:/a/b/c",
+            "file:///etc",
+            "/etc/passwd",
+            "../x",
+            "s3://bucket/a",
+            "s3://bucket/../x",
+            "http://127.0.0.1:1/x",
+            "mlflow-artifacts:/../x",
+            "mlflow-artifacts:/a?x=1",
+            "mlflow-artifacts:/a#x",
+            "x y",
+            "ftp://host/x",
+            "dbfs:/x",
+            "runs:/abc/x",
+            "models:/x/1",
+        )
+    ):
         cx.step(f"location {place}")
         status, answer = cx.post("experiments/create", {"name": f"{base} at {i}", "artifact_location": place})
         if status == 200 and place.startswith("mlflow-artifacts"):

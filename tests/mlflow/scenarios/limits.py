@@ -5,7 +5,7 @@ from . import scenario
 T = 1_600_000_000_000
 
 
-@scenario()
+@scenario(raw=True)
 def keys_and_values(cx):
     run = cx.new_run(cx.new_experiment())
     cx.step("lengths")
@@ -23,21 +23,71 @@ def keys_and_values(cx):
     cx.see("params", sorted((p["key"][:12], len(p["key"]), len(p.get("value", ""))) for p in answer["run"]["data"].get("params", [])))
     cx.see("tags", sorted((p["key"][:12], len(p["key"]), len(p.get("value", ""))) for p in answer["run"]["data"].get("tags", [])))
     cx.step("characters")
-    for key in ("a/b", "a.b", "a b", "a-b_c", "a:b", "ünïcode", "☃", "a\\b", "a,b", "a#b", "a%b", "a(b)", "a'b", 'a"b', "a`b", "a$b", "a=b", "/a", "a/", "a//b", "./a", "../a", "a/../b", ".", "..", "...", "a/.", " ", " a", "a ", "", "a\nb", "a\tb", "a\u0000b"):
+    for key in (
+        "a/b",
+        "a.b",
+        "a b",
+        "a-b_c",
+        "a:b",
+        "ünïcode",
+        "☃",
+        "a\\b",
+        "a,b",
+        "a#b",
+        "a%b",
+        "a(b)",
+        "a'b",
+        'a"b',
+        "a`b",
+        "a$b",
+        "a=b",
+        "/a",
+        "a/",
+        "a//b",
+        "./a",
+        "../a",
+        "a/../b",
+        ".",
+        "..",
+        "...",
+        "a/.",
+        " ",
+        " a",
+        "a ",
+        "",
+        "a\nb",
+        "a\tb",
+        "a\u0000b",
+    ):
         cx.post("runs/log-parameter", {"run_id": run, "key": key, "value": "v"})
         cx.post("runs/log-metric", {"run_id": run, "key": key, "value": 1, "timestamp": T, "step": 0})
         cx.post("runs/set-tag", {"run_id": run, "key": key, "value": "v"})
 
 
-@scenario()
+@scenario(raw=True)
 def batches(cx):
     run = cx.new_run(cx.new_experiment())
     metric = lambda i: {"key": f"m{i % 7}", "value": i / 4, "timestamp": T + i, "step": i}  # noqa: E731
     param = lambda i: {"key": f"p{i}", "value": str(i)}  # noqa: E731
     tag = lambda i: {"key": f"t{i}", "value": str(i)}  # noqa: E731
     cx.step("sizes")
-    for metrics, params, tags in ((0, 0, 0), (1, 0, 0), (1000, 0, 0), (1001, 0, 0), (0, 100, 0), (0, 101, 0), (0, 0, 100), (0, 0, 101), (800, 100, 100), (801, 100, 100), (1000, 1, 0)):
-        cx.post("runs/log-batch", {"run_id": run, "metrics": [metric(i) for i in range(metrics)], "params": [param(i) for i in range(params)], "tags": [tag(i) for i in range(tags)]})
+    for metrics, params, tags in (
+        (0, 0, 0),
+        (1, 0, 0),
+        (1000, 0, 0),
+        (1001, 0, 0),
+        (0, 100, 0),
+        (0, 101, 0),
+        (0, 0, 100),
+        (0, 0, 101),
+        (800, 100, 100),
+        (801, 100, 100),
+        (1000, 1, 0),
+    ):
+        cx.post(
+            "runs/log-batch",
+            {"run_id": run, "metrics": [metric(i) for i in range(metrics)], "params": [param(i) for i in range(params)], "tags": [tag(i) for i in range(tags)]},
+        )
     cx.step("duplicates")
     cx.post("runs/log-batch", {"run_id": run, "params": [{"key": "d", "value": "1"}, {"key": "d", "value": "1"}]})
     cx.post("runs/log-batch", {"run_id": run, "params": [{"key": "d", "value": "1"}, {"key": "d", "value": "2"}]})
@@ -45,7 +95,15 @@ def batches(cx):
     cx.post("runs/log-batch", {"run_id": run, "metrics": [metric(1), metric(1), metric(1)]})
     cx.step("a changed param keeps the rest out")
     cx.post("runs/log-batch", {"run_id": run, "params": [{"key": "fixed", "value": "1"}]})
-    cx.post("runs/log-batch", {"run_id": run, "params": [{"key": "fixed", "value": "2"}, {"key": "newer", "value": "2"}], "metrics": [{"key": "kept out", "value": 1, "timestamp": T, "step": 0}], "tags": [{"key": "kept out", "value": "x"}]})
+    cx.post(
+        "runs/log-batch",
+        {
+            "run_id": run,
+            "params": [{"key": "fixed", "value": "2"}, {"key": "newer", "value": "2"}],
+            "metrics": [{"key": "kept out", "value": 1, "timestamp": T, "step": 0}],
+            "tags": [{"key": "kept out", "value": "x"}],
+        },
+    )
     cx.post("runs/log-batch", {"run_id": run, "params": [{"key": "fixed", "value": "2"}, {"key": "fixed", "value": "3"}]})
     cx.step("the run")
     cx.get("runs/get", {"run_id": run})
@@ -80,7 +138,10 @@ def batches(cx):
         {"run_id": run, "tags": [{"value": "x"}]},
         {"run_id": run, "tags": [{"key": "n", "value": 5}]},
         {"run_id": run, "tags": [{"key": "k" * 251, "value": "v"}]},
-        {"run_id": run, "metrics": [{"key": "ok", "value": v, "timestamp": T, "step": i} for i, v in enumerate(["NaN", "Infinity", "-Infinity", 1e308, -0.0, 0])]},
+        {
+            "run_id": run,
+            "metrics": [{"key": "ok", "value": v, "timestamp": T, "step": i} for i, v in enumerate(["NaN", "Infinity", "-Infinity", 1e308, -0.0, 0])],
+        },
         {"run_id": run, "metrics": [{"key": "big steps", "value": 1, "timestamp": T, "step": s} for s in (2**31, 2**53, 2**63 - 1, -(2**63))]},
         {"run_id": run, "metrics": [{"key": "too big", "value": 1, "timestamp": T, "step": 2**63}]},
         {"run_id": run, "unknown": 1},

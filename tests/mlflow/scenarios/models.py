@@ -94,7 +94,14 @@ def register_at_once(cx):
     for step in ("first", "second"):
         cx.step(step)
         with mlflow.start_run():
-            log_model(cx, DummyClassifier().fit(x, y), "m", registered_model_name=cx.name("r"), serialization_format="cloudpickle", signature=mlflow.models.infer_signature(x, y))
+            log_model(
+                cx,
+                DummyClassifier().fit(x, y),
+                "m",
+                registered_model_name=cx.name("r"),
+                serialization_format="cloudpickle",
+                signature=mlflow.models.infer_signature(x, y),
+            )
     cx.see("versions", sorted(v.version for v in cx.client.search_model_versions(f"name = '{cx.name('r')}'")))
 
 
@@ -149,26 +156,102 @@ def logged_search(cx):
     run = client.create_run(experiment, start_time=T).info.run_id
     made = []
     for i in (2, 0, 3, 1):
-        model = client.create_logged_model(experiment, name=f"net{i}", source_run_id=run if i % 2 else None, tags={"team": ["red", "blue"][i % 2]}, params={"lr": str(i / 10)}, model_type=["a", "b"][i // 2])
+        model = client.create_logged_model(
+            experiment,
+            name=f"net{i}",
+            source_run_id=run if i % 2 else None,
+            tags={"team": ["red", "blue"][i % 2]},
+            params={"lr": str(i / 10)},
+            model_type=["a", "b"][i // 2],
+        )
         client.log_metric(run, "acc", i / 4, timestamp=T, step=i, model_id=model.model_id)
         # Another moment: the peer keeps one value of a model's metric per step and moment, whatever the dataset.
         client.log_metric(run, "acc", 1 - i / 4, timestamp=T + 1, step=i, model_id=model.model_id, dataset_name="test", dataset_digest="d1")
         if i != 3:
             client.finalize_logged_model(model.model_id, "READY")
         made.append(model.model_id)
-    for text in ("", "name = 'net1'", "name != 'net1'", "name LIKE 'net%'", "name ILIKE 'NET2'", "name IN ('net1', 'net2')", "name NOT IN ('net1')", "attributes.name = 'net1'", f"model_id = '{made[0]}'", "model_type = 'a'", "model_type != 'a'", "status = 'READY'", "status = 'LOGGED_MODEL_READY'", "status != 'PENDING'", f"source_run_id = '{run}'", "creation_timestamp > 0", "creation_time > 0", "last_updated_timestamp > 0", "creation_timestamp_ms > 0", "metrics.acc > 0.3", "metrics.acc >= 0.5 AND params.lr = '0.2'", "metrics.never > 0", "params.lr = '0.1'", "params.lr != '0.1'", "params.lr LIKE '0.%'", "params.lr IN ('0.1')", "tags.team = 'red'", "tags.team != 'red'", "tags.`team` = 'red'", "tags.never != 'x'", "tags.team IS NULL", "name = 'a' OR name = 'b'", "never = 1", "name = 5", "name >", "metrics.acc > 'x'", "metrics.acc BETWEEN 1 AND 2", "experiment_id = '0'", "lifecycle_stage = 'active'"):
+    for text in (
+        "",
+        "name = 'net1'",
+        "name != 'net1'",
+        "name LIKE 'net%'",
+        "name ILIKE 'NET2'",
+        "name IN ('net1', 'net2')",
+        "name NOT IN ('net1')",
+        "attributes.name = 'net1'",
+        f"model_id = '{made[0]}'",
+        "model_type = 'a'",
+        "model_type != 'a'",
+        "status = 'READY'",
+        "status = 'LOGGED_MODEL_READY'",
+        "status != 'PENDING'",
+        f"source_run_id = '{run}'",
+        "creation_timestamp > 0",
+        "creation_time > 0",
+        "last_updated_timestamp > 0",
+        "creation_timestamp_ms > 0",
+        "metrics.acc > 0.3",
+        "metrics.acc >= 0.5 AND params.lr = '0.2'",
+        "metrics.never > 0",
+        "params.lr = '0.1'",
+        "params.lr != '0.1'",
+        "params.lr LIKE '0.%'",
+        "params.lr IN ('0.1')",
+        "tags.team = 'red'",
+        "tags.team != 'red'",
+        "tags.`team` = 'red'",
+        "tags.never != 'x'",
+        "tags.team IS NULL",
+        "name = 'a' OR name = 'b'",
+        "never = 1",
+        "name = 5",
+        "name >",
+        "metrics.acc > 'x'",
+        "metrics.acc BETWEEN 1 AND 2",
+        "experiment_id = '0'",
+        "lifecycle_stage = 'active'",
+    ):
         cx.step(f"filter {text.replace(run, 'RUN').replace(made[0], 'MODEL')}")
         cx.post("logged-models/search", {"experiment_ids": [experiment], "filter": text, "order_by": [{"field_name": "name"}]})
-    for order in ([{"field_name": "name", "ascending": False}], [{"field_name": "metrics.acc", "ascending": False}], [{"field_name": "metrics.acc", "ascending": True, "dataset_name": "test"}], [{"field_name": "metrics.acc", "dataset_name": "test", "dataset_digest": "d1"}], [{"field_name": "metrics.acc", "dataset_name": "never"}], [{"field_name": "metrics.acc", "dataset_digest": "d1"}], [{"field_name": "creation_timestamp"}], [{"field_name": "creation_time"}, {"field_name": "name"}], [{"field_name": "params.lr"}], [{"field_name": "tags.team"}, {"field_name": "name"}], [{"field_name": "never"}], [{"ascending": True}], [{"field_name": "name", "ascending": "x"}], ["name"], [{"field_name": "metrics.never"}, {"field_name": "name"}], []):
+    for order in (
+        [{"field_name": "name", "ascending": False}],
+        [{"field_name": "metrics.acc", "ascending": False}],
+        [{"field_name": "metrics.acc", "ascending": True, "dataset_name": "test"}],
+        [{"field_name": "metrics.acc", "dataset_name": "test", "dataset_digest": "d1"}],
+        [{"field_name": "metrics.acc", "dataset_name": "never"}],
+        [{"field_name": "metrics.acc", "dataset_digest": "d1"}],
+        [{"field_name": "creation_timestamp"}],
+        [{"field_name": "creation_time"}, {"field_name": "name"}],
+        [{"field_name": "params.lr"}],
+        [{"field_name": "tags.team"}, {"field_name": "name"}],
+        [{"field_name": "never"}],
+        [{"ascending": True}],
+        [{"field_name": "name", "ascending": "x"}],
+        ["name"],
+        [{"field_name": "metrics.never"}, {"field_name": "name"}],
+        [],
+    ):
         cx.step(f"order {order}")
         cx.post("logged-models/search", {"experiment_ids": [experiment], "order_by": order})
-    for datasets in ([{"dataset_name": "test"}], [{"dataset_name": "test", "dataset_digest": "d1"}], [{"dataset_name": "never"}], [{"dataset_digest": "d1"}], [{}], ["x"]):
+    for datasets in (
+        [{"dataset_name": "test"}],
+        [{"dataset_name": "test", "dataset_digest": "d1"}],
+        [{"dataset_name": "never"}],
+        [{"dataset_digest": "d1"}],
+        [{}],
+        ["x"],
+    ):
         cx.step(f"datasets {datasets}")
-        cx.post("logged-models/search", {"experiment_ids": [experiment], "filter": "metrics.acc > 0.3", "datasets": datasets, "order_by": [{"field_name": "name"}]})
+        cx.post(
+            "logged-models/search", {"experiment_ids": [experiment], "filter": "metrics.acc > 0.3", "datasets": datasets, "order_by": [{"field_name": "name"}]}
+        )
     cx.step("pages")
     token = None
     for _ in range(4):
-        status, answer = cx.post("logged-models/search", {"experiment_ids": [experiment], "max_results": 2, "order_by": [{"field_name": "name"}], **({"page_token": token} if token else {})})
+        status, answer = cx.post(
+            "logged-models/search",
+            {"experiment_ids": [experiment], "max_results": 2, "order_by": [{"field_name": "name"}], **({"page_token": token} if token else {})},
+        )
         token = answer.get("next_page_token") if status == 200 else None
         if not token:
             break

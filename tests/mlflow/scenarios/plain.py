@@ -167,13 +167,21 @@ def histories(cx):
         status, page = cx.get("metrics/get-history", {"run_id": run_id, "metric_key": "long", "max_results": 400, "page_token": page["next_page_token"]})
 
 
-@scenario()
+@scenario(raw=True)
 def bulk_histories(cx):
     experiment = cx.new_experiment()
     runs = [cx.new_run(experiment, run_name=f"r{i}") for i in range(3)]
     for n, run in enumerate(runs):
         for start in range(0, 1000, 500):
-            cx.post("runs/log-batch", {"run_id": run, "metrics": [{"key": "m", "value": (i * 37 % 101) / 4, "timestamp": 1_600_000_000_000 + i, "step": i * (n + 1)} for i in range(start, start + 500)]})
+            cx.post(
+                "runs/log-batch",
+                {
+                    "run_id": run,
+                    "metrics": [
+                        {"key": "m", "value": (i * 37 % 101) / 4, "timestamp": 1_600_000_000_000 + i, "step": i * (n + 1)} for i in range(start, start + 500)
+                    ],
+                },
+            )
     cx.post("runs/log-batch", {"run_id": runs[2], "metrics": [{"key": "m", "value": "NaN", "timestamp": 1_600_000_000_000, "step": 7}]})
     cx.step("sampled")
     interval = "/ajax-api/2.0/mlflow/metrics/get-history-bulk-interval"

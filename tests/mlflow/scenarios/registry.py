@@ -14,7 +14,9 @@ def _source(run, path="model"):
 
 
 def _version(cx, name, run, **extra):
-    return cx.post("model-versions/create", {"name": name, "source": f"mlflow-artifacts:/{extra.pop('experiment')}/{run}/artifacts/model", "run_id": run, **extra})
+    return cx.post(
+        "model-versions/create", {"name": name, "source": f"mlflow-artifacts:/{extra.pop('experiment')}/{run}/artifacts/model", "run_id": run, **extra}
+    )
 
 
 @scenario()
@@ -83,7 +85,28 @@ def versions(cx):
     _version(cx, name, run, experiment=experiment)
     cx.see("numbers are not used again", sorted(v.version for v in client.search_model_versions(f"name = '{name}'")))
     cx.step("sources")
-    for source in ("", "file:///etc/passwd", "/etc/passwd", "../x", "relative/path", "s3://bucket/x", "http://127.0.0.1:1/x", "mlflow-artifacts:/0/x/artifacts/model", f"mlflow-artifacts:/{experiment}/{run}/artifacts/../../x", "runs:/nope/model", "models:/m-00000000000000000000000000000000", f"models:/{name}/1", f"models:/{name}/77", "mlflow-artifacts://evil.example/x", "file:relative", "dbfs:/x", f"runs:/{run}/../x", "mlflow-artifacts:/%2e%2e/x", "mlflow-artifacts:/x#/../y", "\\\\host\\share"):
+    for source in (
+        "",
+        "file:///etc/passwd",
+        "/etc/passwd",
+        "../x",
+        "relative/path",
+        "s3://bucket/x",
+        "http://127.0.0.1:1/x",
+        "mlflow-artifacts:/0/x/artifacts/model",
+        f"mlflow-artifacts:/{experiment}/{run}/artifacts/../../x",
+        "runs:/nope/model",
+        "models:/m-00000000000000000000000000000000",
+        f"models:/{name}/1",
+        f"models:/{name}/77",
+        "mlflow-artifacts://evil.example/x",
+        "file:relative",
+        "dbfs:/x",
+        f"runs:/{run}/../x",
+        "mlflow-artifacts:/%2e%2e/x",
+        "mlflow-artifacts:/x#/../y",
+        "\\\\host\\share",
+    ):
         cx.step(f"source {source.replace(run, 'RUN').replace(name, 'NAME')}")
         cx.post("model-versions/create", {"name": name, "source": source, "run_id": run})
         cx.post("model-versions/create", {"name": name, "source": source})
@@ -98,7 +121,20 @@ def stages(cx):
     for _ in range(4):
         _version(cx, name, run, experiment=experiment)
     cx.step("move")
-    for version, stage, archive in (("1", "Staging", False), ("2", "production", False), ("3", "Production", True), ("4", "STAGING", True), ("1", "Archived", False), ("1", "None", False), ("1", "none", False), ("1", "Nope", False), ("1", "Archived", True), ("1", "None", True), ("9", "Staging", False), ("1", "", False)):
+    for version, stage, archive in (
+        ("1", "Staging", False),
+        ("2", "production", False),
+        ("3", "Production", True),
+        ("4", "STAGING", True),
+        ("1", "Archived", False),
+        ("1", "None", False),
+        ("1", "none", False),
+        ("1", "Nope", False),
+        ("1", "Archived", True),
+        ("1", "None", True),
+        ("9", "Staging", False),
+        ("1", "", False),
+    ):
         cx.post("model-versions/transition-stage", {"name": name, "version": version, "stage": stage, "archive_existing_versions": archive})
     cx.post("model-versions/transition-stage", {"name": name, "version": "1", "stage": "Staging", "archive_existing_versions": "true"})
     cx.post("model-versions/transition-stage", {"name": name, "version": "2", "stage": "Staging"})
@@ -164,10 +200,41 @@ def search(cx):
         _version(cx, f"{base}_{n}", run, experiment=experiment, tags=[{"key": "of", "value": n}])
     client.set_registered_model_alias(f"{base}_Alpha", "champion", "2")
     mine = f"name LIKE '{base}%'"
-    for text in (mine, f"name = '{base}_beta'", f"name ILIKE '{base}_ALPHA'", f"name != '{base}_beta' AND {mine}", f"name IN ('{base}_beta', '{base}_Alpha')", f"{mine} AND tags.team = 'red'", f"{mine} AND tags.team != 'red'", f"{mine} AND tag.`team` LIKE 'r%'", f"{mine} AND tags.`mlflow.prompt.is_prompt` != 'true'", f"{mine} AND tags.`mlflow.prompt.is_prompt` = 'true'", f"{mine} AND tags.never != 'x'", f"{mine} OR name = 'x'", "name > 'a'", "names = 'x'", "name LIKE", "version = 1", "params.x = '1'", "name = 'a' name = 'b'", "creation_timestamp > 5"):
+    for text in (
+        mine,
+        f"name = '{base}_beta'",
+        f"name ILIKE '{base}_ALPHA'",
+        f"name != '{base}_beta' AND {mine}",
+        f"name IN ('{base}_beta', '{base}_Alpha')",
+        f"{mine} AND tags.team = 'red'",
+        f"{mine} AND tags.team != 'red'",
+        f"{mine} AND tag.`team` LIKE 'r%'",
+        f"{mine} AND tags.`mlflow.prompt.is_prompt` != 'true'",
+        f"{mine} AND tags.`mlflow.prompt.is_prompt` = 'true'",
+        f"{mine} AND tags.never != 'x'",
+        f"{mine} OR name = 'x'",
+        "name > 'a'",
+        "names = 'x'",
+        "name LIKE",
+        "version = 1",
+        "params.x = '1'",
+        "name = 'a' name = 'b'",
+        "creation_timestamp > 5",
+    ):
         cx.step(f"models {text.replace(base, 'BASE')}")
         cx.get("registered-models/search", {"filter": text, "max_results": 50})
-    for order in (["name"], ["name DESC"], ["last_updated_timestamp"], ["timestamp DESC"], ["last_updated_timestamp DESC", "name"], ["creation_timestamp"], ["never"], ["name SIDEWAYS"], ["tags.team"], [""]):
+    for order in (
+        ["name"],
+        ["name DESC"],
+        ["last_updated_timestamp"],
+        ["timestamp DESC"],
+        ["last_updated_timestamp DESC", "name"],
+        ["creation_timestamp"],
+        ["never"],
+        ["name SIDEWAYS"],
+        ["tags.team"],
+        [""],
+    ):
         cx.step(f"models by {order}")
         cx.get("registered-models/search", {"filter": mine, "order_by": order})
     cx.step("model pages")
@@ -179,16 +246,54 @@ def search(cx):
             break
     for extra in ({"max_results": 0}, {"max_results": 1000}, {"max_results": 1001}, {"max_results": "x"}, {"page_token": "nonsense"}):
         cx.get("registered-models/search", {"filter": f"name = '{base}_beta'", **extra})
-    for text in (mine, f"name = '{base}_Alpha'", f"name ILIKE '{base}_alpha'", f"{mine} AND version_number = 2", f"{mine} AND version_number > 1", f"{mine} AND version_number IN (1, 2)", f"{mine} AND version_number = '2'", f"{mine} AND run_id = '{run}'", f"{mine} AND run_id IN ('{run}', 'x')", f"{mine} AND run_id LIKE 'x%'", f"{mine} AND source_path = 'x'", f"{mine} AND source_path LIKE '%model'", f"{mine} AND tags.of = 'beta'", f"{mine} AND tags.of != 'beta'", f"{mine} AND tags.never != 'x'", f"run_id = '{run}'", f"{mine} AND current_stage = 'None'", f"{mine} AND user_id = 'x'", f"{mine} AND creation_timestamp > 0", f"{mine} AND status = 'READY'", "version_number > 'x'", "version = '1'", f"{mine} OR run_id = 'x'", "name", "run_id IN ()", "run_id IN (1)"):
+    for text in (
+        mine,
+        f"name = '{base}_Alpha'",
+        f"name ILIKE '{base}_alpha'",
+        f"{mine} AND version_number = 2",
+        f"{mine} AND version_number > 1",
+        f"{mine} AND version_number IN (1, 2)",
+        f"{mine} AND version_number = '2'",
+        f"{mine} AND run_id = '{run}'",
+        f"{mine} AND run_id IN ('{run}', 'x')",
+        f"{mine} AND run_id LIKE 'x%'",
+        f"{mine} AND source_path = 'x'",
+        f"{mine} AND source_path LIKE '%model'",
+        f"{mine} AND tags.of = 'beta'",
+        f"{mine} AND tags.of != 'beta'",
+        f"{mine} AND tags.never != 'x'",
+        f"run_id = '{run}'",
+        f"{mine} AND current_stage = 'None'",
+        f"{mine} AND user_id = 'x'",
+        f"{mine} AND creation_timestamp > 0",
+        f"{mine} AND status = 'READY'",
+        "version_number > 'x'",
+        "version = '1'",
+        f"{mine} OR run_id = 'x'",
+        "name",
+        "run_id IN ()",
+        "run_id IN (1)",
+    ):
         cx.step(f"versions {text.replace(base, 'BASE').replace(run, 'RUN')}")
         cx.get("model-versions/search", {"filter": text, "order_by": ["name", "version_number"]})
-    for order in (["name"], ["name DESC", "version_number DESC"], ["version_number"], ["creation_timestamp"], ["last_updated_timestamp DESC"], ["run_id"], ["never"], ["name UP"]):
+    for order in (
+        ["name"],
+        ["name DESC", "version_number DESC"],
+        ["version_number"],
+        ["creation_timestamp"],
+        ["last_updated_timestamp DESC"],
+        ["run_id"],
+        ["never"],
+        ["name UP"],
+    ):
         cx.step(f"versions by {order}")
         cx.get("model-versions/search", {"filter": mine, "order_by": order})
     cx.step("version pages")
     token = None
     for _ in range(5):
-        status, answer = cx.get("model-versions/search", {"filter": mine, "max_results": 3, "order_by": ["name", "version_number"], **({"page_token": token} if token else {})})
+        status, answer = cx.get(
+            "model-versions/search", {"filter": mine, "max_results": 3, "order_by": ["name", "version_number"], **({"page_token": token} if token else {})}
+        )
         token = answer.get("next_page_token") if status == 200 else None
         if not token:
             break
@@ -199,10 +304,26 @@ def search(cx):
     cx.see("versions", [(v.name, v.version) for v in client.search_model_versions(mine, order_by=["name ASC", "version_number DESC"])])
 
 
-@scenario()
+@scenario(raw=True)
 def names(cx):
     base = cx.name()
-    for label, name in {"space": f"{base} x", "slash": f"{base}/x", "colon": f"{base}:x", "dots": f"../{base}", "umlaut": f"{base} ü ☃", "256": base + "x" * (256 - len(base)), "257": base + "x" * (257 - len(base)), "upper": base.upper() + "X", "quote": f"{base}'", "percent": f"{base}%2f", "at": f"{base}@x", "hash": f"{base}#x", "newline": f"{base}\n", "dot": f"{base}.x", "leading": f" {base}"}.items():
+    for label, name in {
+        "space": f"{base} x",
+        "slash": f"{base}/x",
+        "colon": f"{base}:x",
+        "dots": f"../{base}",
+        "umlaut": f"{base} ü ☃",
+        "256": base + "x" * (256 - len(base)),
+        "257": base + "x" * (257 - len(base)),
+        "upper": base.upper() + "X",
+        "quote": f"{base}'",
+        "percent": f"{base}%2f",
+        "at": f"{base}@x",
+        "hash": f"{base}#x",
+        "newline": f"{base}\n",
+        "dot": f"{base}.x",
+        "leading": f" {base}",
+    }.items():
         cx.step(label)
         cx.post("registered-models/create", {"name": name})
         cx.get("registered-models/get", {"name": name})

@@ -37,7 +37,7 @@ RUN_FILTERS = [
     "metrics.acc > 1e-1",
     "metrics.acc > .5",
     "metrics.acc > '0.5'",
-    "metrics.acc > \"0.5\"",
+    'metrics.acc > "0.5"',
     "metrics.acc > abc",
     "metrics.acc > NaN",
     "metrics.acc LIKE '0.5'",
@@ -63,7 +63,7 @@ RUN_FILTERS = [
     "params.depth IS NOT NULL",
     "params.never is not null",
     "params.`depth` = '3'",
-    "params.quote = \"it's\"",
+    'params.quote = "it\'s"',
     "params.quote = 'it''s'",
     "params.quote = 'it\\'s'",
     "params.percent LIKE '%\\%%'",
@@ -271,14 +271,25 @@ def _runs(cx, experiment):
             },
         )
         if i in (1, 2, 5):
-            cx.post("runs/log-inputs", {"run_id": run, "datasets": [{"tags": [{"key": "mlflow.data.context", "value": "training"}], "dataset": {"name": "train" if i != 5 else "test", "digest": "abc", "source_type": "local", "source": "{}"}}]})
+            cx.post(
+                "runs/log-inputs",
+                {
+                    "run_id": run,
+                    "datasets": [
+                        {
+                            "tags": [{"key": "mlflow.data.context", "value": "training"}],
+                            "dataset": {"name": "train" if i != 5 else "test", "digest": "abc", "source_type": "local", "source": "{}"},
+                        }
+                    ],
+                },
+            )
         if i % 3 == 0:
             cx.post("runs/update", {"run_id": run, "status": "FINISHED" if i else "FAILED", "end_time": T + 100 + i})
         made.append(run)
     return made
 
 
-@scenario()
+@scenario(raw=True)
 def runs(cx):
     experiment = cx.new_experiment()
     _runs(cx, experiment)
@@ -289,7 +300,7 @@ def runs(cx):
             cx.see("found", [r["info"]["run_name"] for r in answer.get("runs", [])])
 
 
-@scenario()
+@scenario(raw=True)
 def orders(cx):
     experiment = cx.new_experiment()
     made = _runs(cx, experiment)
@@ -311,20 +322,45 @@ def orders(cx):
     for size in (1, 3, 7, 8):
         token = None
         for _ in range(9):
-            status, answer = cx.post("runs/search", {"experiment_ids": [experiment], "max_results": size, "order_by": ["metrics.acc DESC"], **({"page_token": token} if token else {})})
+            status, answer = cx.post(
+                "runs/search",
+                {"experiment_ids": [experiment], "max_results": size, "order_by": ["metrics.acc DESC"], **({"page_token": token} if token else {})},
+            )
             token = answer.get("next_page_token") if status == 200 else None
             if not token:
                 break
     cx.step("wrong pages")
-    for body in ({"max_results": 0}, {"max_results": -1}, {"max_results": 50_000}, {"max_results": 50_001}, {"max_results": "5"}, {"max_results": 1.5}, {"page_token": "nonsense"}, {"page_token": "bm9uc2Vuc2U="}, {"page_token": ""}, {"page_token": 5}, {"order_by": "metrics.acc"}, {"filter": 5}):
+    for body in (
+        {"max_results": 0},
+        {"max_results": -1},
+        {"max_results": 50_000},
+        {"max_results": 50_001},
+        {"max_results": "5"},
+        {"max_results": 1.5},
+        {"page_token": "nonsense"},
+        {"page_token": "bm9uc2Vuc2U="},
+        {"page_token": ""},
+        {"page_token": 5},
+        {"order_by": "metrics.acc"},
+        {"filter": 5},
+    ):
         cx.post("runs/search", {"experiment_ids": [experiment], **body})
 
 
-@scenario()
+@scenario(raw=True)
 def by_run_id(cx):
     experiment = cx.new_experiment()
     a, b, c = [cx.new_run(experiment, run_name=f"r{i}", start_time=T + i) for i in range(3)]
-    for text in (f"run_id = '{a}'", f"run_id != '{a}'", f"attributes.run_id IN ('{a}', '{b}')", f"run_id NOT IN ('{a}','{b}')", f"run_id LIKE '%{c}'", f"run_id ILIKE '{c.upper()}'", f"tags.mlflow.runName = 'r1' and run_id = '{b}'", f"artifact_uri LIKE '%{c}%'"):
+    for text in (
+        f"run_id = '{a}'",
+        f"run_id != '{a}'",
+        f"attributes.run_id IN ('{a}', '{b}')",
+        f"run_id NOT IN ('{a}','{b}')",
+        f"run_id LIKE '%{c}'",
+        f"run_id ILIKE '{c.upper()}'",
+        f"tags.mlflow.runName = 'r1' and run_id = '{b}'",
+        f"artifact_uri LIKE '%{c}%'",
+    ):
         cx.step(text)
         cx.post("runs/search", {"experiment_ids": [experiment], "filter": text, "order_by": ["start_time"]})
 

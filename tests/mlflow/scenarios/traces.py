@@ -49,7 +49,30 @@ def decorated(cx):
     cx.see("state", str(trace.info.state))
     cx.step("search")
     cx.see("all", sorted((t.info.request_preview, t.info.response_preview, str(t.info.state)) for t in _search(cx, [experiment])))
-    for text in ("trace.status = 'OK'", "trace.status = 'ERROR'", "status != 'OK'", "attributes.status = 'OK'", "trace.name = 'outer'", "name LIKE 'out%'", "timestamp_ms > 0", "trace.timestamp_ms < 5", "execution_time_ms >= 0", "tags.mlflow.traceName = 'outer'", "tag.never = 'x'", "metadata.never = 'x'", "request_metadata.`mlflow.source.type` = 'LOCAL'", "trace.status = 'NOPE'", "never = 'x'", "trace.status", "status = 'OK' OR status = 'ERROR'", "trace.text LIKE '%twice%'", "span.name = 'inner'", "span.type = 'TOOL'", "span.attributes.k = '1'", "trace.run_id = 'x'"):
+    for text in (
+        "trace.status = 'OK'",
+        "trace.status = 'ERROR'",
+        "status != 'OK'",
+        "attributes.status = 'OK'",
+        "trace.name = 'outer'",
+        "name LIKE 'out%'",
+        "timestamp_ms > 0",
+        "trace.timestamp_ms < 5",
+        "execution_time_ms >= 0",
+        "tags.mlflow.traceName = 'outer'",
+        "tag.never = 'x'",
+        "metadata.never = 'x'",
+        "request_metadata.`mlflow.source.type` = 'LOCAL'",
+        "trace.status = 'NOPE'",
+        "never = 'x'",
+        "trace.status",
+        "status = 'OK' OR status = 'ERROR'",
+        "trace.text LIKE '%twice%'",
+        "span.name = 'inner'",
+        "span.type = 'TOOL'",
+        "span.attributes.k = '1'",
+        "trace.run_id = 'x'",
+    ):
         cx.step(f"filter {text}")
         cx.try_("found", lambda text=text: sorted(t.info.request_preview for t in _search(cx, [experiment], filter_string=text)))
     cx.step("order")
@@ -118,7 +141,7 @@ def assessments(cx):
     cx.try_("gone", mlflow.get_assessment, last, feedback.assessment_id)
 
 
-@scenario()
+@scenario(raw=True)
 def raw(cx):
     """The routes by themselves, with times that are given."""
     experiment = cx.new_experiment()
@@ -128,8 +151,44 @@ def raw(cx):
     ids = ["tr-" + hashlib.md5(f"{cx.nonce}{n}".encode()).hexdigest() for n in range(4)]
     cx.step("start")
     for n, id_ in enumerate(ids):
-        cx.post("traces", {"trace": {"trace_info": {"trace_id": id_, "client_request_id": f"c{n}", "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}, "request_preview": f"q{n}", "response_preview": f"a{n}", "request_time": f"2020-09-13T12:26:4{n}Z", "execution_duration": f"{n}.5s", "state": ["OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED"][n], "trace_metadata": {"m": str(n)}, "tags": {"t": str(n % 2)}}}}, version="3.0")
-    for body in ({}, {"trace": {}}, {"trace": {"trace_info": {}}}, {"trace": {"trace_info": {"trace_id": "x"}}}, {"trace": {"trace_info": {"trace_id": trace_id(5), "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": "987654"}}, "request_time": "2020-09-13T12:26:40Z", "state": "OK"}}}, {"trace": {"trace_info": {"trace_id": trace_id(6), "state": "NOPE"}}}, {"trace": "x"}):
+        cx.post(
+            "traces",
+            {
+                "trace": {
+                    "trace_info": {
+                        "trace_id": id_,
+                        "client_request_id": f"c{n}",
+                        "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}},
+                        "request_preview": f"q{n}",
+                        "response_preview": f"a{n}",
+                        "request_time": f"2020-09-13T12:26:4{n}Z",
+                        "execution_duration": f"{n}.5s",
+                        "state": ["OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED"][n],
+                        "trace_metadata": {"m": str(n)},
+                        "tags": {"t": str(n % 2)},
+                    }
+                }
+            },
+            version="3.0",
+        )
+    for body in (
+        {},
+        {"trace": {}},
+        {"trace": {"trace_info": {}}},
+        {"trace": {"trace_info": {"trace_id": "x"}}},
+        {
+            "trace": {
+                "trace_info": {
+                    "trace_id": trace_id(5),
+                    "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": "987654"}},
+                    "request_time": "2020-09-13T12:26:40Z",
+                    "state": "OK",
+                }
+            }
+        },
+        {"trace": {"trace_info": {"trace_id": trace_id(6), "state": "NOPE"}}},
+        {"trace": "x"},
+    ):
         cx.post("traces", body, version="3.0")
     cx.step("get")
     for id_ in (ids[0], trace_id(9), "x", "..%2fx"):
@@ -141,7 +200,26 @@ def raw(cx):
     cx.post("traces/batchGetInfos", {"trace_ids": ids[:2] + [trace_id(9)]}, version="3.0")
     cx.step("search")
     here = [{"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}]
-    for body in ({"locations": here}, {"locations": here, "order_by": ["timestamp_ms ASC"]}, {"locations": here, "max_results": 2, "order_by": ["timestamp_ms DESC"]}, {"locations": here, "filter": "trace.status = 'OK'"}, {"locations": here, "filter": "request_metadata.m = '1'"}, {"locations": here, "filter": "tags.t = '1'", "order_by": ["execution_time_ms DESC"]}, {"locations": here, "filter": "timestamp_ms > 1600000001000"}, {"locations": here, "filter": "execution_time_ms > 600", "order_by": ["timestamp_ms"]}, {"locations": here, "filter": "client_request_id = 'c1'"}, {"locations": here, "filter": "nope"}, {"locations": here, "max_results": 501}, {"locations": here, "max_results": 0}, {"locations": here, "max_results": "x"}, {"locations": here, "page_token": "nonsense"}, {"locations": []}, {}, {"locations": "x"}, {"locations": here, "order_by": ["never"]}):
+    for body in (
+        {"locations": here},
+        {"locations": here, "order_by": ["timestamp_ms ASC"]},
+        {"locations": here, "max_results": 2, "order_by": ["timestamp_ms DESC"]},
+        {"locations": here, "filter": "trace.status = 'OK'"},
+        {"locations": here, "filter": "request_metadata.m = '1'"},
+        {"locations": here, "filter": "tags.t = '1'", "order_by": ["execution_time_ms DESC"]},
+        {"locations": here, "filter": "timestamp_ms > 1600000001000"},
+        {"locations": here, "filter": "execution_time_ms > 600", "order_by": ["timestamp_ms"]},
+        {"locations": here, "filter": "client_request_id = 'c1'"},
+        {"locations": here, "filter": "nope"},
+        {"locations": here, "max_results": 501},
+        {"locations": here, "max_results": 0},
+        {"locations": here, "max_results": "x"},
+        {"locations": here, "page_token": "nonsense"},
+        {"locations": []},
+        {},
+        {"locations": "x"},
+        {"locations": here, "order_by": ["never"]},
+    ):
         cx.post("traces/search", body, version="3.0")
     cx.get("traces", {"experiment_ids": [experiment], "max_results": 10})
     cx.step("tags")
@@ -156,9 +234,27 @@ def raw(cx):
     cx.raw("DELETE", f"/api/3.0/mlflow/traces/{trace_id(9)}/tags", {"key": "k"})
     cx.get(f"traces/{ids[0]}", version="3.0")
     cx.step("assessments")
-    status, answer = cx.post(f"traces/{ids[0]}/assessments", {"assessment": {"assessment_name": "good", "trace_id": ids[0], "source": {"source_type": "HUMAN", "source_id": "ann"}, "feedback": {"value": True}, "create_time": "2020-09-13T12:26:40Z", "last_update_time": "2020-09-13T12:26:40Z"}}, version="3.0")
+    status, answer = cx.post(
+        f"traces/{ids[0]}/assessments",
+        {
+            "assessment": {
+                "assessment_name": "good",
+                "trace_id": ids[0],
+                "source": {"source_type": "HUMAN", "source_id": "ann"},
+                "feedback": {"value": True},
+                "create_time": "2020-09-13T12:26:40Z",
+                "last_update_time": "2020-09-13T12:26:40Z",
+            }
+        },
+        version="3.0",
+    )
     made = answer.get("assessment", {}).get("assessment_id", "none") if status == 200 else "none"
-    for body in ({}, {"assessment": {}}, {"assessment": {"assessment_name": "x", "trace_id": ids[0], "source": {"source_type": "NOPE", "source_id": "x"}, "feedback": {"value": 1}}}, {"assessment": {"assessment_name": "", "source": {"source_type": "HUMAN", "source_id": "x"}, "feedback": {"value": 1}}}):
+    for body in (
+        {},
+        {"assessment": {}},
+        {"assessment": {"assessment_name": "x", "trace_id": ids[0], "source": {"source_type": "NOPE", "source_id": "x"}, "feedback": {"value": 1}}},
+        {"assessment": {"assessment_name": "", "source": {"source_type": "HUMAN", "source_id": "x"}, "feedback": {"value": 1}}},
+    ):
         cx.post(f"traces/{ids[0]}/assessments", body, version="3.0")
     cx.get(f"traces/{ids[0]}/assessments/{made}", version="3.0")
     cx.get(f"traces/{ids[0]}/assessments/none", version="3.0")
@@ -168,7 +264,14 @@ def raw(cx):
     cx.step("delete")
     cx.post("traces/delete-traces", {"experiment_id": experiment, "request_ids": [ids[1]]})
     cx.post("traces/delete-traces", {"experiment_id": experiment, "max_timestamp_millis": 1_600_000_003_000, "max_traces": 1})
-    for body in ({}, {"experiment_id": experiment}, {"experiment_id": experiment, "max_traces": 0, "max_timestamp_millis": 5}, {"experiment_id": experiment, "request_ids": [], "max_traces": 1}, {"experiment_id": experiment, "max_timestamp_millis": 5, "request_ids": ["x"]}, {"experiment_id": "987654", "request_ids": ["x"]}):
+    for body in (
+        {},
+        {"experiment_id": experiment},
+        {"experiment_id": experiment, "max_traces": 0, "max_timestamp_millis": 5},
+        {"experiment_id": experiment, "request_ids": [], "max_traces": 1},
+        {"experiment_id": experiment, "max_timestamp_millis": 5, "request_ids": ["x"]},
+        {"experiment_id": "987654", "request_ids": ["x"]},
+    ):
         cx.post("traces/delete-traces", body)
     cx.post("traces/delete-traces", {"experiment_id": experiment, "trace_ids": ids}, version="3.0")
     cx.post("traces/search", {"locations": here}, version="3.0")
@@ -187,3 +290,50 @@ def old_client(cx):
     twice(2)
     time.sleep(0.5)
     cx.try_("found", lambda: len(mlflow.search_traces()))
+
+
+@scenario(raw=True)
+def second_generation(cx):
+    """The routes that clients before 3.0 use: start, end, search, info."""
+    experiment = cx.new_experiment()
+    cx.step("start and end")
+    status, answer = cx.post(
+        "traces",
+        {
+            "experiment_id": experiment,
+            "timestamp_ms": 1_600_000_000_000,
+            "request_metadata": [{"key": "mlflow.traceInputs", "value": "1"}],
+            "tags": [{"key": "mlflow.traceName", "value": "old"}],
+        },
+    )
+    made = answer["trace_info"]["request_id"] if status == 200 else "none"
+    cx.raw(
+        "PATCH",
+        f"/api/2.0/mlflow/traces/{made}",
+        {
+            "request_id": made,
+            "timestamp_ms": 1_600_000_000_500,
+            "status": "OK",
+            "request_metadata": [{"key": "mlflow.traceOutputs", "value": "2"}],
+            "tags": [{"key": "t", "value": "v"}],
+        },
+    )
+    cx.raw("PATCH", f"/api/2.0/mlflow/traces/tr-{'0' * 32}", {"request_id": f"tr-{'0' * 32}", "timestamp_ms": 5, "status": "OK"})
+    cx.step("read")
+    cx.get(f"traces/{made}/info")
+    cx.get("traces", {"experiment_ids": [experiment], "max_results": 5, "order_by": ["timestamp_ms DESC"]})
+    cx.get("traces", {"experiment_ids": [experiment], "filter": "status = 'OK'"})
+    cx.get("traces", {"max_results": 5})
+    for body in ({}, {"experiment_id": experiment}, {"experiment_id": "987654", "timestamp_ms": 5}, {"experiment_id": experiment, "timestamp_ms": "x"}):
+        cx.post("traces", body)
+    cx.step("figures")
+    cx.post(
+        "traces/metrics",
+        {"experiment_ids": [experiment], "view_type": "TRACES", "metric_name": "trace_count", "aggregations": [{"aggregation_type": "COUNT"}]},
+        version="3.0",
+    )
+    cx.post(
+        "traces/calculate-filter-correlation",
+        {"experiment_ids": [experiment], "filter_string1": "status = 'OK'", "filter_string2": "status = 'ERROR'"},
+        version="3.0",
+    )

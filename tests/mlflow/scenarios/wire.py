@@ -5,13 +5,21 @@ from . import scenario
 T = 1_600_000_000_000
 
 
-@scenario()
+@scenario(raw=True)
 def twins(cx):
     experiment = cx.new_experiment()
     run = cx.new_run(experiment, run_name="twin")
     cx.step("get")
     for prefix in ("/api", "/ajax-api"):
-        for route, query in (("experiments/get", {"experiment_id": experiment}), ("experiments/get-by-name", {"experiment_name": cx.name()}), ("experiments/search", {"filter": f"name = '{cx.name()}'", "max_results": 5}), ("runs/get", {"run_id": run}), ("artifacts/list", {"run_id": run}), ("registered-models/search", {"filter": f"name = '{cx.name()}'"}), ("model-versions/search", {"filter": f"name = '{cx.name()}'"})):
+        for route, query in (
+            ("experiments/get", {"experiment_id": experiment}),
+            ("experiments/get-by-name", {"experiment_name": cx.name()}),
+            ("experiments/search", {"filter": f"name = '{cx.name()}'", "max_results": 5}),
+            ("runs/get", {"run_id": run}),
+            ("artifacts/list", {"run_id": run}),
+            ("registered-models/search", {"filter": f"name = '{cx.name()}'"}),
+            ("model-versions/search", {"filter": f"name = '{cx.name()}'"}),
+        ):
             cx.raw("GET", f"{prefix}/2.0/mlflow/{route}", query=query)
         cx.raw("POST", f"{prefix}/2.0/mlflow/runs/search", {"experiment_ids": [experiment]})
         cx.raw("POST", f"{prefix}/2.0/mlflow/runs/set-tag", {"run_id": run, "key": prefix, "value": "v"})
@@ -31,7 +39,7 @@ def twins(cx):
     cx.raw("GET", "/get-artifact", query={"run_id": run, "path": "x/y.json"})
 
 
-@scenario()
+@scenario(raw=True)
 def runs(cx):
     """runs/create in all its forms."""
     experiment = cx.new_experiment()
@@ -58,7 +66,19 @@ def runs(cx):
     cx.post("runs/create", {})
     cx.step("update")
     run = cx.new_run(experiment)
-    for body in ({"status": "RUNNING"}, {"status": "SCHEDULED"}, {"status": "FINISHED", "end_time": T + 5}, {"end_time": T + 9}, {"run_name": "renamed"}, {"run_name": ""}, {"status": "NOPE"}, {"status": 3}, {"status": "finished"}, {"end_time": "x"}, {}):
+    for body in (
+        {"status": "RUNNING"},
+        {"status": "SCHEDULED"},
+        {"status": "FINISHED", "end_time": T + 5},
+        {"end_time": T + 9},
+        {"run_name": "renamed"},
+        {"run_name": ""},
+        {"status": "NOPE"},
+        {"status": 3},
+        {"status": "finished"},
+        {"end_time": "x"},
+        {},
+    ):
         cx.post("runs/update", {"run_id": run, **body})
     cx.get("runs/get", {"run_id": run})
     cx.get("runs/get", {"run_uuid": run})
@@ -68,7 +88,13 @@ def runs(cx):
         cx.post("runs/log-model", {"run_id": run, **body})
     cx.get("runs/get", {"run_id": run})
     cx.step("metrics with a dataset")
-    for more in ({"dataset_name": "d", "dataset_digest": "1"}, {"model_id": "m-" + "0" * 32}, {"dataset_name": "d"}, {"dataset_digest": "1"}, {"run_uuid": run}):
+    for more in (
+        {"dataset_name": "d", "dataset_digest": "1"},
+        {"model_id": "m-" + "0" * 32},
+        {"dataset_name": "d"},
+        {"dataset_digest": "1"},
+        {"run_uuid": run},
+    ):
         cx.post("runs/log-metric", {"run_id": run, "key": "m", "value": 1, "timestamp": T, "step": 0, **more})
     for value in (1, 1.5, "1.5", "NaN", "nan", "Infinity", "-Infinity", "inf", "-inf", "x", "", 1e308, -1e-320, 12345678901234567890, True, None):
         cx.post("runs/log-metric", {"run_id": run, "key": "v", "value": value, "timestamp": T, "step": 0})
@@ -82,22 +108,67 @@ def runs(cx):
     cx.get("runs/get", {"run_id": run})
 
 
-@scenario()
+@scenario(raw=True)
 def logged_models(cx):
     experiment = cx.new_experiment()
     run = cx.new_run(experiment)
     cx.step("create")
-    status, answer = cx.post("logged-models", {"experiment_id": experiment, "name": "net", "source_run_id": run, "model_type": "t", "params": [{"key": "p", "value": "1"}], "tags": [{"key": "t", "value": "1"}]})
+    status, answer = cx.post(
+        "logged-models",
+        {
+            "experiment_id": experiment,
+            "name": "net",
+            "source_run_id": run,
+            "model_type": "t",
+            "params": [{"key": "p", "value": "1"}],
+            "tags": [{"key": "t", "value": "1"}],
+        },
+    )
     model = answer["model"]["info"]["model_id"] if status == 200 else "none"
-    for body in ({"experiment_id": experiment}, {"experiment_id": experiment, "name": ""}, {"experiment_id": experiment, "name": "a/b"}, {"experiment_id": experiment, "name": "a:b"}, {"experiment_id": experiment, "name": "a.b%'\""}, {"experiment_id": experiment, "name": "../x"}, {"experiment_id": experiment, "name": "n" * 500}, {"experiment_id": experiment, "source_run_id": "nope"}, {"experiment_id": experiment, "params": [{"key": "k" * 251, "value": "v"}]}, {"experiment_id": experiment, "params": [{"key": "k", "value": "v" * 6001}]}, {"experiment_id": experiment, "tags": [{"key": "k" * 251, "value": "v"}]}, {"experiment_id": experiment, "params": [{"key": "k", "value": "1"}, {"key": "k", "value": "2"}]}):
+    for body in (
+        {"experiment_id": experiment},
+        {"experiment_id": experiment, "name": ""},
+        {"experiment_id": experiment, "name": "a/b"},
+        {"experiment_id": experiment, "name": "a:b"},
+        {"experiment_id": experiment, "name": "a.b%'\""},
+        {"experiment_id": experiment, "name": "../x"},
+        {"experiment_id": experiment, "name": "n" * 500},
+        {"experiment_id": experiment, "source_run_id": "nope"},
+        {"experiment_id": experiment, "params": [{"key": "k" * 251, "value": "v"}]},
+        {"experiment_id": experiment, "params": [{"key": "k", "value": "v" * 6001}]},
+        {"experiment_id": experiment, "tags": [{"key": "k" * 251, "value": "v"}]},
+        {"experiment_id": experiment, "params": [{"key": "k", "value": "1"}, {"key": "k", "value": "2"}]},
+    ):
         cx.post("logged-models", body)
     cx.step("change")
-    for body in ({"status": "LOGGED_MODEL_READY"}, {"status": "LOGGED_MODEL_UPLOAD_FAILED"}, {"status": "LOGGED_MODEL_PENDING"}, {"status": "READY"}, {"status": 2}, {"model_id": "other", "status": "LOGGED_MODEL_READY"}, {}):
+    for body in (
+        {"status": "LOGGED_MODEL_READY"},
+        {"status": "LOGGED_MODEL_UPLOAD_FAILED"},
+        {"status": "LOGGED_MODEL_PENDING"},
+        {"status": "READY"},
+        {"status": 2},
+        {"model_id": "other", "status": "LOGGED_MODEL_READY"},
+        {},
+    ):
         cx.raw("PATCH", f"/api/2.0/mlflow/logged-models/{model}", {"model_id": model, **body})
     cx.raw("PATCH", f"/api/2.0/mlflow/logged-models/{model}", {"status": "LOGGED_MODEL_READY"})
-    for body in ({"tags": [{"key": "a", "value": "1"}]}, {"tags": [{"key": "a", "value": "2"}, {"key": "b", "value": ""}]}, {"tags": []}, {}, {"tags": [{"key": "k" * 251, "value": "v"}]}, {"tags": [{"key": "../k", "value": "v"}]}):
+    for body in (
+        {"tags": [{"key": "a", "value": "1"}]},
+        {"tags": [{"key": "a", "value": "2"}, {"key": "b", "value": ""}]},
+        {"tags": []},
+        {},
+        {"tags": [{"key": "k" * 251, "value": "v"}]},
+        {"tags": [{"key": "../k", "value": "v"}]},
+    ):
         cx.raw("PATCH", f"/api/2.0/mlflow/logged-models/{model}/tags", body)
-    for body in ({"params": [{"key": "q", "value": "1"}]}, {"params": [{"key": "q", "value": "1"}]}, {"params": [{"key": "q", "value": "2"}]}, {"params": [{"key": "p", "value": "2"}]}, {"params": []}, {}):
+    for body in (
+        {"params": [{"key": "q", "value": "1"}]},
+        {"params": [{"key": "q", "value": "1"}]},
+        {"params": [{"key": "q", "value": "2"}]},
+        {"params": [{"key": "p", "value": "2"}]},
+        {"params": []},
+        {},
+    ):
         cx.raw("POST", f"/api/2.0/mlflow/logged-models/{model}/params", {"model_id": model, **body})
     cx.raw("POST", f"/api/2.0/mlflow/logged-models/{model}/params", {"params": [{"key": "r", "value": "1"}]})
     for key in ("a", "never", "a%2Fb", "..%2fx", "b"):
@@ -111,7 +182,14 @@ def logged_models(cx):
         cx.raw("DELETE", f"/api/2.0/mlflow/logged-models/{id_}")
         cx.raw("GET", f"/api/2.0/mlflow/logged-models/{id_}/artifacts/directories")
     cx.step("outputs and inputs")
-    for body in ({"run_id": run, "models": [{"model_id": model, "step": 1}]}, {"run_id": run, "models": [{"model_id": model, "step": 2}]}, {"run_id": run, "models": [{"model_id": "m-" + "0" * 32}]}, {"run_id": run, "models": []}, {"run_id": run}, {"models": [{"model_id": model}]}):
+    for body in (
+        {"run_id": run, "models": [{"model_id": model, "step": 1}]},
+        {"run_id": run, "models": [{"model_id": model, "step": 2}]},
+        {"run_id": run, "models": [{"model_id": "m-" + "0" * 32}]},
+        {"run_id": run, "models": []},
+        {"run_id": run},
+        {"models": [{"model_id": model}]},
+    ):
         cx.post("runs/outputs", body)
     cx.post("runs/log-inputs", {"run_id": run, "models": [{"model_id": model}]})
     cx.get("runs/get", {"run_id": run})
@@ -122,7 +200,7 @@ def logged_models(cx):
     cx.get("runs/get", {"run_id": run})
 
 
-@scenario()
+@scenario(raw=True)
 def registry_of_models(cx):
     """A version whose source is a logged model: the run is found, the model is tagged."""
     experiment = cx.new_experiment()
@@ -131,7 +209,15 @@ def registry_of_models(cx):
     model = answer["model"]["info"]["model_id"]
     cx.post("registered-models/create", {"name": cx.name()})
     cx.step("versions")
-    for body in ({"source": f"models:/{model}"}, {"source": f"models:/{model}", "model_id": model}, {"source": f"models:/{model}", "run_id": run}, {"source": f"mlflow-artifacts:/{experiment}/models/{model}/artifacts", "model_id": model}, {"source": f"mlflow-artifacts:/{experiment}/models/{model}/artifacts"}, {"source": f"models:/{model}/sub"}, {"source": f"models:/{cx.name()}/1"}):
+    for body in (
+        {"source": f"models:/{model}"},
+        {"source": f"models:/{model}", "model_id": model},
+        {"source": f"models:/{model}", "run_id": run},
+        {"source": f"mlflow-artifacts:/{experiment}/models/{model}/artifacts", "model_id": model},
+        {"source": f"mlflow-artifacts:/{experiment}/models/{model}/artifacts"},
+        {"source": f"models:/{model}/sub"},
+        {"source": f"models:/{cx.name()}/1"},
+    ):
         cx.post("model-versions/create", {"name": cx.name(), **body})
     cx.get(f"logged-models/{model}")
     cx.get("model-versions/get-download-uri", {"name": cx.name(), "version": "1"})
@@ -143,10 +229,22 @@ def registry_of_models(cx):
     cx.post("model-versions/create", {"name": cx.name(), "source": f"models:/{model}"})
 
 
-@scenario()
+@scenario(raw=True)
 def not_ours(cx):
     """Routes of MLflow's other products: the answer must be clean, whatever it is."""
-    for path in ("gateway/endpoints/list", "gateway/secrets/list", "scorers/list", "jobs", "issues/search", "prompt-optimization/jobs", "review-queues", "label-schemas", "mcp-servers", "users/get", "skills"):
+    for path in (
+        "gateway/endpoints/list",
+        "gateway/secrets/list",
+        "scorers/list",
+        "jobs",
+        "issues/search",
+        "prompt-optimization/jobs",
+        "review-queues",
+        "label-schemas",
+        "mcp-servers",
+        "users/get",
+        "skills",
+    ):
         cx.get(path, {"experiment_id": "0"}, version="3.0")
-    cx.raw("POST", "/graphql", {"query": "{ test(inputString: \"x\") { output } }", "operationName": None})
+    cx.raw("POST", "/graphql", {"query": '{ test(inputString: "x") { output } }', "operationName": None})
     cx.raw("GET", "/ajax-api/2.0/mlflow/gateway-proxy", query={"gateway_path": "x"})

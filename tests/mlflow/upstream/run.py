@@ -54,7 +54,20 @@ def main():
         env["GRISTMILL_SERVER_LOG"] = given.log
     with tempfile.TemporaryDirectory() as place:
         report = Path(place) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-p", "gristmill_plugin", "-p", "no:cacheprovider", "-q", "--no-showlocals", "--tb=line", "--durations=0", f"--junitxml={report}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "gristmill_plugin",
+            "-p",
+            "no:cacheprovider",
+            "-q",
+            "--no-showlocals",
+            "--tb=line",
+            "--durations=0",
+            f"--junitxml={report}",
+        ]
         command += [str(f) for f in files] + (["-k", given.only] if given.only else [])
         ran = subprocess.run(command, cwd=given.tests, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if not report.exists():
@@ -75,12 +88,18 @@ def main():
     new = [n for n in of("failed") if given.binary and outcomes[n]["expected"] is None]
     better = [n for n in of("passed") if given.binary and outcomes[n]["expected"] is not None]
     if given.json:
-        print(json.dumps({"passed": len(of("passed")), "failed": len(of("failed")), "skipped": len(of("skipped")), "unexpected": new, "outcomes": outcomes}, indent=1))
+        print(
+            json.dumps(
+                {"passed": len(of("passed")), "failed": len(of("failed")), "skipped": len(of("skipped")), "unexpected": new, "outcomes": outcomes}, indent=1
+            )
+        )
     else:
         for name, o in outcomes.items():
             note = f"  (expected: {o['expected']})" if o["expected"] is not None else ""
             print(f"{o['outcome']:8}{name}{note}" + (f"\n            {o['message']}" if o["outcome"] == "failed" else ""))
-        print(f"\n{len(of('passed'))} passed, {len(of('failed'))} failed, {len(of('skipped'))} skipped; {len(new)} not expected, {len(better)} listed but passing")
+        print(
+            f"\n{len(of('passed'))} passed, {len(of('failed'))} failed, {len(of('skipped'))} skipped; {len(new)} not expected, {len(better)} listed but passing"
+        )
         for name in better:
             print(f"  passes now: {name}")
     return 1 if new else 0
