@@ -204,7 +204,7 @@ def evil_paths(cx):
         cx.get("artifacts/list", {"run_id": run, "path": path})
         cx.raw("GET", "/get-artifact", query={"run_id": run, "path": path})
     cx.step("outside of a run")
-    for path in ("", "x", "0", f"{experiment}", f"{experiment}/x", f"{experiment}/{run}/x", "../x", f"{experiment}/../0/x"):
+    for path in ("", "x", "0", f"{experiment}/x", f"{experiment}/{run}/x", "../x", f"{experiment}/../0/x"):
         cx.raw("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{path}", data=b"x")
         cx.raw("GET", f"/api/2.0/mlflow-artifacts/artifacts/{path}")
 

@@ -463,12 +463,13 @@ fn watched(project: &Project, during: impl FnOnce(&Stage)) -> BTreeSet<PathBuf> 
     command.envs(plain.get_envs().filter_map(|(k, v)| v.map(|v| (k, v))));
     let server = project.start_command(command);
     during(&prepare(&server.url));
+    let end = format!("{} +++ ", server.pid());
     server.stop();
     // strace writes its last lines after the server has ended.
     let mut text = String::new();
     for _ in 0..200 {
         text = String::from_utf8_lossy(&std::fs::read(trace.path()).expect("a trace")).into_owned();
-        if text.contains("+++ exited with") || text.contains("+++ killed by") {
+        if text.lines().any(|l| l.starts_with(&end)) {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
