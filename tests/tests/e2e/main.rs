@@ -4,5 +4,8 @@ mod apply;
 mod bad_input;
 mod demo;
 mod kill9;
+mod mlflow;
+mod mlflow_kill9;
+mod mlflow_opens;
 mod readme;
 mod serving;

@@ -160,16 +160,19 @@ pub(super) async fn save_words(
     Ok(())
 }
 
+/// Names and values, in the order they came.
+type Words = Vec<(String, String)>;
+
 /// What no column of a span has. The names are part of the stored format.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Content {
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
-    attributes: Vec<(String, String)>,
+    attributes: Words,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    events: Vec<(String, i64, Vec<(String, String)>)>,
+    events: Vec<(String, i64, Words)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    links: Vec<(String, String, Vec<(String, String)>)>,
+    links: Vec<(String, String, Words)>,
 }
 
 /// Writes spans, each over what was there under its id.
