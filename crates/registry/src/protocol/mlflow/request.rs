@@ -54,8 +54,6 @@ pub(crate) enum Is {
     Object(&'static [Field]),
     /// One word of an enum, or its number.
     Word,
-    /// Anything.
-    Any,
 }
 
 impl Field {
@@ -176,7 +174,6 @@ fn unfit(is: Is, value: &Value, path: &str) -> Option<String> {
         Is::Items(_) => value.is_array(),
         Is::Object(_) => value.is_object(),
         Is::Word => value.is_string() || value.is_i64(),
-        Is::Any => true,
     };
     if !fits {
         return Some(invalid_text(path, value, Some(&format!(" Hint: Value was of type '{}'.", python_type(value)))));

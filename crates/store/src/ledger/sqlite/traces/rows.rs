@@ -161,18 +161,18 @@ pub(super) async fn save_words(
 }
 
 /// Names and values, in the order they came.
-type Words = Vec<(String, String)>;
+type Pairs = Vec<(String, String)>;
 
 /// What no column of a span has. The names are part of the stored format.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Content {
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
-    attributes: Words,
+    attributes: Pairs,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    events: Vec<(String, i64, Words)>,
+    events: Vec<(String, i64, Pairs)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    links: Vec<(String, String, Words)>,
+    links: Vec<(String, String, Pairs)>,
 }
 
 /// Writes spans, each over what was there under its id.
