@@ -5,6 +5,7 @@
 //!   a denied case for each.
 //! - A handler gets a [`Call`], which only this crate can make, after [`Doorkeeper::admit`] said yes. The body has not been
 //!   read by then; it is read by the handler, up to the route's limit.
+//! - A body that may be long is read piece by piece ([`Call::stream`]); its route lives as long as something moves and not a fixed time.
 //! - Host and Origin are checked for every method before anything else. Every answer carries a strict content policy.
 //! - Every failure leaves as one JSON shape with code, message, fix and an id; the details go to the log under that id.
 //! - [`serve`] has a limit for every wait and every count: headers, requests, connections, stopping.

@@ -42,7 +42,15 @@ fn files(folder: &Path) -> BTreeSet<String> {
 /// Whether a file of the state folder has a name that we made.
 fn is_ours(path: &str) -> bool {
     let blob = path.strip_prefix("state/blobs/").map(|name| name.replace('/', ""));
-    let plain = ["state/ledger.db", "state/ledger.db-wal", "state/ledger.db-shm", "state/seal.key", "secret", "secret.txt"];
+    let plain = [
+        "state/ledger.db",
+        "state/ledger.db-wal",
+        "state/ledger.db-shm",
+        "state/seal.key",
+        "state/blobs/sweep.lock",
+        "secret",
+        "secret.txt",
+    ];
     plain.contains(&path) || blob.is_some_and(|name| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 

@@ -4,7 +4,7 @@
 use crate::support::World;
 use async_trait::async_trait;
 use bytes::Bytes;
-use gristmill_kernel::port::{Artifacts, Ids, Outward, Post, Posted};
+use gristmill_kernel::port::{Ids, Outward, Post, Posted};
 use gristmill_kernel::{Actor, Code, Fault, Kind, Result};
 use gristmill_registry::protocol::mlflow::{Addresses, Hooks, Mlflow, routes};
 use gristmill_store::ledger::{SqliteRegistry, TrackedArtifacts};
