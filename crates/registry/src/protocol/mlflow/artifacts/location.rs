@@ -3,7 +3,6 @@
 //! An experiment may name a place elsewhere (`s3://...`). Such an address is passed on and never opened: this server keeps
 //! `mlflow-artifacts:` addresses only, and says so when it is asked for the others.
 
-use super::super::wire::logged_model::artifact_uri;
 use super::super::{Mlflow, error, locations};
 use super::key;
 use gristmill_kernel::port::ArtifactKey;
@@ -13,7 +12,7 @@ use gristmill_kernel::{Result, RunId};
 /// The address of the files of a run, deleted or not.
 pub(crate) async fn of_run(mlflow: &Mlflow, id: &RunId) -> Result<String> {
     let location = mlflow.location_of(&mlflow.run(id).await?).await?;
-    Ok(format!("{}/{id}/artifacts", location.trim_end_matches('/')))
+    Ok(locations::of_run(&location, id))
 }
 
 /// The address of the files of a logged model that is not deleted.
@@ -23,7 +22,7 @@ pub(crate) async fn of_model(mlflow: &Mlflow, id: &str) -> Result<String> {
 
 /// The address of the files of a logged model.
 pub(crate) async fn of_logged(mlflow: &Mlflow, model: &LoggedModel) -> Result<String> {
-    Ok(artifact_uri(&mlflow.experiment(model.experiment).await?.artifact_location, &model.id))
+    Ok(locations::of_model(&mlflow.experiment(model.experiment).await?.artifact_location, &model.id))
 }
 
 /// The key of a place that this server keeps. Experiments may name the server in it: `mlflow-artifacts://host/5` is `mlflow-artifacts:/5`.
