@@ -59,7 +59,8 @@ async fn datasets_live_and_die() {
     ] {
         refused(&server, "POST", "create", Some(body), 400, INVALID, like).await;
     }
-    refused(&server, "POST", "create", Some(json!({"name": "x", "experiment_ids": ["99"]})), 404, MISSING, "No Experiment with id=99").await;
+    refused(&server, "POST", "create", Some(json!({"name": "x", "experiment_ids": ["99"]})), 404, MISSING, "No Experiment with id=99")
+        .await;
 }
 
 #[tokio::test]

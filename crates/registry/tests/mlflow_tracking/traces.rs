@@ -124,7 +124,8 @@ async fn traces_are_found() {
     }
     assert_eq!(search(&server, &format!("attributes.run_id = '{run}'")).await, [other]);
     let page = |token: Option<&str>| {
-        let mut body = json!({"locations": [{"mlflow_experiment": {"experiment_id": "0"}}], "max_results": 1, "order_by": ["request_id DESC"]});
+        let mut body =
+            json!({"locations": [{"mlflow_experiment": {"experiment_id": "0"}}], "max_results": 1, "order_by": ["request_id DESC"]});
         if let Some(token) = token {
             body["page_token"] = token.into();
         }
@@ -320,8 +321,11 @@ async fn names_of_traces_and_files_lead_nowhere() {
             assert!([400, 404].contains(&status), "{path}: {status} {answer}");
         }
     }
-    for evil in ["../traces.json", "..", "/etc/passwd", "..%2f..", "a/../../b", "a\\..\\b", "file:///etc/passwd", "C:\\x", "%2e%2e/x", "~/x"] {
-        let path = format!("get-trace-artifact?request_id={TRACE}&path={}", evil.replace('%', "%25").replace('\\', "%5C").replace('/', "%2F"));
+    for evil in
+        ["../traces.json", "..", "/etc/passwd", "..%2f..", "a/../../b", "a\\..\\b", "file:///etc/passwd", "C:\\x", "%2e%2e/x", "~/x"]
+    {
+        let path =
+            format!("get-trace-artifact?request_id={TRACE}&path={}", evil.replace('%', "%25").replace('\\', "%5C").replace('/', "%2F"));
         let (status, answer) = v3(&server, "GET", &path, None).await;
         assert!([400, 404].contains(&status), "{path}: {status} {answer}");
     }
@@ -364,7 +368,8 @@ async fn figures_are_computed() {
         "metric_name": "total_tokens", "aggregations": [{"aggregation_type": "SUM"}], "time_interval_seconds": 60,
         "start_time_ms": 1_699_999_980_000_i64, "end_time_ms": 1_700_000_000_000_i64, "filters": ["trace.tag.odd = 'no'", "trace.status = 'OK'"]
     });
-    let wanted = json!([{"metric_name": "total_tokens", "dimensions": {"time_bucket": "2023-11-14T22:10:00+00:00"}, "values": {"SUM": 15.0}}]);
+    let wanted =
+        json!([{"metric_name": "total_tokens", "dimensions": {"time_bucket": "2023-11-14T22:10:00+00:00"}, "values": {"SUM": 15.0}}]);
     let shifted = json!({"start_time_ms": 1_699_999_000_000_i64});
     let mut body = over_time;
     body.as_object_mut().expect("an object").extend(shifted.as_object().cloned().expect("an object"));
