@@ -156,7 +156,7 @@ pub const TRACE_BODY_BYTES_MAX: usize = 64 << 20;
 pub const SEARCH_TRACES_MAX: usize = 500;
 /// Traces that one search may look at beyond what its indices find.
 pub const TRACES_LOOKED_AT_MAX: usize = 200_000;
-/// Traces that are linked to a run, or fetched by their ids, in one request.
+/// Traces, or experiments, that one request about traces names.
 pub const TRACES_NAMED_MAX: usize = 1_000;
 /// Longest regular expression of a search.
 pub const PATTERN_CHARS_MAX: usize = 1_000;

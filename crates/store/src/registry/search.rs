@@ -63,7 +63,7 @@ impl Kind {
                 Field::Metric(name) | Field::MetricOn(name, _) | Field::Param(name) | Field::Dataset(name) => {
                     Err(unknown_field(name, self))
                 }
-                Field::Trace(_) => Err(unknown_field("a part of a trace", self)),
+                Field::Trace(_) => Err(unknown_field("of a trace", self)),
             },
         }
     }
@@ -75,7 +75,7 @@ impl Kind {
             Field::Tag(name) | Field::Metric(name) | Field::MetricOn(name, _) | Field::Param(name) | Field::Dataset(name) => {
                 Err(unknown_field(name, self))
             }
-            Field::Trace(_) => Err(unknown_field("a part of a trace", self)),
+            Field::Trace(_) => Err(unknown_field("of a trace", self)),
         }
     }
 

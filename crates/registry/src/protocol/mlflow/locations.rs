@@ -6,6 +6,7 @@
 use super::artifacts::key::of_address;
 use super::error::invalid;
 use super::validate::{LOCATION_CHARS_MAX, within};
+use gristmill_kernel::tracking::trace::TraceId;
 use gristmill_kernel::{Fault, Result, RunId};
 
 /// Schemes of stores that clients reach themselves.
@@ -19,6 +20,11 @@ pub(crate) fn of_run(root: &str, run: &RunId) -> String {
 /// The address of a logged model's files beneath its experiment's.
 pub(crate) fn of_model(root: &str, model: &str) -> String {
     format!("{}/models/{model}/artifacts", root.trim_end_matches('/'))
+}
+
+/// The address of a trace's files beneath its experiment's.
+pub(crate) fn of_trace(root: &str, trace: &TraceId) -> String {
+    format!("{}/traces/{trace}/artifacts", root.trim_end_matches('/'))
 }
 
 /// Checks where a client wants the artifacts of an experiment.

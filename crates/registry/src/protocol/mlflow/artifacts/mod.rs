@@ -12,7 +12,7 @@ mod media;
 mod parts;
 mod proxy;
 pub(crate) mod run;
-mod send;
+pub(crate) mod send;
 mod signed;
 
 use super::{Mlflow, at, v2};

@@ -4,7 +4,7 @@ use super::any::{Any, pairs_of_otlp};
 use super::preview::{REQUEST, RESPONSE, preview};
 use super::spans::trace_id_of;
 use crate::protocol::mlflow::error::invalid;
-use crate::protocol::mlflow::validate;
+use crate::protocol::mlflow::{locations, validate};
 use gristmill_kernel::limits::{SPAN_ITEMS_MAX, TRACE_SPANS_MAX};
 use gristmill_kernel::tracking::ExperimentId;
 use gristmill_kernel::tracking::trace::{Attributes, Span, SpanBatch, SpanEvent, SpanLink, SpanStatus, TraceId, key};
@@ -205,7 +205,7 @@ pub(crate) fn batches(sent: Vec<Sent>, experiment: ExperimentId, artifacts: &str
 fn new_batch(trace: &str, experiment: ExperimentId, artifacts: &str) -> Result<SpanBatch> {
     let trace = TraceId::new(trace)?;
     Ok(SpanBatch {
-        first_tags: [(key::ARTIFACTS_AT.to_owned(), artifacts_at(artifacts, &trace))].into(),
+        first_tags: [(key::ARTIFACTS_AT.to_owned(), locations::of_trace(artifacts, &trace))].into(),
         trace,
         experiment,
         tags: BTreeMap::new(),
@@ -214,11 +214,6 @@ fn new_batch(trace: &str, experiment: ExperimentId, artifacts: &str) -> Result<S
         response_preview: None,
         spans: Vec::new(),
     })
-}
-
-/// Where the artifacts of a trace go.
-pub(crate) fn artifacts_at(experiment: &str, trace: &TraceId) -> String {
-    format!("{}/traces/{trace}/artifacts", experiment.trim_end_matches('/'))
 }
 
 /// What is known of a process becomes tags, but never one of MLflow's own.

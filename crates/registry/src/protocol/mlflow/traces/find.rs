@@ -1,9 +1,11 @@
 //! Searches for traces, and how two filters go together.
 
+use super::super::error::invalid;
 use super::super::request::{Ask, Field, Int, Is, read};
 use super::super::{Mlflow, order, page_token, validate};
 use super::{filter, listed, wire};
 use gristmill_kernel::Result;
+use gristmill_kernel::limits::TRACES_NAMED_MAX;
 use gristmill_kernel::tracking::filter::Filter;
 use gristmill_kernel::tracking::trace::TraceInfo;
 use gristmill_kernel::tracking::{ExperimentId, Search, ViewType};
@@ -94,6 +96,9 @@ async fn page(m: &Mlflow, ask: SearchV2Ask, show: fn(&TraceInfo) -> Value) -> Re
 
 /// The experiments that are named.
 pub(super) fn experiments(ids: &[String]) -> Result<Vec<ExperimentId>> {
+    if ids.len() > TRACES_NAMED_MAX {
+        return Err(invalid(format!("a search names at most {TRACES_NAMED_MAX} experiments, this one names {}", ids.len())));
+    }
     ids.iter().map(|id| validate::experiment_id(id)).collect()
 }
 

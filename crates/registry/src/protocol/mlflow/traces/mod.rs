@@ -24,10 +24,9 @@ pub(super) use filter::order_field;
 use super::error::{invalid, unknown};
 use super::request::{Ask, Field, Int, Is, needed, read};
 use super::wire::{PAIR, PairAsk};
-use super::{Mlflow, artifacts, done, validate};
-use export::{artifacts_at, checked_tag};
-use futures::TryStreamExt;
-use gristmill_kernel::limits::{BODY_BYTES_MAX, TRACE_BODY_BYTES_MAX, TRACES_NAMED_MAX};
+use super::{Mlflow, artifacts, done, locations, validate};
+use export::checked_tag;
+use gristmill_kernel::limits::{TRACE_BODY_BYTES_MAX, TRACES_NAMED_MAX};
 use gristmill_kernel::tracking::ExperimentId;
 use gristmill_kernel::tracking::trace::{TraceEnd, TraceId, TraceInfo, TraceState, TracesToDelete, key, moment_of_ms};
 use gristmill_kernel::{Code, Fault, Result};
@@ -146,7 +145,7 @@ async fn start(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     check_name(ask.tags.as_ref().unwrap_or(&BTreeMap::new()))?;
     let experiment = m.active_experiment(validate::experiment_id(ask.experiment())?).await?;
     let mut info = ask.taken(m.now())?;
-    info.tags.insert(key::ARTIFACTS_AT.into(), artifacts_at(&experiment.artifact_location, &info.id));
+    info.tags.insert(key::ARTIFACTS_AT.into(), locations::of_trace(&experiment.artifact_location, &info.id));
     info.metadata.insert(key::SETTLED.into(), "true".into());
     let info = m.traces.put_trace(info).await?;
     json(&json!({ "trace": { "trace_info": wire::info(&info) } }))
@@ -379,7 +378,7 @@ async fn begin(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let id = TraceId::new(&hex::encode(bytes))?;
     let mut tags = taken(ask.tags);
     check_name(&tags)?;
-    tags.insert(key::ARTIFACTS_AT.into(), artifacts_at(&experiment.artifact_location, &id));
+    tags.insert(key::ARTIFACTS_AT.into(), locations::of_trace(&experiment.artifact_location, &id));
     let info = TraceInfo {
         id,
         experiment: experiment.id,
@@ -444,6 +443,7 @@ impl Ask for ArtifactAsk {
 
 /// The spans of a trace as the file that clients know, or another file that was uploaded with it.
 async fn artifact(m: Arc<Mlflow>, call: Call) -> Result<Response> {
+    let headers = call.headers().clone();
     let ask: ArtifactAsk = read(call).await?;
     let info = m.trace(&needed(ask.request_id, "request_id")?).await?;
     let name = match ask.path.filter(|path| !path.is_empty()) {
@@ -451,32 +451,19 @@ async fn artifact(m: Arc<Mlflow>, call: Call) -> Result<Response> {
         None => {
             let spans = m.traces.spans(std::slice::from_ref(&info.id)).await?.remove(&info.id).unwrap_or_default();
             if !spans.is_empty() || info.tags.get(key::SPANS_AT).is_some_and(|place| place == key::IN_STORE) {
-                return download("traces.json", serde_json::to_vec(&spans::File { trace: &info.id, spans: &spans }));
+                let content = serde_json::to_vec(&spans::File { trace: &info.id, spans: &spans });
+                let content = content.map_err(|e| Fault::internal("spans do not serialise").because(e))?;
+                let mut response = plain(StatusCode::OK, "application/octet-stream", content);
+                // A file that browsers keep instead of showing it.
+                artifacts::send::put(&mut response, header::CONTENT_DISPOSITION, "attachment; filename=traces.json")?;
+                return Ok(response);
             }
             "traces.json".to_owned()
         }
     };
-    let location = info.tags.get(key::ARTIFACTS_AT).map_or("", String::as_str);
     let missing = || unknown(Code::UNKNOWN_ARTIFACT, format!("Trace data not found for request_id={}", info.id));
-    let key = artifacts::key::below(&artifacts::location::kept(location)?, Some(&name))?;
-    let stored = m.artifacts.artifact(&key).await?.ok_or_else(missing)?;
-    if stored.bytes > TRACE_BODY_BYTES_MAX.max(BODY_BYTES_MAX) as u64 {
-        return Err(invalid(format!("the artifact {} has {} bytes; fetch it through mlflow-artifacts", key.as_str(), stored.bytes)));
-    }
-    let parts: Vec<bytes::Bytes> = m.artifacts.read_artifact(&stored.digest, 0..stored.bytes).await?.try_collect().await?;
-    download(name.rsplit('/').next().unwrap_or("file"), Ok(parts.concat()))
-}
-
-/// A file that browsers keep instead of showing it.
-fn download(name: &str, content: serde_json::Result<Vec<u8>>) -> Result<Response> {
-    let content = content.map_err(|e| Fault::internal("spans do not serialise").because(e))?;
-    let mut response = plain(StatusCode::OK, "application/octet-stream", content);
-    let safe: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
-    let disposition = format!("attachment; filename={safe}");
-    if let Ok(value) = disposition.parse() {
-        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
-    }
-    Ok(response)
+    let root = artifacts::location::kept(info.tags.get(key::ARTIFACTS_AT).ok_or_else(missing)?)?;
+    artifacts::send::send(&m, &artifacts::key::below(&root, Some(&name))?, &name, &headers).await
 }
 
 /// Where the spans of an experiment's traces go, for [`super::otlp`].

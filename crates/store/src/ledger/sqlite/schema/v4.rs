@@ -24,7 +24,7 @@ CREATE TABLE traces (
     request_preview  TEXT,
     response_preview TEXT
 );
-CREATE INDEX traces_by_experiment ON traces (experiment, requested_at, id);
+CREATE INDEX traces_by_experiment ON traces (experiment, requested_at DESC, id);
 
 CREATE TABLE trace_tags (
     trace TEXT NOT NULL REFERENCES traces (id) ON DELETE CASCADE,
