@@ -13,7 +13,6 @@ use gristmill_web::{App, Body, Caller, Credentials, Door, Doorkeeper, HeaderMap,
 use http_body_util::BodyExt;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// The token is the permission's word; `all` is everything.
@@ -69,8 +68,7 @@ pub struct Server {
     pub mlflow: Arc<Mlflow>,
     pub outside: Arc<Outside>,
     pub routes: Routes,
-    /// The folder in which everything is kept, within a folder that holds nothing else.
-    pub state: PathBuf,
+    /// The folder in which everything is kept.
     pub folder: tempfile::TempDir,
     app: App,
 }
@@ -100,7 +98,7 @@ impl Server {
         let routes = routes(mlflow.clone());
         let door = Door { keeper: Arc::new(Keeper), hosts: Hosts::new([]), ids };
         let app = App::new(routes.clone(), door).unwrap();
-        Server { world, mlflow, outside, routes, state, folder, app }
+        Server { world, mlflow, outside, routes, folder, app }
     }
 
     /// Sends a request as it is.

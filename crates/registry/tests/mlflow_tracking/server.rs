@@ -155,7 +155,7 @@ pub fn assert_refused(asked: &str, (status, body): &Answer, wanted: u16, word: &
 
 /// A text of an answer.
 pub fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+    value.as_str().map(str::to_owned).ok_or_else(|| format!("{value} is no text")).expect("a text")
 }
 
 /// The value of a tag or parameter in a list of them.

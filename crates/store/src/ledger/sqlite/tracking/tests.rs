@@ -117,6 +117,9 @@ const ATTRIBUTES: [&str; 9] =
     ["run_id", "run_name", "user_id", "status", "artifact_uri", "start_time", "end_time", "experiment_id", "lifecycle_stage"];
 const MODEL_ATTRIBUTES: [&str; 5] = ["name", "model_type", "status", "creation_timestamp", "source_run_id"];
 
+/// Points of a logged model: metric, value, step, dataset.
+type ModelPoints = Vec<(&'static str, f64, i64, &'static str)>;
+
 #[derive(Debug, Clone)]
 struct Drawn {
     experiment: u64,
@@ -129,7 +132,7 @@ struct Drawn {
     params: Vec<(&'static str, &'static str)>,
     tags: Vec<(&'static str, &'static str)>,
     datasets: Vec<(&'static str, &'static str)>,
-    model: Option<(&'static str, Vec<(&'static str, f64, i64, &'static str)>)>,
+    model: Option<(&'static str, ModelPoints)>,
 }
 
 fn one_of<T: Clone + std::fmt::Debug + 'static>(all: &[T]) -> impl Strategy<Value = T> + Clone + use<T> {
