@@ -16,6 +16,8 @@ use gristmill_kernel::version::{AliasState, Place, Which};
 use gristmill_kernel::{Actor, Address, AliasName, AssetKind, Code, Fault, Kind, Name, Result, Run, Stage, Timestamp};
 use gristmill_project::{Diagnostic, EnvSecrets, Project, TestResult};
 use gristmill_runner::{Observer, Queue, Silent, Stepper, Worker};
+use gristmill_store::blobs::LocalBlobs;
+use gristmill_store::ledger::SqliteLedger;
 use gristmill_store::{StateLock, system};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -58,6 +60,10 @@ pub struct State {
     pub ports: Ports,
     /// Tokens.
     pub tokens: Arc<dyn Tokens>,
+    /// The ledger as its adapter, for the ports of experiment tracking.
+    pub ledger: Arc<SqliteLedger>,
+    /// The blobs as their adapter.
+    pub blobs: Arc<LocalBlobs>,
     actor: Actor,
 }
 
@@ -75,9 +81,10 @@ impl State {
         let tables = state_dir.join("tables");
         std::fs::create_dir_all(&tables).map_err(|e| Fault::io(format!("make {}", tables.display()), e))?;
         let held = Arc::new(Held);
+        let blobs = gristmill_store::open_blobs(&state_dir)?;
         let ports = Ports {
             ledger: ledger.clone(),
-            blobs: gristmill_store::open_blobs(&state_dir)?,
+            blobs: blobs.clone(),
             online: held.clone(),
             journal: held,
             engine: Arc::new(gristmill_engine::LocalEngine::open(&tables)?),
@@ -85,7 +92,7 @@ impl State {
             ids: Arc::new(system::RandomIds),
             secrets: Arc::new(EnvSecrets::read(cx.outside.vars.clone(), dir)?),
         };
-        Ok(State { dir: dir.to_owned(), state_dir, ports, tokens: ledger, actor: cx.actor() })
+        Ok(State { dir: dir.to_owned(), state_dir, ports, tokens: ledger.clone(), ledger, blobs, actor: cx.actor() })
     }
 
     /// The running server, if its process still holds the lock.

@@ -5,6 +5,7 @@
 //!   a denied case for each.
 //! - A handler gets a [`Call`], which only this crate can make, after [`Doorkeeper::admit`] said yes. The body has not been
 //!   read by then; it is read by the handler, up to the route's limit.
+//! - A body that may be long is read piece by piece ([`Call::stream`]); its route lives as long as something moves and not a fixed time.
 //! - Host and Origin are checked for every method before anything else. Every answer carries a strict content policy.
 //! - Every failure leaves as one JSON shape with code, message, fix and an id; the details go to the log under that id.
 //! - [`serve`] has a limit for every wait and every count: headers, requests, connections, stopping.
@@ -18,6 +19,7 @@ mod call;
 mod door;
 mod error;
 mod metrics;
+mod progress;
 mod route;
 mod server;
 
@@ -26,10 +28,11 @@ mod tests;
 
 pub use answer::{html, json, json_status, plain, style};
 pub use app::App;
-pub use call::{Call, Caller};
+pub use call::{Call, Caller, check_json_depth};
 pub use door::{Credentials, Door, Doorkeeper, Hosts};
-pub use error::{ErrorShape, error_body, error_response, status_of};
+pub use error::{ErrorShape, ErrorStatus, error_body, error_response, error_status, status_of};
 pub use metrics::{MetricsPage, label};
+pub use progress::Progress;
 pub use route::{Handler, Route, Routes, route};
 pub use server::{Drained, bind, serve};
 

@@ -7,4 +7,5 @@ mod kill9;
 mod mlflow;
 mod mlflow_kill9;
 mod mlflow_opens;
+mod readme;
 mod serving;
