@@ -87,7 +87,6 @@ def crud(cx):
         cx.get(f"webhooks/{id_}")
     cx.raw("PATCH", "/api/2.0/mlflow/webhooks/none", {"name": "x"})
     cx.step("list")
-    cx.get("webhooks", {"max_results": 0})
     cx.get("webhooks", {"max_results": "x"})
     cx.get("webhooks", {"max_results": 1001})
     cx.get("webhooks", {"page_token": "nonsense"})
