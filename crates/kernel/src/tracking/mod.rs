@@ -6,6 +6,7 @@
 //! Invariant: a soft-deleted thing is still there; only [`crate::port::Tracking::purge`] removes, and only what was deleted before.
 
 pub mod filter;
+pub mod manifest;
 pub mod registry;
 
 use crate::{Address, RunId, RunStatus, Timestamp};
