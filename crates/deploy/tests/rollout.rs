@@ -145,7 +145,8 @@ async fn without_traffic_it_pauses_once_and_goes_on_later() {
 async fn two_deciders_make_one_step() {
     let (spec, arms) = (canary(), Arms::default());
     let world = waiting(&spec).await;
-    let (a, b) = tokio::join!(tick(&watch(&world, &arms), &spec), tick(&watch(&world, &arms), &spec));
+    let watch = watch(&world, &arms);
+    let (a, b) = tokio::join!(tick(&watch, &spec), tick(&watch, &spec));
     let taken = [a.expect("no error"), b.expect("no error")].into_iter().flatten().count();
     assert!(taken <= 1, "{taken} began");
     world.pass(20);

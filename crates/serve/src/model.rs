@@ -281,7 +281,9 @@ impl LoadedModel {
             Task::Regression | Task::Ranking => (outputs[0], None),
             Task::Binary => {
                 let score = outputs[outputs.len() - 1];
-                (score, classes.get(usize::from(score >= 0.5)).cloned())
+                // At the border the libraries take the first class.
+                let second = if self.shape.asks_request() { score > 0.5 } else { score >= 0.5 };
+                (score, classes.get(usize::from(second)).cloned())
             }
             Task::Multiclass => {
                 let best = best(&outputs);
@@ -300,7 +302,6 @@ impl LoadedModel {
             }),
             Runtime::Forest(_) => Some("occlusion"),
             // What a missing value means to a graph is not known.
-            #[cfg(feature = "onnx")]
             Runtime::Onnx(_) => None,
         }
     }

@@ -198,16 +198,17 @@ def onnx_cases():
     import onnxruntime
     import skl2onnx
     from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
+    from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LinearRegression, LogisticRegression
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
     rng, X = data(4)
     X = X.astype(np.float32)
     y = target(X)
     labels, classes = (y > 0.5).astype(int), np.digitize(y, [0, 1.5])
-    words = np.array(["no", "yes"])[labels]
+    words, words3 = np.array(["no", "yes"])[labels], np.array(["a", "b", "c"])[classes]
 
     def case(name, model, y, task, zipmap=False, **more):
         model.fit(X, y)
@@ -215,7 +216,9 @@ def onnx_cases():
         graph = skl2onnx.to_onnx(model, X[:1], options=options, target_opset={"": 17, "ai.onnx.ml": 3})
         file = f"onnx_{name}.onnx"
         onnx.save_model(graph, os.path.join(HERE, file))
-        rows = X[:30]
+        rows = X[:30].copy()
+        if name == "imputed":
+            rows[::3, 1] = np.nan
         if zipmap:
             return
         session = onnxruntime.InferenceSession(graph.SerializeToString())
@@ -234,7 +237,25 @@ def onnx_cases():
     case("scaled", make_pipeline(StandardScaler(), LogisticRegression()), labels, "binary")
     case("scaled_forest", make_pipeline(StandardScaler(), RandomForestClassifier(n_estimators=5, max_depth=4, random_state=1)), labels, "binary")
     case("network", make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=50, random_state=1)), labels, "binary")
-    case("refused_zipmap", RandomForestClassifier(n_estimators=2, max_depth=2, random_state=1), labels, "binary", zipmap=True)
+    case("zipmap", RandomForestClassifier(n_estimators=2, max_depth=2, random_state=1), labels, "binary", zipmap=True)
+    case("boosted3", GradientBoostingClassifier(n_estimators=4, random_state=1), classes, "multiclass")
+    case("imputed", make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()), labels, "binary")
+    case("network3", make_pipeline(StandardScaler(), MLPClassifier((8, 4), activation="tanh", max_iter=50, random_state=1)), words3, "multiclass", classes=["a", "b", "c"])
+    case("minmax", make_pipeline(MinMaxScaler(), LogisticRegression()), labels, "binary")
+
+    # An operator that only the feature `onnx` brings.
+    def beyond():
+        value = onnx.helper.make_tensor_value_info
+        nodes = [onnx.helper.make_node("Erf", ["x"], ["e"]), onnx.helper.make_node("ReduceSum", ["e", "axes"], ["y"], keepdims=1)]
+        axes = onnx.numpy_helper.from_array(np.array([1]), "axes")
+        graph = onnx.helper.make_graph(nodes, "g", [value("x", onnx.TensorProto.FLOAT, ["n", 5])], [value("y", onnx.TensorProto.FLOAT, ["n", 1])], [axes])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+        model.ir_version = 9
+        onnx.save_model(model, os.path.join(HERE, "onnx_beyond.onnx"))
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        write("onnx_beyond", "onnx_beyond.onnx", X[:30], session.run(None, {"x": X[:30]})[0], kind="onnx", task="regression", beyond=True)
+
+    beyond()
 
     # A graph of tensors alone, with a weight large enough to be saved outside of it.
     W = onnx.numpy_helper.from_array(rng.normal(size=(5, 300)).astype(np.float32), "W")

@@ -44,10 +44,9 @@ pub fn of_forest(read: &ReadModel, inputs: &Inputs) -> Result<Features, Refused>
 }
 
 /// The inputs of a model that takes numbers alone.
-#[cfg_attr(not(any(feature = "onnx", test)), expect(dead_code, reason = "only ONNX asks"))]
-pub fn of_numbers(width: usize, names: &[String], inputs: &Inputs) -> Result<Features, Refused> {
-    let Some(columns) = columns(width, names, inputs)? else {
-        return Ok((names.iter().map(|name| feature(name, FeatureType::Number, Vec::new())).collect(), vec![false; width]));
+pub fn of_numbers(names: &[String], inputs: &Inputs) -> Result<Features, Refused> {
+    let Some(columns) = columns(names.len(), names, inputs)? else {
+        return Ok((names.iter().map(|name| feature(name, FeatureType::Number, Vec::new())).collect(), vec![false; names.len()]));
     };
     let mut features = Vec::with_capacity(columns.len());
     for (name, column) in &columns {
@@ -171,7 +170,7 @@ mod tests {
         assert!(of_forest(&model(&["age", "plan"], &[1], vec![Codes::Other]), &numbers).is_err());
         let same = of_forest(&model(&["age", "plan"], &[1], vec![Codes::Same]), &numbers).expect("codes themselves");
         assert_eq!(same.0[1].kind, FeatureType::Number);
-        assert!(of_numbers(2, &["age".into(), "plan".into()], &signature).is_err());
-        assert!(of_numbers(1, &["x".into()], &columns_of(&[("x", ColumnKind::Other("datetime".into()))])).is_err());
+        assert!(of_numbers(&["age".into(), "plan".into()], &signature).is_err());
+        assert!(of_numbers(&["x".into()], &columns_of(&[("x", ColumnKind::Other("datetime".into()))])).is_err());
     }
 }

@@ -14,6 +14,7 @@ mod yaml;
 pub use port::Registered;
 
 use crate::model::Shape;
+use crate::runtime::onnx::Onnx;
 use crate::runtime::{ReadModel, Runtime, lightgbm, xgboost};
 use bytes::Bytes;
 use gristmill_kernel::limits::{MLMODEL_BYTES_MAX, MODEL_BYTES_MAX};
@@ -61,8 +62,8 @@ struct Flavour {
 /// The forms that can answer, best first.
 const FLAVOURS: [Flavour; 3] = [
     Flavour { name: "lightgbm", file: lightgbm_file, read: read_lightgbm },
-    Flavour { name: "xgboost", file: xgboost_file, read: read_xgboost },
-    Flavour { name: "onnx", file: onnx_file, read: read_onnx },
+    Flavour { name: "xgboost", file: data, read: read_xgboost },
+    Flavour { name: "onnx", file: data, read: read_onnx },
 ];
 
 /// How other forms can be registered so that they answer: by flavour, most telling first.
@@ -158,20 +159,6 @@ fn lightgbm_file(entries: &Flavor) -> Result<&str, Refused> {
     Ok(file)
 }
 
-fn xgboost_file(entries: &Flavor) -> Result<&str, Refused> {
-    data(entries)
-}
-
-#[cfg(feature = "onnx")]
-fn onnx_file(entries: &Flavor) -> Result<&str, Refused> {
-    data(entries)
-}
-
-#[cfg(not(feature = "onnx"))]
-fn onnx_file(_: &Flavor) -> Result<&str, Refused> {
-    Err(Refused::new("it is ONNX, and this gristmill was built without it", "build one that has it: cargo install --path crates/gristmill --features onnx"))
-}
-
 fn read_lightgbm(bytes: &[u8], _: &Flavor, inputs: &Inputs) -> Result<Answering, Refused> {
     let fix = "save it again with a current LightGBM and register that";
     forest("lightgbm", lightgbm::read(bytes).map_err(|why| Refused::new(format!("its LightGBM file: {why}"), fix))?, inputs)
@@ -196,19 +183,16 @@ fn forest(platform: &str, read: ReadModel, inputs: &Inputs) -> Result<Answering,
     Ok(Answering { shape, runtime: Runtime::Forest(forest) })
 }
 
-#[cfg(feature = "onnx")]
 fn read_onnx(bytes: &[u8], _: &Flavor, inputs: &Inputs) -> Result<Answering, Refused> {
-    use crate::runtime::onnx::Onnx;
-    let onnx = Onnx::read(bytes).map_err(|problem| Refused::new(format!("its ONNX file: {}", problem.why), problem.fix))?;
-    let (features, optional) = features::of_numbers(onnx.width(), onnx.names(), inputs)?;
+    let columns = match inputs {
+        Inputs::Columns(columns) => Some(columns.len()),
+        Inputs::Tensors(_) | Inputs::Unsaid => None,
+    };
+    let onnx = Onnx::read(bytes, columns).map_err(|problem| Refused::new(format!("its ONNX file: {}", problem.why), problem.fix))?;
+    let (features, optional) = features::of_numbers(onnx.names(), inputs)?;
     let (task, classes, outputs) = (onnx.task(), onnx.classes().to_vec(), onnx.outputs());
     let shape = Shape { platform: "onnx".to_owned(), task, classes, features, outputs, optional };
-    Ok(Answering { shape, runtime: Runtime::Onnx(onnx) })
-}
-
-#[cfg(not(feature = "onnx"))]
-fn read_onnx(_: &[u8], entries: &Flavor, _: &Inputs) -> Result<Answering, Refused> {
-    onnx_file(entries).and(Err(Refused::new("it is ONNX", "build gristmill with ONNX")))
+    Ok(Answering { shape, runtime: Runtime::Onnx(Box::new(onnx)) })
 }
 
 #[cfg(test)]

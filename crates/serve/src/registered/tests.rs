@@ -7,6 +7,7 @@ use gristmill_kernel::Digest;
 use gristmill_kernel::model::Task;
 use gristmill_kernel::version::{Place, Version};
 use gristmill_kernel::{RunId, Timestamp};
+use gristmill_store::memory::MemoryBlobs;
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -38,8 +39,8 @@ fn loaded(answering: Answering) -> LoadedModel {
     LoadedModel::of(id(), answering.shape, answering.runtime, Vec::new())
 }
 
-/// Asks for the case's rows as a caller would, and compares; returns the largest difference.
-fn compare(name: &str, model: &LoadedModel, case: &Value) -> f64 {
+/// Asks for the case's rows as a caller would, and gives the largest difference.
+fn difference(name: &str, model: &LoadedModel, case: &Value) -> f64 {
     let names: Vec<String> = match case["columns"].as_array() {
         Some(columns) => columns.iter().map(|c| c.as_str().expect("a name").to_owned()).collect(),
         None => model.shape.features.iter().map(|f| f.column.clone()).collect(),
@@ -61,9 +62,7 @@ fn compare(name: &str, model: &LoadedModel, case: &Value) -> f64 {
         let expected = if expected.len() == 2 && scored.outputs.len() == 1 { &expected[1..] } else { &expected[..] };
         assert_eq!(scored.outputs.len(), expected.len(), "{name}");
         for (got, expected) in scored.outputs.iter().zip(expected) {
-            let off = (got - expected).abs() / expected.abs().max(1.0);
-            assert!(off <= 1e-6, "{name}, row {row}: {got} instead of {expected}");
-            worst = worst.max(off);
+            worst = worst.max((got - expected).abs() / expected.abs().max(1.0));
         }
     }
     worst
@@ -81,7 +80,7 @@ fn lightgbm_predicts_as_lightgbm() {
         let answering = read_lightgbm(&golden(case["file"].as_str().expect("a file")), &Flavor::default(), &Inputs::Unsaid);
         let model = loaded(answering.unwrap_or_else(|refused| panic!("{name}: {}", refused.why)));
         assert_eq!(model.shape.task, task_of(&case), "{name}");
-        let worst = compare(&name, &model, &case);
+        let worst = difference(&name, &model, &case);
         assert!(worst < 1e-15, "{name}: off by {worst}, but both compute in f64");
     }
 }
@@ -96,36 +95,39 @@ fn xgboost_predicts_as_xgboost() {
         let answering = read_xgboost(&golden(case["file"].as_str().expect("a file")), &flavor.expect("there"), &Inputs::Unsaid);
         let model = loaded(answering.unwrap_or_else(|refused| panic!("{name}: {}", refused.why)));
         assert_eq!(model.shape.task, task_of(&case), "{name}");
-        compare(&name, &model, &case);
+        let worst = difference(&name, &model, &case);
+        assert!(worst <= f64::from(f32::EPSILON), "{name}: off by {worst}, but both compute in f32");
     }
 }
 
-#[cfg(feature = "onnx")]
 #[test]
 fn onnx_predicts_as_onnxruntime() {
     let cases = cases("onnx");
-    assert!(cases.len() >= 10, "{}", cases.len());
+    assert!(cases.len() >= 15, "{}", cases.len());
     for (name, case) in cases {
+        if case["beyond"] == true && !cfg!(feature = "onnx") {
+            continue;
+        }
         let answering = read_onnx(&golden(case["file"].as_str().expect("a file")), &Flavor::default(), &Inputs::Unsaid);
         let model = loaded(answering.unwrap_or_else(|refused| panic!("{name}: {}; {}", refused.why, refused.fix)));
         assert_eq!(model.shape.task, task_of(&case), "{name}");
         if let Some(classes) = case["classes"].as_array() {
             assert_eq!(model.shape.classes, classes.iter().map(|c| c.as_str().expect("a word")).collect::<Vec<_>>(), "{name}");
         }
-        compare(&name, &model, &case);
+        // Sums of many products depend on their order, by which ONNX Runtime is free.
+        let worst = difference(&name, &model, &case);
+        assert!(worst <= 1e-5, "{name}: off by {worst}");
     }
 }
 
-/// A version with these files, in a folder of blobs.
+/// A version with these files.
 struct Stored {
-    blobs: std::sync::Arc<dyn Blobs>,
+    blobs: MemoryBlobs,
     version: Version,
-    _folder: tempfile::TempDir,
 }
 
 async fn stored(files: &[(&str, Vec<u8>)]) -> Stored {
-    let folder = tempfile::tempdir().expect("a folder");
-    let blobs = gristmill_store::open(folder.path()).await.expect("a state folder").blobs;
+    let blobs = MemoryBlobs::default();
     let mut listed = Vec::new();
     for (key, bytes) in files {
         listed.push(((*key).to_owned(), blobs.put(bytes.clone().into()).await.expect("stored")));
@@ -135,12 +137,12 @@ async fn stored(files: &[(&str, Vec<u8>)]) -> Stored {
     let (meta, digest) = (Value::Null, manifest.digest());
     let version =
         Version { id: id(), digest, place, rows: None, meta, run: RunId("r".into()), made_at: Timestamp::from_micros(0) };
-    Stored { blobs, version, _folder: folder }
+    Stored { blobs, version }
 }
 
 async fn refusal(files: &[(&str, Vec<u8>)]) -> Fault {
     let stored = stored(files).await;
-    let fault = LoadedModel::registered(&stored.version, stored.blobs.as_ref()).await.err().expect("a refusal");
+    let fault = LoadedModel::registered(&stored.version, &stored.blobs).await.err().expect("a refusal");
     assert_eq!(fault.code, Code::NOT_SERVABLE, "{fault}");
     assert!(fault.message.starts_with("models.churn@3 cannot be served: ") && fault.fix.is_some(), "{fault}");
     fault
@@ -151,9 +153,9 @@ async fn what_the_client_registers_answers_by_its_signature() {
     for (name, file) in [("mlmodel_lightgbm", "model.lgb"), ("mlmodel_xgboost", "model.ubj")] {
         let files = [("MLmodel", golden(&format!("{name}.yaml"))), (file, golden(&format!("{name}.{file}"))), ("conda.yaml", vec![])];
         let stored = stored(&files).await;
-        let model = LoadedModel::registered(&stored.version, stored.blobs.as_ref()).await.expect(name).expect("registered");
+        let model = LoadedModel::registered(&stored.version, &stored.blobs).await.expect(name).expect("registered");
         let case: Value = serde_json::from_slice(&golden(&format!("{name}.json"))).expect("json");
-        compare(name, &model, &case);
+        assert!(difference(name, &model, &case) <= f64::from(f32::EPSILON), "{name}");
         assert_eq!(model.shape.features[2].column, "mean radius of the thing (worst)");
         assert_eq!((model.shape.task, model.shape.classes.len()), (Task::Binary, 2));
         let row = serde_json::json!({ "age": 1.0, "calls": true });
@@ -186,9 +188,12 @@ async fn what_cannot_answer_is_refused_with_the_way_out() {
         assert!(fault.message.contains(why), "{} lacks {why}", fault.message);
         assert!(fault.fix.as_deref().is_some_and(|f| f.contains(fix)), "{fault}");
     }
+    let onnx = ("MLmodel", b"flavors:\n  onnx:\n    data: model.onnx\n".to_vec());
+    let fault = refusal(&[onnx.clone(), ("model.onnx", golden("onnx_refused_external.onnx"))]).await;
+    assert!(fault.fix.as_deref().is_some_and(|f| f.contains("save_as_external_data=False")), "{fault}");
     #[cfg(not(feature = "onnx"))]
     {
-        let fault = refusal(&[("MLmodel", b"flavors:\n  onnx:\n    data: model.onnx\n".to_vec()), ("model.onnx", vec![])]).await;
+        let fault = refusal(&[onnx, ("model.onnx", golden("onnx_beyond.onnx"))]).await;
         assert!(fault.fix.as_deref().is_some_and(|f| f.contains("--features onnx")), "{fault}");
     }
 }
@@ -198,8 +203,8 @@ async fn damage_is_not_a_refusal() {
     let mut gone = stored(&[("MLmodel", golden("mlmodel_lightgbm.yaml"))]).await;
     let manifest = Manifest::new([("MLmodel".to_owned(), Digest::of("elsewhere"))]).expect("a manifest");
     gone.version.place = Place::Blob { digest: gone.blobs.put(manifest.write().expect("writes").into()).await.expect("stored") };
-    let fault = LoadedModel::registered(&gone.version, gone.blobs.as_ref()).await.err().expect("gone");
+    let fault = LoadedModel::registered(&gone.version, &gone.blobs).await.err().expect("gone");
     assert_eq!(fault.code, Code::DAMAGED);
     gone.version.place = Place::Meta;
-    assert!(LoadedModel::registered(&gone.version, gone.blobs.as_ref()).await.expect("no manifest").is_none());
+    assert!(LoadedModel::registered(&gone.version, &gone.blobs).await.expect("no manifest").is_none());
 }

@@ -23,6 +23,8 @@ pub struct Forest {
     /// Per set of categories the first word and the number of words of its bits.
     sets: Vec<(u32, u32)>,
     bits: Vec<u32>,
+    /// What leaves with several values add to which output.
+    many: Vec<(u32, f64)>,
 }
 
 /// How numbers are compared and added.
@@ -61,6 +63,8 @@ pub enum Link {
 enum Ask {
     /// Nothing: this is its value.
     Leaf(f64),
+    /// Nothing: these are its values, by the first and their number.
+    Leaves(u32, u32),
     /// Left if the value is below.
     Below(f64),
     /// Left if the value is not above.
@@ -103,33 +107,40 @@ impl Forest {
         out.copy_from_slice(&self.base);
         match self.precision {
             Precision::Double => {
-                for (root, output) in &self.trees {
-                    out[*output as usize] += self.leaf(*root, row, |x| x);
-                }
+                self.add(row, out, |x| x);
                 out.iter_mut().for_each(|sum| *sum /= self.divisor);
                 self.link.apply(out);
             }
             Precision::Single => {
-                let single = |x: f64| f64::from(x as f32);
-                for (root, output) in &self.trees {
-                    let sum = &mut out[*output as usize];
-                    // The sum of two `f32` is exact in `f64`, so this rounds once, as an addition of `f32` does.
-                    *sum = single(*sum + self.leaf(*root, row, single));
-                }
+                // The sum of two `f32` is exact in `f64`, so rounding it once is what an addition of `f32` does.
+                self.add(row, out, |x| f64::from(x as f32));
+                out.iter_mut().for_each(|sum| *sum = f64::from((*sum / self.divisor) as f32));
                 self.link.apply_single(out);
             }
         }
     }
 
-    fn leaf(&self, root: u32, row: &[f64], read: impl Fn(f64) -> f64) -> f64 {
-        let mut at = root as usize;
-        loop {
-            let node = &self.nodes[at];
-            let x = match node.ask {
-                Ask::Leaf(value) => return value,
-                _ => read(row[node.feature as usize]),
-            };
-            at = if node.goes_left(x, self) { node.left } else { node.right } as usize;
+    fn add(&self, row: &[f64], out: &mut [f64], round: impl Fn(f64) -> f64) {
+        for (root, output) in &self.trees {
+            let mut at = *root as usize;
+            loop {
+                let node = &self.nodes[at];
+                match node.ask {
+                    Ask::Leaf(value) => {
+                        let sum = &mut out[*output as usize];
+                        *sum = round(*sum + value);
+                        break;
+                    }
+                    Ask::Leaves(first, count) => {
+                        for (output, value) in &self.many[first as usize..(first + count) as usize] {
+                            let sum = &mut out[*output as usize];
+                            *sum = round(*sum + value);
+                        }
+                        break;
+                    }
+                    _ => at = if node.goes_left(round(row[node.feature as usize]), self) { node.left } else { node.right } as usize,
+                }
+            }
         }
     }
 
@@ -157,7 +168,7 @@ impl Node {
             Ask::Below(limit) => x < limit,
             Ask::AtMost(limit) => x <= limit,
             Ask::Within(set) => forest.holds(set, x),
-            Ask::Leaf(_) => false,
+            Ask::Leaf(_) | Ask::Leaves(..) => false,
         }
     }
 }
@@ -208,6 +219,8 @@ impl Link {
 pub enum FileNode<'a> {
     /// A leaf with its value.
     Leaf(f64),
+    /// A leaf with several values, each of an output.
+    Leaves(&'a [(usize, f64)]),
     /// An inner node.
     Split {
         /// The input it asks about.
@@ -254,8 +267,8 @@ impl Builder {
         if let Some(bad) = base.iter().find(|b| !b.is_finite()) {
             return Err(format!("its start value is {bad}"));
         }
-        let (nodes, trees, sets, bits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Ok(Builder { forest: Forest { width, base, precision, divisor: 1.0, link, nodes, trees, sets, bits } })
+        let (nodes, trees, sets, bits, many) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Builder { forest: Forest { width, base, precision, divisor: 1.0, link, nodes, trees, sets, bits, many } })
     }
 
     /// Adds the tree whose root is node 0 of `count` nodes that `read` describes. Nodes that no walk reaches are left out.
@@ -283,7 +296,20 @@ impl Builder {
                 *(if is_left { &mut parent.left } else { &mut parent.right }) = place as u32;
             }
             let node = match read(number)? {
-                FileNode::Leaf(value) if value.is_finite() => leaf(value),
+                FileNode::Leaf(value) if value.is_finite() => leaf(Ask::Leaf(value)),
+                FileNode::Leaves(values) => {
+                    let first = forest.many.len();
+                    if first + values.len() > MODEL_NODES_MAX {
+                        return Err(format!("its leaves have more than {MODEL_NODES_MAX} values"));
+                    }
+                    for (output, value) in values {
+                        if *output >= forest.base.len() || !value.is_finite() {
+                            return Err(format!("leaf {number} adds {value} to output {output} of {}", forest.base.len()));
+                        }
+                        forest.many.push((*output as u32, *value));
+                    }
+                    leaf(Ask::Leaves(first as u32, values.len() as u32))
+                }
                 FileNode::Leaf(value) => return Err(format!("the value of leaf {number} is {value}")),
                 FileNode::Split { feature, test, left, right, missing, default_left } => {
                     if feature >= forest.width {
@@ -329,8 +355,8 @@ impl Forest {
     }
 }
 
-fn leaf(value: f64) -> Node {
-    Node { ask: Ask::Leaf(value), feature: 0, left: 0, right: 0, missing: Missing::NaN, default_left: false }
+fn leaf(ask: Ask) -> Node {
+    Node { ask, feature: 0, left: 0, right: 0, missing: Missing::NaN, default_left: false }
 }
 
 #[cfg(test)]

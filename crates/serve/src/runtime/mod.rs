@@ -1,4 +1,4 @@
-//! What can answer: our own models, forests that were grown elsewhere, and ONNX where it was built in.
+//! What can answer: our own models, forests that were grown elsewhere, and ONNX graphs.
 //!
 //! A runtime takes rows of numbers (NaN is missing) and gives outputs; which column becomes which number is decided before it
 //! ([`crate::model`], [`crate::registered`]). No runtime runs code from a model file: there is no pickle and no Python here.
@@ -10,7 +10,6 @@
 mod doc;
 pub mod forest;
 pub mod lightgbm;
-#[cfg(feature = "onnx")]
 pub mod onnx;
 #[cfg(test)]
 mod fuzz;
@@ -25,8 +24,7 @@ pub enum Runtime {
     /// A forest that was grown elsewhere.
     Forest(forest::Forest),
     /// A graph of ONNX.
-    #[cfg(feature = "onnx")]
-    Onnx(onnx::Onnx),
+    Onnx(Box<onnx::Onnx>),
 }
 
 impl Runtime {
@@ -35,7 +33,6 @@ impl Runtime {
         match self {
             Runtime::Own(file) => file.outputs(),
             Runtime::Forest(forest) => forest.outputs(),
-            #[cfg(feature = "onnx")]
             Runtime::Onnx(onnx) => onnx.outputs(),
         }
     }
@@ -45,7 +42,6 @@ impl Runtime {
         match self {
             Runtime::Own(file) => Ok(self.each(matrix, rows, |row, out| file.score(row, out))),
             Runtime::Forest(forest) => Ok(self.each(matrix, rows, |row, out| forest.score(row, out))),
-            #[cfg(feature = "onnx")]
             Runtime::Onnx(onnx) => onnx.run(matrix, rows),
         }
     }
