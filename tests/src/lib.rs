@@ -3,6 +3,8 @@
 //! The binary is the one of the same profile (`target/PROFILE/gristmill`), built before the tests: `cargo xtask ci` does so, by hand it is
 //! `cargo build --release && cargo test --release -p gristmill-tests`.
 
+pub mod mlflow;
+
 use serde_json::Value;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -126,10 +128,13 @@ impl Project {
     }
     /// Starts a serving command and waits until it answers.
     pub fn start(&self, args: &[&str]) -> Server {
+        self.start_command(self.command(args))
+    }
+    /// The same for a command that starts the binary in its own way; the process must become the server.
+    pub fn start_command(&self, mut command: Command) -> Server {
         let log = self.path().join("server.log");
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         let _stale = std::fs::remove_file(self.path().join(".gristmill/server.json"));
-        let mut command = self.command(args);
         command.stdout(file.try_clone().expect("a log")).stderr(file);
         let child = command.spawn().expect("the binary starts");
         let mut server = Server { child, url: String::new(), log, client: client() };

@@ -68,7 +68,7 @@ pub fn run(root: &Path, name: &str) -> Result<bool> {
 fn build(root: &Path, bench: &Bench) -> Result<PathBuf> {
     let args =
         ["build", "--release", "--package", bench.package, "--example", bench.example, "--message-format", "json-render-diagnostics"];
-    let output = Command::new(crate::cargo()).current_dir(root).args(args).stderr(std::process::Stdio::inherit()).output()?;
+    let output = crate::cargo(root, &args).stderr(std::process::Stdio::inherit()).output()?;
     if !output.status.success() {
         bail!("example {} of {} does not build", bench.example, bench.package);
     }

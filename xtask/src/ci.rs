@@ -3,10 +3,11 @@
 //! Promise: each step is printed with its time; a failed step does not hide the later ones; the last line is
 //! `N passed, N failed`, summed over every test binary; any failure makes the exit code non-zero.
 
+use crate::cargo;
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// What a step came to.
@@ -103,12 +104,6 @@ fn took(time: Duration) -> String {
 
 fn passed(yes: bool) -> Outcome {
     if yes { Outcome::Passed } else { Outcome::Failed }
-}
-
-fn cargo(root: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(crate::cargo());
-    command.current_dir(root).args(args);
-    command
 }
 
 fn plain(root: &Path, args: &[&str]) -> Result<Outcome> {

@@ -18,6 +18,15 @@ pub fn workspace_root() -> PathBuf {
 }
 
 /// The cargo that started us, or the one on the path.
-pub fn cargo() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+pub fn cargo(root: &std::path::Path, args: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root).args(args);
+    // `cargo xtask` says in the environment which package it runs. Build scripts that look at those would be run again, and DataFusion be
+    // compiled again, each time somebody changes between `cargo build` and `cargo xtask`.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
+    command
 }

@@ -196,20 +196,7 @@ impl Bench {
         let now = self.ports.clock.now();
         let run = new_run(&self.ports, stage, address);
         let run = self.ports.ledger.begin(run, "test", now, now.plus(Span::from_secs(30))).await.expect("begins");
-        let mut end = Finish {
-            status: RunStatus::Succeeded,
-            verdict: None,
-            checks: vec![],
-            outputs: vec![],
-            skipped_for: None,
-            reused: vec![],
-            aliases: vec![],
-            params: BTreeMap::new(),
-            metrics: vec![],
-            summary: String::new(),
-            error: None,
-            follow_ups: vec![],
-        };
+        let mut end = Finish::empty(RunStatus::Succeeded);
         finish(&mut end);
         self.ports.ledger.finish(&run.id, end, now).await.expect("finishes")
     }

@@ -54,18 +54,33 @@ pub fn allows(role: Role, permission: Permission) -> bool {
         (Role::Admin, _) => true,
         (
             Role::Editor,
-            Permission::ReadProject | Permission::Ingest | Permission::Predict | Permission::SubmitRun | Permission::Track | Permission::MoveAlias,
+            Permission::ReadProject
+            | Permission::Ingest
+            | Permission::Predict
+            | Permission::SubmitRun
+            | Permission::Track
+            | Permission::MoveAlias,
         ) => true,
         (Role::Editor, Permission::Administer) => false,
         (Role::Viewer, Permission::ReadProject) => true,
         (
             Role::Viewer,
-            Permission::Ingest | Permission::Predict | Permission::SubmitRun | Permission::Track | Permission::MoveAlias | Permission::Administer,
+            Permission::Ingest
+            | Permission::Predict
+            | Permission::SubmitRun
+            | Permission::Track
+            | Permission::MoveAlias
+            | Permission::Administer,
         ) => false,
         (Role::Predictor, Permission::Predict) => true,
         (
             Role::Predictor,
-            Permission::ReadProject | Permission::Ingest | Permission::SubmitRun | Permission::Track | Permission::MoveAlias | Permission::Administer,
+            Permission::ReadProject
+            | Permission::Ingest
+            | Permission::SubmitRun
+            | Permission::Track
+            | Permission::MoveAlias
+            | Permission::Administer,
         ) => false,
     }
 }

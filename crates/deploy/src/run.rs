@@ -452,18 +452,12 @@ async fn finish(
     output: NewVersion,
 ) -> Result<Finish> {
     let mut finish = Finish {
-        status: RunStatus::Succeeded,
         verdict: change.verdict,
         checks: evidence.checks,
-        outputs: vec![],
-        skipped_for: None,
-        reused: vec![],
-        aliases: vec![],
         params: params(&change),
         metrics: evidence.metrics,
         summary: change.reason.clone(),
-        error: None,
-        follow_ups: vec![],
+        ..Finish::empty(RunStatus::Succeeded)
     };
     if change.what == What::Paused {
         finish.reused = state.live.iter().map(|(v, _)| v.id.clone()).collect();
@@ -486,18 +480,5 @@ async fn finish(
 }
 
 fn failed(fault: &Fault, summary: &str) -> Finish {
-    Finish {
-        status: RunStatus::Failed,
-        verdict: None,
-        checks: vec![],
-        outputs: vec![],
-        skipped_for: None,
-        reused: vec![],
-        aliases: vec![],
-        params: BTreeMap::new(),
-        metrics: vec![],
-        summary: summary.to_owned(),
-        error: Some(RunError::from(fault)),
-        follow_ups: vec![],
-    }
+    Finish { summary: summary.to_owned(), error: Some(RunError::from(fault)), ..Finish::empty(RunStatus::Failed) }
 }

@@ -6,6 +6,7 @@ mod egress;
 mod output;
 mod server;
 mod tasks;
+mod tracking;
 mod wiring;
 
 use clap::Parser as _;

@@ -205,6 +205,7 @@ pub async fn assemble(owner: &Owner, workspace: &Workspace, live: Arc<Live>) -> 
         plane,
         features,
         figures,
+        registered: crate::tracking::registered(&workspace.state),
         queue: workspace.state.queue(),
         live,
         events,
@@ -229,7 +230,11 @@ pub fn app(owner: &Owner, workspace: &Workspace, tasks: &Tasks, open: bool, name
     let routes = Routes::new()
         .merge(gristmill_ingest::routes(owner.ports.clone(), Arc::new(move || live.sources())))
         .merge(gristmill_serve::routes(tasks.plane.clone()))
-        .merge(metrics.routes());
+        .merge(metrics.routes())
+        .merge(gristmill_registry::protocol::mlflow::routes(crate::tracking::mlflow(
+            &workspace.state,
+            workspace.project.file.alerts.allow_private,
+        )?));
     let name = workspace.project.file.project.to_string();
     let routes = routes.merge(gristmill_api::routes(&name, owner.ports.clone(), tasks.queue.clone(), promoter, tasks.figures.clone()));
     let routes = gristmill_api::with_openapi(routes, env!("CARGO_PKG_VERSION"));

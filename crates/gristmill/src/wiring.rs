@@ -9,13 +9,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_kernel::graph::Graph;
 use gristmill_kernel::port::{
-    AsOfPlan, FlowOrder, Journal, JournalEntry, JournalState, Online, OnlineRow, Ports, Runs as _, SlotState, TableShape, Tokens,
+    AsOfPlan, FlowOrder, Journal, JournalEntry, JournalState, Online, OnlineRow, Ports, RegisteredVersions, Runs as _, SlotState, TableShape, Tokens,
 };
 use gristmill_kernel::table::{Catalog, Relation};
 use gristmill_kernel::version::{AliasState, Place, Which};
 use gristmill_kernel::{Actor, Address, AliasName, AssetKind, Code, Fault, Kind, Name, Result, Run, Stage, Timestamp};
 use gristmill_project::{Diagnostic, EnvSecrets, Project, TestResult};
 use gristmill_runner::{Observer, Queue, Silent, Stepper, Worker};
+use gristmill_store::blobs::LocalBlobs;
+use gristmill_store::ledger::SqliteLedger;
 use gristmill_store::{StateLock, system};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,14 +29,14 @@ use tokio_util::sync::CancellationToken;
 pub const STATE_DIR: &str = ".gristmill";
 
 /// The stages. To add one: its crate, and a line here.
-pub fn stages(egress: Arc<WebEgress>) -> Vec<Arc<dyn Stage>> {
+pub fn stages(egress: Arc<WebEgress>, registered: Arc<dyn RegisteredVersions>) -> Vec<Arc<dyn Stage>> {
     vec![
         Arc::new(gristmill_ingest::IngestStage),
         Arc::new(gristmill_validate::ValidateStage),
         Arc::new(gristmill_features::FeaturesStage),
         gristmill_train::stage(),
         Arc::new(gristmill_registry::GateStage),
-        Arc::new(gristmill_deploy::DeployStage),
+        Arc::new(gristmill_deploy::DeployStage::new(registered)),
         Arc::new(gristmill_monitor::MonitorStage::new(egress)),
     ]
 }
@@ -58,6 +60,10 @@ pub struct State {
     pub ports: Ports,
     /// Tokens.
     pub tokens: Arc<dyn Tokens>,
+    /// The ledger as its adapter, for the ports of experiment tracking.
+    pub ledger: Arc<SqliteLedger>,
+    /// The blobs as their adapter.
+    pub blobs: Arc<LocalBlobs>,
     actor: Actor,
 }
 
@@ -75,9 +81,10 @@ impl State {
         let tables = state_dir.join("tables");
         std::fs::create_dir_all(&tables).map_err(|e| Fault::io(format!("make {}", tables.display()), e))?;
         let held = Arc::new(Held);
+        let blobs = gristmill_store::open_blobs(&state_dir)?;
         let ports = Ports {
             ledger: ledger.clone(),
-            blobs: gristmill_store::open_blobs(&state_dir)?,
+            blobs: blobs.clone(),
             online: held.clone(),
             journal: held,
             engine: Arc::new(gristmill_engine::LocalEngine::open(&tables)?),
@@ -85,7 +92,7 @@ impl State {
             ids: Arc::new(system::RandomIds),
             secrets: Arc::new(EnvSecrets::read(cx.outside.vars.clone(), dir)?),
         };
-        Ok(State { dir: dir.to_owned(), state_dir, ports, tokens: ledger, actor: cx.actor() })
+        Ok(State { dir: dir.to_owned(), state_dir, ports, tokens: ledger.clone(), ledger, blobs, actor: cx.actor() })
     }
 
     /// The running server, if its process still holds the lock.
@@ -369,7 +376,7 @@ impl Owner {
         let ports = Ports { online: owned.online, journal: owned.journal, ..workspace.state.ports.clone() };
         let egress = Arc::new(WebEgress::new(workspace.project.file.alerts.allow_private)?);
         let worker_name = format!("{}-{}", std::process::id(), ports.ids.run().short());
-        let stepper = Stepper::new(ports.clone(), stages(egress), workspace.project.dir.clone(), worker_name, observer);
+        let stepper = Stepper::new(ports.clone(), stages(egress, crate::tracking::registered(&workspace.state)), workspace.project.dir.clone(), worker_name, observer);
         let worker = Arc::new(Worker::new(Arc::new(stepper), workspace.graph.clone()));
         Ok(Owner { ports, worker, _lock: lock })
     }

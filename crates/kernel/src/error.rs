@@ -160,6 +160,8 @@ codes! {
     UNKNOWN_WEBHOOK = "E0418";
     /// A part of a protocol that this server does not have.
     NOT_SUPPORTED = "E0419";
+    /// An evaluation dataset that does not exist.
+    UNKNOWN_DATASET = "E0420";
     // E05: serving
     /// An endpoint that does not exist.
     UNKNOWN_ENDPOINT = "E0501";

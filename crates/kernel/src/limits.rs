@@ -2,6 +2,8 @@
 
 /// Longest name of an asset, in characters.
 pub const NAME_CHARS_MAX: usize = 63;
+/// Longest name of an alias, in characters.
+pub const ALIAS_CHARS_MAX: usize = 255;
 /// How much of a refused body is read on, so that the sender meets the answer.
 pub const DISCARDED_BYTES_MAX: usize = 64 << 20;
 /// How long a refused body is read on.
@@ -144,9 +146,61 @@ pub const MODEL_OUTPUTS_MAX: usize = 10_000;
 pub const MODEL_NODES_MAX: usize = 20_000_000;
 /// Categories that the splits of a model that was trained elsewhere may name: codes are below it.
 pub const MODEL_CATEGORIES_MAX: usize = 1 << 24;
-/// Longest name of an alias, in characters.
-pub const ALIAS_CHARS_MAX: usize = 255;
-/// Longest name of a registered model, in characters.
-pub const MODEL_NAME_CHARS_MAX: usize = 256;
 /// Values in the JSON or UBJSON of a model that was trained elsewhere.
 pub const MODEL_VALUES_MAX: usize = 100_000_000;
+/// Largest body of a tracking request that brings descriptions of datasets along.
+pub const TRACK_BODY_BYTES_MAX: usize = 32 << 20;
+/// Longest filter of a search.
+pub const FILTER_BYTES_MAX: usize = 1 << 20;
+/// Deepest nesting of a filter.
+pub const FILTER_DEPTH_MAX: usize = 64;
+/// Longest id of a trace.
+pub const TRACE_ID_CHARS_MAX: usize = 128;
+/// Spans in one request.
+pub const TRACE_SPANS_MAX: usize = 20_000;
+/// Attributes, events and links of one span, and elements of one attribute, all of them together.
+pub const SPAN_ITEMS_MAX: usize = 50_000;
+/// Depth of one attribute's value.
+pub const SPAN_DEPTH_MAX: usize = 64;
+/// Largest body that tells of spans, compressed or not.
+pub const TRACE_BODY_BYTES_MAX: usize = 64 << 20;
+/// Traces in one page of a search.
+pub const SEARCH_TRACES_MAX: usize = 500;
+/// Traces that one search may look at beyond what its indices find.
+pub const TRACES_LOOKED_AT_MAX: usize = 200_000;
+/// Traces that are linked to a run, or fetched by their ids, in one request.
+pub const TRACES_NAMED_MAX: usize = 1_000;
+/// Longest regular expression of a search.
+pub const PATTERN_CHARS_MAX: usize = 1_000;
+/// Records of an evaluation dataset in one request or page.
+pub const DATASET_RECORDS_MAX: usize = 50_000;
+/// Webhooks of a project.
+pub const WEBHOOKS_MAX: usize = 1_000;
+/// Longest address of a webhook.
+pub const WEBHOOK_URL_CHARS_MAX: usize = 2_048;
+/// Longest secret of a webhook.
+pub const WEBHOOK_SECRET_CHARS_MAX: usize = 1_000;
+/// Deliveries that wait; beyond it new ones are dropped, and the log says so.
+pub const WEBHOOK_WAITING_MAX: usize = 10_000;
+/// Deliveries on their way at once.
+pub const WEBHOOK_IN_FLIGHT_MAX: usize = 10;
+/// How often a delivery is tried.
+pub const WEBHOOK_ATTEMPTS_MAX: u32 = 4;
+/// First wait before a delivery is tried again; doubles each time.
+pub const WEBHOOK_BACKOFF_MS: u64 = 1_000;
+/// Longest wait before a delivery is tried again, whatever the other side asks for.
+pub const WEBHOOK_BACKOFF_MS_MAX: u64 = 60_000;
+/// Bytes read of a webhook's answer.
+pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Parts of one upload in parts.
+pub const UPLOAD_PARTS_MAX: u32 = 10_000;
+/// How long an upload in parts may take from its beginning; what is left of it afterwards is removed.
+pub const UPLOAD_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1_000;
+/// How long an address that carries its own permission works, unless asked otherwise.
+pub const SIGNED_URL_MS: u64 = 15 * 60 * 1_000;
+/// The longest such an address may be asked to work.
+pub const SIGNED_URL_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Longest name of a registered model, in characters.
+pub const MODEL_NAME_CHARS_MAX: usize = 256;
+/// How long content that nobody names is kept: whoever stored it has this long to write down that it is needed.
+pub const BLOB_UNNAMED_KEPT_MS: u64 = 60 * 60 * 1_000;

@@ -250,6 +250,26 @@ pub struct Finish {
     pub follow_ups: Vec<NewRun>,
 }
 
+impl Finish {
+    /// An end of which nothing follows.
+    pub fn empty(status: RunStatus) -> Finish {
+        Finish {
+            status,
+            verdict: None,
+            checks: Vec::new(),
+            outputs: Vec::new(),
+            skipped_for: None,
+            reused: Vec::new(),
+            aliases: Vec::new(),
+            params: BTreeMap::new(),
+            metrics: Vec::new(),
+            summary: String::new(),
+            error: None,
+            follow_ups: Vec::new(),
+        }
+    }
+}
+
 /// A note on an open run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Annotation {
@@ -314,7 +334,7 @@ pub struct Run {
     pub due_at: Timestamp,
     /// When its last attempt began.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When it ended. Runs that tracking clients write (`experiments.*`) may lack it, or keep it when they are opened again.
     pub ended_at: Option<Timestamp>,
 }
 

@@ -9,6 +9,8 @@
 //! There is no table of the registry: a model is an asset, a model version a version, an experiment the `train` runs of a model, lineage is
 //! walking runs, and a gate's answer is a version of `gates.NAME` ([`plan::GateMeta`]).
 //!
+//! The same ledger answers unmodified MLflow clients: [`protocol`].
+//!
 //! To add a figure that gates may use: [`plan::figures`]. To add a question about the past: a file beside [`lineage`], reading
 //! through the ledger port only.
 
@@ -17,6 +19,7 @@ pub mod experiments;
 pub mod lineage;
 pub mod plan;
 pub mod promote;
+pub mod protocol;
 pub mod run;
 pub mod spec;
 

@@ -2,7 +2,7 @@
 //! their work keys and goes on.
 
 use crate::plan;
-use crate::step::{StepOrder, StepOutcome, Stepper, empty_finish};
+use crate::step::{StepOrder, StepOutcome, Stepper};
 use gristmill_kernel::graph::Graph;
 use gristmill_kernel::port::FlowOrder;
 use gristmill_kernel::run::{Finish, RunError};
@@ -61,12 +61,12 @@ fn conclude(walked: Result<Vec<StepOutcome>>) -> Finish {
                 verdict: (!judged.is_empty()).then(|| Verdict::worst(judged)),
                 checks: refused.map(|g| g.run.checks.clone()).unwrap_or_default(),
                 summary,
-                ..empty_finish(RunStatus::Succeeded)
+                ..Finish::empty(RunStatus::Succeeded)
             }
         }
         Err(fault) => {
             let status = if fault.kind == Kind::Cancelled { RunStatus::Cancelled } else { RunStatus::Failed };
-            Finish { error: Some(RunError::from(&fault)), summary: fault.message.clone(), ..empty_finish(status) }
+            Finish { error: Some(RunError::from(&fault)), summary: fault.message.clone(), ..Finish::empty(status) }
         }
     }
 }

@@ -111,7 +111,7 @@ impl Stepper {
             }
             Err(fault) => {
                 let status = if fault.kind == Kind::Cancelled { RunStatus::Cancelled } else { RunStatus::Failed };
-                let finish = Finish { error: Some(RunError::from(&fault)), summary: fault.message.clone(), ..empty_finish(status) };
+                let finish = Finish { error: Some(RunError::from(&fault)), summary: fault.message.clone(), ..Finish::empty(status) };
                 self.ports.ledger.finish(&run.id, finish, self.ports.clock.now()).await?;
                 self.observer.failed(&order.node, &fault, None);
                 Err(fault)
@@ -177,7 +177,7 @@ impl Stepper {
             skipped_for: Some(before.id.clone()),
             reused: before.outputs.clone(),
             summary: format!("unchanged: same spec and inputs as run {}, {} stands", before.id.short(), names.join(", ")),
-            ..empty_finish(RunStatus::Skipped)
+            ..Finish::empty(RunStatus::Skipped)
         };
         let run = self.ports.ledger.finish(&run.id, finish, self.ports.clock.now()).await?;
         self.observer.ended(&order.node, &step_end(&run, true, began.elapsed()));
@@ -261,10 +261,10 @@ impl Stepper {
 
     fn conclude(&self, run: &Run, done: Done) -> Result<Finish> {
         match done {
-            Done::Unchanged { versions, summary } => Ok(Finish { reused: versions, summary, ..empty_finish(RunStatus::Succeeded) }),
+            Done::Unchanged { versions, summary } => Ok(Finish { reused: versions, summary, ..Finish::empty(RunStatus::Succeeded) }),
             Done::Made(Made { outputs, verdict, checks, params, metrics, aliases, summary }) => {
                 let aliases = aliases.into_iter().map(|m| resolve(m, &outputs, run)).collect::<Result<Vec<_>>>()?;
-                Ok(Finish { verdict, checks, outputs, params, metrics, aliases, summary, ..empty_finish(RunStatus::Succeeded) })
+                Ok(Finish { verdict, checks, outputs, params, metrics, aliases, summary, ..Finish::empty(RunStatus::Succeeded) })
             }
         }
     }
@@ -287,23 +287,6 @@ fn resolve(wish: StageMove, outputs: &[NewVersion], run: &Run) -> Result<AliasMo
 /// Stands in an alias move of a [`Finish`] for "the version that this run makes of the asset": numbers are given
 /// inside the transaction, from 1.
 pub const NEW_OUTPUT: u64 = gristmill_kernel::version::NEW_OUTPUT;
-
-pub(crate) fn empty_finish(status: RunStatus) -> Finish {
-    Finish {
-        status,
-        verdict: None,
-        checks: Vec::new(),
-        outputs: Vec::new(),
-        skipped_for: None,
-        reused: Vec::new(),
-        aliases: Vec::new(),
-        params: BTreeMap::new(),
-        metrics: Vec::new(),
-        summary: String::new(),
-        error: None,
-        follow_ups: Vec::new(),
-    }
-}
 
 fn step_end(run: &Run, skipped: bool, took: Duration) -> StepEnd {
     StepEnd { summary: run.summary.clone(), verdict: run.verdict, skipped, took }

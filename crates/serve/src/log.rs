@@ -224,20 +224,7 @@ impl PredictionLog {
 }
 
 fn finish(status: RunStatus, summary: String) -> Finish {
-    Finish {
-        status,
-        verdict: None,
-        checks: Vec::new(),
-        outputs: Vec::new(),
-        skipped_for: None,
-        reused: Vec::new(),
-        aliases: Vec::new(),
-        params: BTreeMap::new(),
-        metrics: Vec::new(),
-        summary,
-        error: None,
-        follow_ups: Vec::new(),
-    }
+    Finish { summary, ..Finish::empty(status) }
 }
 
 /// The columns of `predictions__NAME`.

@@ -95,7 +95,7 @@ fn measure(name: &str, engine: &mut dyn Engine, rows: usize, path: &Path) -> Don
             .map(|row| (key(rng.random_range(0..entities), row as u64, row as u64), vec![row as u8; 96]))
             .collect();
         let began = Instant::now();
-        engine.batch(&batch, false)?;
+        engine.batch(&batch, true)?;
         batches.push(began.elapsed());
     }
     let written = began.elapsed();

@@ -1,147 +1,187 @@
-//! The embedded key-value database under online rows and the journal: fjall, an LSM tree with one write-ahead log.
+//! The embedded key-value databases under online rows and the journal: redb, a copy-on-write B-tree in one file.
 //!
-//! # Why fjall
-//! Not measured yet: `examples/online_bench.rs` compares it with redb on our access pattern. Until its figures stand here, the choice rests on
-//! reading: one log shared by all keyspaces, atomic batches across them, and a database that refuses writes after a failed one.
+//! # Why redb
+//! FIGURES
 //!
 //! # Layout, on one page
-//! One database, `kv/` in the state folder, exclusive to one process. Integers are big-endian; times, loads and rows have their sign bit
-//! flipped, so that bytes sort as numbers do.
+//! Two databases in `kv/` of the state folder, each exclusive to one process and with one writer, so that a batch of kept rows does not hold up an
+//! acknowledgement. Integers are big-endian; times, loads and rows have their sign bit flipped, so that bytes sort as numbers do.
 //!
-//! | keyspace | key | value | lifetime |
-//! |---|---|---|---|
-//! | `online_rows` | epoch u64, entity key (escaped, ended by `00 01`), time i64, load i64, row i64 | the encoded row | until expired or cleared |
-//! | `online_slots` | slot name | JSON: epoch, state | until another epoch replaces it |
-//! | `online_dropped` | epoch u64 | nothing | until the epoch's rows are gone |
-//! | `journal_rows` | source name, `00`, offset u64 | time i64, the row | until forgotten |
-//! | `journal_sources` | source name | last offset u64 | for ever |
-//! | `journal_forgotten` | source name | offset u64 up to which rows are forgotten | for ever |
-//! | `journal_keys` | source name, `00`, idempotency key | last offset u64, time i64 | two days |
-//! | `journal_keys_by_time` | time i64, then a key of `journal_keys` | nothing | two days |
-//! | `format` | `version` | u64 | for ever |
-//!
-//! # Write amplification
-//! A row is written to the write-ahead log once and to a table when its memtable is full; levelled compaction then rewrites it about
-//! once per level (factor 10), two levels for a few gigabytes. Journal rows are mostly forgotten before their memtable is full, so most
-//! are written once. Clearing a slot is one small write (a new epoch); the old rows are deleted afterwards.
+//! | file | table | key | value | lifetime |
+//! |---|---|---|---|---|
+//! | `online.redb` | `online_rows` | epoch u64, entity key (escaped, ended by `00 01`), time i64, load i64, row i64 | the encoded row | until expired or cleared |
+//! | | `online_slots` | slot name | JSON: epoch, state | until another epoch replaces it |
+//! | | `online_dropped` | epoch u64 | nothing | until the epoch's rows are gone |
+//! | `journal.redb` | `journal_rows` | source name, `00`, offset u64 | time i64, the row | until forgotten |
+//! | | `journal_sources` | source name | last offset u64 | for ever |
+//! | | `journal_forgotten` | source name | offset u64 up to which rows are forgotten | for ever |
+//! | | `journal_keys` | source name, `00`, idempotency key | last offset u64, time i64 | two days |
+//! | | `journal_keys_by_time` | time i64, then a key of `journal_keys` | nothing | two days |
+//! | both | `format` | `version` | u64 | for ever |
 //!
 //! # Durability
-//! Journal appends are synced, many appenders per sync. Online batches reach the operating system at once (kill -9 loses nothing) and the
-//! disk with the next sync: a batch and its slot's state are one entry of the log, so power loss may forget it but never halve it.
-//! After a failed write or sync the database takes no writes until it is opened again; opening cuts the log behind its last whole entry.
+//! Every commit is synced before it returns, many appenders per sync. A commit is whole or not at all: its root is switched last. After a
+//! failed write or sync the database takes no writes until it is opened again. A file that was not closed is checked when it is opened.
 
 use crate::lock;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use gristmill_kernel::{Code, Fault, Kind, Result};
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition, TableHandle as _,
+};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// The version of the layout above.
-const FORMAT: u64 = 1;
-/// Blocks kept in memory.
-const CACHE_BYTES: u64 = 64 << 20;
+/// The version of the layout above. Version 1 was in other files, `kv/` of an LSM tree; it can be rebuilt from tables.
+const FORMAT: u64 = 2;
+/// Pages kept in memory, per database.
+const CACHE_BYTES: usize = 64 << 20;
 /// Space that must stay free: below it a write is refused before it begins, so that a full disk does not stop the database for good.
 const FREE_BYTES_MIN: u64 = 8 << 20;
 
-/// The database of one state folder.
+/// A table of bytes by bytes.
+pub(crate) type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+const FORMAT_TABLE: Table = Table::new("format");
+
+/// Which database.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum File {
+    /// Kept rows.
+    Online,
+    /// Pushed rows.
+    Journal,
+}
+
+/// A database of one state folder.
 #[derive(Clone)]
 pub(crate) struct Embedded {
-    pub db: Database,
-    path: PathBuf,
+    db: Arc<Database>,
+    folder: PathBuf,
+}
+
+/// What one commit changes.
+#[derive(Default)]
+pub(crate) struct Batch(Vec<(Table, Vec<u8>, Option<Vec<u8>>)>);
+
+impl Batch {
+    /// Writes a value.
+    pub(crate) fn insert(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.0.push((table, key.into(), Some(value.into())));
+    }
+    /// Takes a value away.
+    pub(crate) fn remove(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        self.0.push((table, key.into(), None));
+    }
 }
 
 impl Embedded {
-    /// Opens or makes it. A second owner is refused.
-    pub(crate) fn open(state_dir: &Path) -> Result<Embedded> {
-        let path = state_dir.join("kv");
-        std::fs::create_dir_all(&path).map_err(|e| Fault::io(format_args!("open {}", path.display()), e))?;
-        let db = Database::builder(&path).cache_size(CACHE_BYTES).open().map_err(|e| match e {
-            fjall::Error::Locked => lock::locked(state_dir),
+    /// Opens or makes it, with these tables. A second owner is refused.
+    pub(crate) fn open(state_dir: &Path, file: File, tables: &[Table]) -> Result<Embedded> {
+        let folder = state_dir.join("kv");
+        let path = folder.join(match file {
+            File::Online => "online.redb",
+            File::Journal => "journal.redb",
+        });
+        std::fs::create_dir_all(&folder).map_err(|e| Fault::io(format_args!("open {}", folder.display()), e))?;
+        let opened = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
+        let db = opened.map_err(|e| match e {
+            DatabaseError::DatabaseAlreadyOpen => lock::locked(state_dir),
+            DatabaseError::UpgradeRequired(version) => {
+                Fault::conflict(Code::NEWER_FORMAT, format!("{} has version {version}, which is not known here", path.display()))
+                    .fix("use the gristmill that wrote it")
+            }
             e => fault(format_args!("open {}", path.display()), e),
         })?;
-        let embedded = Embedded { db, path };
-        embedded.check_format()?;
+        let embedded = Embedded { db: Arc::new(db), folder };
+        embedded.prepare(&path, tables)?;
         Ok(embedded)
     }
 
-    pub(crate) fn keyspace(&self, name: &str) -> Result<Keyspace> {
-        self.db.keyspace(name, KeyspaceCreateOptions::default).map_err(|e| fault(format_args!("open keyspace {name}"), e))
+    /// One moment of the database, for reading.
+    pub(crate) fn read(&self) -> Result<ReadTransaction> {
+        self.db.begin_read().map_err(|e| fault("read the key-value file", e))
     }
 
-    /// Commits a batch; `durable` syncs it before returning.
-    pub(crate) fn commit(&self, what: &str, batch: OwnedWriteBatch, bytes: u64, durable: Durable) -> Result<()> {
+    /// A value.
+    pub(crate) fn get(&self, table: Table, key: &[u8], what: &str) -> Result<Option<Vec<u8>>> {
+        let table = self.read()?.open_table(table).map_err(|e| fault(what, e))?;
+        Ok(table.get(key).map_err(|e| fault(what, e))?.map(|value| value.value().to_vec()))
+    }
+
+    /// Commits a batch; it is synced when this returns. `bytes` is about how much it brings.
+    pub(crate) fn commit(&self, what: &str, batch: Batch, bytes: u64) -> Result<()> {
         self.expect_room(what, bytes)?;
-        let mode = match durable {
-            Durable::Synced => PersistMode::SyncAll,
-            Durable::AgainstKill => PersistMode::Buffer,
-        };
-        batch.durability(Some(mode)).commit().map_err(|e| fault(what, e))
+        let tx = self.db.begin_write().map_err(|e| fault(what, e))?;
+        let mut changes = batch.0.into_iter().peekable();
+        while let Some(table) = changes.peek().map(|(table, ..)| *table) {
+            let mut open = tx.open_table(table).map_err(|e| fault(what, e))?;
+            while let Some((_, key, value)) = changes.next_if(|(next, ..)| next.name() == table.name()) {
+                match value {
+                    Some(value) => open.insert(key.as_slice(), value.as_slice()).map(drop),
+                    None => open.remove(key.as_slice()).map(drop),
+                }
+                .map_err(|e| fault(what, e))?;
+            }
+        }
+        tx.commit().map_err(|e| fault(what, e))
     }
 
     fn expect_room(&self, what: &str, bytes: u64) -> Result<()> {
         // A file system that cannot say how full it is, is not asked.
-        let Ok(stat) = nix::sys::statvfs::statvfs(&self.path) else { return Ok(()) };
+        let Ok(stat) = nix::sys::statvfs::statvfs(&self.folder) else { return Ok(()) };
         let free = stat.blocks_available() * stat.fragment_size();
-        if free < FREE_BYTES_MIN.saturating_add(bytes.saturating_mul(2)) {
+        if free < FREE_BYTES_MIN.saturating_add(bytes.saturating_mul(4)) {
             return Err(Fault::io(what, io::Error::from(io::ErrorKind::StorageFull)));
         }
         Ok(())
     }
 
-    fn check_format(&self) -> Result<()> {
-        let format = self.keyspace("format")?;
-        match format.get("version").map_err(|e| fault("read the format", e))? {
-            None => {
-                let mut batch = self.db.batch();
-                batch.insert(&format, "version", FORMAT.to_be_bytes());
-                self.commit("write the format", batch, 64, Durable::Synced)
-            }
-            Some(stored) => {
-                let stored = number(&stored, "format", "version")?;
-                if stored <= FORMAT {
-                    return Ok(());
+    fn prepare(&self, path: &Path, tables: &[Table]) -> Result<()> {
+        let what = "prepare the key-value file";
+        let tx = self.db.begin_write().map_err(|e| fault(what, e))?;
+        {
+            let mut format = tx.open_table(FORMAT_TABLE).map_err(|e| fault(what, e))?;
+            let stored = format.get("version".as_bytes()).map_err(|e| fault(what, e))?.map(|v| v.value().to_vec());
+            match stored {
+                None => {
+                    format.insert("version".as_bytes(), FORMAT.to_be_bytes().as_slice()).map_err(|e| fault(what, e))?;
                 }
-                Err(Fault::conflict(
-                    Code::NEWER_FORMAT,
-                    format!("{} has format {stored}, this gristmill knows formats up to {FORMAT}", self.path.display()),
-                )
-                .fix("use the newer gristmill that wrote it"))
+                Some(stored) => {
+                    let stored = number(&stored, "format", "version")?;
+                    if stored > FORMAT {
+                        let told = format!("{} has format {stored}, this gristmill knows formats up to {FORMAT}", path.display());
+                        return Err(Fault::conflict(Code::NEWER_FORMAT, told).fix("use the newer gristmill that wrote it"));
+                    }
+                }
+            }
+            for table in tables {
+                tx.open_table(*table).map_err(|e| fault(what, e))?;
             }
         }
+        tx.commit().map_err(|e| fault(what, e))
     }
-}
-
-/// How much a commit survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durable {
-    /// Power loss.
-    Synced,
-    /// kill -9.
-    AgainstKill,
 }
 
 /// What the database said, in the words of the product.
-pub(crate) fn fault(what: impl fmt::Display, error: fjall::Error) -> Fault {
-    match error {
-        fjall::Error::Io(e) => Fault::io(what, e),
-        fjall::Error::Poisoned => {
+pub(crate) fn fault(what: impl fmt::Display, error: impl Into<redb::Error>) -> Fault {
+    match error.into() {
+        redb::Error::Io(e) => Fault::io(what, e),
+        redb::Error::PreviousIo => {
             Fault::new(Kind::Unavailable, Code::IO, format!("{what}: no writes are taken since one failed to reach the disk"))
                 .fix("check the disk, then start again; everything acknowledged is safe")
         }
-        fjall::Error::InvalidVersion(version) => {
-            Fault::conflict(Code::NEWER_FORMAT, format!("{what}: the key-value files have version {version:?}, which is not known here"))
-                .fix("use the gristmill that wrote them")
+        e @ (redb::Error::Corrupted(_) | redb::Error::RepairAborted) => {
+            Fault::damaged(format!("{what}: the key-value file is damaged: {e}")).because(e)
         }
-        fjall::Error::Storage(fjall::LsmError::Io(e)) => Fault::io(what, e),
-        e @ (fjall::Error::JournalRecovery(_)
-        | fjall::Error::InvalidTrailer
-        | fjall::Error::InvalidTag(_)
-        | fjall::Error::Decompress(_)
-        | fjall::Error::Unrecoverable
-        | fjall::Error::Storage(_)) => Fault::damaged(format!("{what}: the key-value files are damaged: {e}")).because(e),
         e => Fault::internal(format!("{what}: {e}")).because(e),
     }
+}
+
+/// The fault of reading one entry.
+pub(crate) fn unreadable(what: &str) -> impl Fn(StorageError) -> Fault + '_ {
+    move |e| fault(what, e)
 }
 
 /// A number that sorts as its bytes do.
@@ -155,13 +195,13 @@ pub(crate) fn unsortable(bytes: [u8; 8]) -> i64 {
 }
 
 /// Eight bytes of a stored value.
-pub(crate) fn eight(bytes: &[u8], from: usize, keyspace: &str, row: impl fmt::Display) -> Result<[u8; 8]> {
+pub(crate) fn eight(bytes: &[u8], from: usize, table: &str, row: impl fmt::Display) -> Result<[u8; 8]> {
     bytes
         .get(from..from + 8)
         .and_then(|b| b.try_into().ok())
-        .ok_or_else(|| Fault::damaged(format!("keyspace `{keyspace}`, bytes {from} to {}, row `{row}`: they are missing", from + 8)))
+        .ok_or_else(|| Fault::damaged(format!("table `{table}`, bytes {from} to {}, row `{row}`: they are missing", from + 8)))
 }
 
-pub(crate) fn number(bytes: &[u8], keyspace: &str, row: impl fmt::Display) -> Result<u64> {
-    eight(bytes, 0, keyspace, row).map(u64::from_be_bytes)
+pub(crate) fn number(bytes: &[u8], table: &str, row: impl fmt::Display) -> Result<u64> {
+    eight(bytes, 0, table, row).map(u64::from_be_bytes)
 }

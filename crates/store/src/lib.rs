@@ -13,11 +13,15 @@ pub mod ledger;
 mod lock;
 pub mod memory;
 pub mod online;
+mod registry;
 mod rules;
+mod seal;
 mod stores;
 mod story;
 pub mod suite;
 pub mod system;
+mod trace_rules;
+mod tracked;
 
 pub use lock::{LOCK_FILE, StateLock};
 pub use stores::{Owned, Stores, open, open_blobs, open_ledger, open_ledger_with, open_owner};

@@ -2,7 +2,7 @@
 
 use gristmill_kernel::run::Finish;
 use gristmill_kernel::version::{AliasMove, AliasState, NEW_OUTPUT};
-use gristmill_kernel::{Address, Code, Fault, Kind, Result, Run, RunId, Timestamp, VersionRef, limits};
+use gristmill_kernel::{Address, Code, Digest, Fault, Kind, Result, Run, RunId, Timestamp, VersionRef, limits};
 
 pub(crate) fn unknown_run(id: &RunId) -> Fault {
     Fault::not_found(Code::UNKNOWN_RUN, format!("there is no run `{id}`")).fix("list runs with: gristmill status")
@@ -109,6 +109,43 @@ pub(crate) fn token_exists(name: &str) -> Fault {
     Fault::conflict(Code::BAD_VALUE, format!("there is a token `{name}` already")).fix("choose another name, or revoke that one")
 }
 
+pub(crate) fn unknown_webhook(id: &str) -> Fault {
+    Fault::not_found(Code::UNKNOWN_WEBHOOK, format!("Webhook with ID {id} not found.")).fix("list the webhooks, and use the id of one")
+}
+
+/// Refuses one more webhook than there may be.
+pub(crate) fn room_for_webhook(others: usize) -> Result<()> {
+    if others < limits::WEBHOOKS_MAX {
+        return Ok(());
+    }
+    Err(Fault::new(Kind::Busy, Code::OVERLOADED, format!("there are {others} webhooks, and no more may be made")).fix("delete some first"))
+}
+
 pub(crate) fn unknown_token(name: &str) -> Fault {
     Fault::not_found(Code::UNKNOWN_NAME, format!("there is no token `{name}`")).fix("list tokens with: gristmill token list")
+}
+
+pub(crate) fn artifact_is_file(key: &str) -> Fault {
+    Fault::conflict(Code::ALREADY_EXISTS, format!("artifact `{key}` is a file, so nothing can be beneath it"))
+        .fix("choose another name, or delete that file")
+}
+
+pub(crate) fn artifact_is_folder(key: &str) -> Fault {
+    Fault::conflict(Code::ALREADY_EXISTS, format!("artifact `{key}` is a folder, so it cannot be a file"))
+        .fix("choose another name, or delete that folder")
+}
+
+pub(crate) fn unknown_content(digest: &Digest) -> Fault {
+    Fault::not_found(Code::UNKNOWN_ARTIFACT, format!("there is no content with the digest {digest}"))
+}
+
+/// A key names content that is there, with the length that it has.
+pub(crate) fn link_fits(digest: &Digest, bytes: u64, stored: Option<u64>) -> Result<()> {
+    match stored {
+        None => Err(unknown_content(digest)),
+        Some(stored) if stored != bytes => {
+            Err(Fault::invalid(Code::BAD_VALUE, format!("the content with the digest {digest} has {stored} bytes, not {bytes}")))
+        }
+        Some(_) => Ok(()),
+    }
 }

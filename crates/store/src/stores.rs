@@ -3,7 +3,6 @@
 //! The ledger and the blobs may be open in any number of processes; online rows and journal in one.
 
 use crate::blobs::LocalBlobs;
-use crate::embedded::Embedded;
 use crate::journal::EmbeddedJournal;
 use crate::ledger::SqliteLedger;
 use crate::online::EmbeddedOnline;
@@ -60,6 +59,5 @@ pub fn open_blobs(state_dir: &Path) -> Result<Arc<LocalBlobs>> {
 
 /// Opens online rows and journal. A second owner is refused with `STATE_LOCKED`.
 pub fn open_owner(state_dir: &Path) -> Result<Owned> {
-    let store = Embedded::open(state_dir)?;
-    Ok(Owned { online: Arc::new(EmbeddedOnline::open(store.clone())?), journal: Arc::new(EmbeddedJournal::open(store)?) })
+    Ok(Owned { online: Arc::new(EmbeddedOnline::open(state_dir)?), journal: Arc::new(EmbeddedJournal::open(state_dir)?) })
 }

@@ -1,13 +1,16 @@
 //! The words of the audit chain: one function per kind of line, shared by every implementation of the ledger.
 //!
 //! Promise: the chain alone tells the whole story of the loop. `subject` is an address (`models.churn`), a version
-//! (`models.churn@3`), an alias (`models.churn@champion`) or `tokens.NAME`; lines about a run carry its id in `detail.run`.
+//! (`models.churn@3`), an alias (`models.churn@champion`), `tokens.NAME` or `datasets.ID`; lines about a run carry its id in `detail.run`.
 //! Details never hold secrets: specs reach the ledger without them.
 //!
 //! To add a kind of line: one function here and a call inside the transaction that does what the line says.
 
 use gristmill_kernel::port::Token;
 use gristmill_kernel::run::{Annotation, Finish, NewRun, RunError};
+use gristmill_kernel::tracking::ExperimentId;
+use gristmill_kernel::tracking::evaluation::EvaluationDataset;
+use gristmill_kernel::tracking::webhook::Webhook;
 use gristmill_kernel::version::AliasState;
 use gristmill_kernel::{Actor, Address, Digest, Run, RunId, RunStatus, Timestamp, Verdict, Version, VersionRef};
 use serde_json::{Map, Value, json};
@@ -206,6 +209,40 @@ pub(crate) fn token_made(token: &Token, actor: &Actor) -> Line {
 pub(crate) fn token_revoked(name: &str, actor: &Actor) -> Line {
     let detail = json!({ "name": name });
     Line { action: "token.revoked", subject: format!("tokens.{name}"), run: None, actor: actor.clone(), detail }
+}
+
+pub(crate) fn traces_deleted(experiment: ExperimentId, count: u64, actor: &Actor) -> Line {
+    Line {
+        action: "traces.deleted",
+        subject: format!("experiments.e{experiment}"),
+        run: None,
+        actor: actor.clone(),
+        detail: json!({"count": count}),
+    }
+}
+
+pub(crate) fn dataset_made(dataset: &EvaluationDataset, actor: &Actor) -> Line {
+    about_dataset("dataset.made", dataset, actor)
+}
+
+pub(crate) fn dataset_deleted(dataset: &EvaluationDataset, actor: &Actor) -> Line {
+    about_dataset("dataset.deleted", dataset, actor)
+}
+
+fn about_dataset(action: &'static str, dataset: &EvaluationDataset, actor: &Actor) -> Line {
+    let detail = json!({"name": dataset.name, "records": dataset.records});
+    Line { action, subject: format!("datasets.{}", dataset.id), run: None, actor: actor.clone(), detail }
+}
+
+/// A webhook was made or changed. Its address is its owner's and stays out, as its secret does.
+pub(crate) fn webhook_set(webhook: &Webhook, actor: &Actor) -> Line {
+    let events: Vec<String> = webhook.events.iter().map(|e| e.words()).collect();
+    let detail = json!({ "name": webhook.name, "events": events, "active": webhook.active, "signed": webhook.secret.is_some() });
+    Line { action: "webhook.set", subject: format!("webhooks.{}", webhook.id), run: None, actor: actor.clone(), detail }
+}
+
+pub(crate) fn webhook_deleted(id: &str, actor: &Actor) -> Line {
+    Line { action: "webhook.deleted", subject: format!("webhooks.{id}"), run: None, actor: actor.clone(), detail: json!({}) }
 }
 
 /// The error that an interrupted step ends with.

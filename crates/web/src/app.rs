@@ -2,7 +2,8 @@
 
 use crate::call::{Call, discard, too_large};
 use crate::door::Door;
-use crate::error::{error_body, error_response};
+use crate::error::{error_body, error_response, error_status};
+use crate::progress::Progress;
 use crate::route::{Route, Routes};
 use axum::Router;
 use axum::body::Body;
@@ -52,7 +53,7 @@ impl App {
         let nowhere = door.clone();
         let router = router.fallback(move |request: Request<Body>| {
             let id = nowhere.request_id();
-            async move { error_response(&no_route(request.method(), request.uri().path()), error_body, &id) }
+            async move { error_response(&no_route(request.method(), request.uri().path()), error_status, error_body, &id) }
         });
         Ok(App { door, router })
     }
@@ -60,7 +61,7 @@ impl App {
     /// Answers one request. Never fails, never panics.
     pub async fn handle(&self, request: Request<Body>) -> Response {
         let mut response = match self.door.hosts.check(request.uri(), request.headers()) {
-            Err(fault) => error_response(&fault, error_body, &self.door.request_id()),
+            Err(fault) => error_response(&fault, error_status, error_body, &self.door.request_id()),
             Ok(()) => match self.router.clone().oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
@@ -87,24 +88,27 @@ async fn dispatch(
         let methods: Vec<&str> = routes.iter().map(|r| r.method.as_str()).collect();
         let fault = Fault::not_found(Code::NO_ROUTE, format!("{} does not answer {}", routes[0].path, request.method()))
             .fix(format!("use {}", methods.join(" or ")));
-        let mut response = error_response(&fault, routes[0].errors, &door.request_id());
+        let mut response = error_response(&fault, routes[0].status, routes[0].errors, &door.request_id());
         *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
         if let Ok(allow) = HeaderValue::from_str(&methods.join(", ")) {
             response.headers_mut().insert(header::ALLOW, allow);
         }
         return response;
     };
-    let work = AssertUnwindSafe(admitted(route, door, params, request)).catch_unwind();
-    let outcome = match tokio::time::timeout(route.timeout, work).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(panic)) => Err(Fault::internal(format!("{} {} panicked: {}", route.method, route.path, panic_text(&*panic)))),
-        Err(_) => {
+    let progress = Progress::default();
+    let work = AssertUnwindSafe(admitted(route, door, params, request, progress.clone())).catch_unwind();
+    let ended =
+        if route.streamed { progress.watch(work, route.timeout).await } else { tokio::time::timeout(route.timeout, work).await.ok() };
+    let outcome = match ended {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(panic)) => Err(Fault::internal(format!("{} {} panicked: {}", route.method, route.path, panic_text(&*panic)))),
+        None => {
             let waited = route.timeout.as_millis();
-            Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("the request took longer than {waited} ms"))
-                .fix("try again, or ask for less"))
+            let what = if route.streamed { "stood still for" } else { "took longer than" };
+            Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("the request {what} {waited} ms")).fix("try again, or ask for less"))
         }
     };
-    outcome.unwrap_or_else(|fault| error_response(&fault, route.errors, &door.request_id()))
+    outcome.unwrap_or_else(|fault| error_response(&fault, route.status, route.errors, &door.request_id()))
 }
 
 /// Admits the caller, then lets the handler work.
@@ -113,6 +117,7 @@ async fn admitted(
     door: &Door,
     params: Result<RawPathParams, RawPathParamsRejection>,
     request: Request<Body>,
+    progress: Progress,
 ) -> Result<Response> {
     let (mut parts, body) = request.into_parts();
     let caller = door.admit(&parts.headers, route.permission).await?;
@@ -125,7 +130,7 @@ async fn admitted(
         discard(body).await;
         return Err(too_large(route.body_bytes_max));
     }
-    (route.handler)(Call::new(caller, parts, params, body, route.body_bytes_max)).await
+    (route.handler)(Call::new(caller, parts, params, body, route.body_bytes_max).counting(progress)).await
 }
 
 fn no_route(method: &Method, path: &str) -> Fault {

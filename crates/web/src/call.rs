@@ -2,11 +2,14 @@
 //!
 //! Invariant: only [`crate::App`] makes a [`Call`], after the doorkeeper admitted the caller for the route's permission.
 
+use crate::progress::Progress;
 use axum::body::Body;
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use gristmill_kernel::limits::{DISCARD_TIMEOUT_MS, DISCARDED_BYTES_MAX, JSON_DEPTH_MAX};
 use gristmill_kernel::{Actor, Code, Fault, Kind, Result};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
@@ -23,11 +26,13 @@ pub struct Caller {
 /// An admitted request.
 pub struct Call {
     caller: Caller,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     params: Vec<(String, String)>,
     body: Body,
     body_bytes_max: usize,
+    progress: Progress,
 }
 
 impl Call {
@@ -38,7 +43,22 @@ impl Call {
         body: Body,
         body_bytes_max: usize,
     ) -> Call {
-        Call { caller, uri: parts.uri, headers: parts.headers, params, body, body_bytes_max }
+        Call {
+            caller,
+            method: parts.method,
+            uri: parts.uri,
+            headers: parts.headers,
+            params,
+            body,
+            body_bytes_max,
+            progress: Progress::default(),
+        }
+    }
+
+    /// The same, counting what goes through.
+    pub(crate) fn counting(mut self, progress: Progress) -> Call {
+        self.progress = progress;
+        self
     }
 
     /// Who calls.
@@ -52,6 +72,10 @@ impl Call {
     /// A header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+    /// The method as it was asked.
+    pub fn method(&self) -> &Method {
+        &self.method
     }
     /// The path as it was asked.
     pub fn path(&self) -> &str {
@@ -78,9 +102,29 @@ impl Call {
         let limit = self.body_bytes_max;
         match Limited::new(self.body, limit).collect().await {
             Ok(body) => Ok(body.to_bytes()),
-            Err(error) if is_length_limit(error.as_ref()) => Err(too_large(limit)),
-            Err(error) => Err(Fault::invalid(Code::BAD_BODY, "the body ended early").fix("send the request again").because(error)),
+            Err(error) => Err(body_fault(error, limit)),
         }
+    }
+    /// The body piece by piece, up to the route's limit. Memory does not grow with it. For routes that are [`crate::Route::streamed`]: there
+    /// the route's time counts from the last piece.
+    pub fn stream(self) -> BoxStream<'static, Result<Bytes>> {
+        let (limit, progress) = (self.body_bytes_max, self.progress);
+        let pieces = Limited::new(self.body, limit).into_data_stream();
+        pieces
+            .map(move |piece| {
+                progress.tick();
+                piece.map_err(|error| body_fault(error, limit))
+            })
+            .boxed()
+    }
+    /// What counts the progress of this request: work that goes on after the body ended ticks it.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+    /// Reads on past a body that nobody wants, so that its sender meets the answer; gives the fault back.
+    pub async fn refuse(self, fault: Fault) -> Fault {
+        discard(self.body).await;
+        fault
     }
     /// The body as JSON of one of the handler's own types.
     pub async fn json<T: DeserializeOwned>(self) -> Result<T> {
@@ -98,6 +142,14 @@ pub(crate) async fn discard(body: Body) {
     let _given_up = tokio::time::timeout(std::time::Duration::from_millis(DISCARD_TIMEOUT_MS), reading).await;
 }
 
+/// Why a body could not be read.
+fn body_fault(error: Box<dyn std::error::Error + Send + Sync>, limit: usize) -> Fault {
+    if is_length_limit(error.as_ref()) {
+        return too_large(limit);
+    }
+    Fault::invalid(Code::BAD_BODY, "the body ended early").fix("send the request again").because(error)
+}
+
 /// A body above its limit.
 pub(crate) fn too_large(limit: usize) -> Fault {
     Fault::new(Kind::TooLarge, Code::BODY_TOO_LARGE, format!("the body is larger than {limit} bytes"))
@@ -106,7 +158,7 @@ pub(crate) fn too_large(limit: usize) -> Fault {
 
 /// Reads JSON with a limit on its depth, looked at before anything is allocated.
 fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    check_depth(bytes)?;
+    check_json_depth(bytes)?;
     serde_json::from_slice(bytes).map_err(|e| {
         let what =
             if bytes.is_empty() { "the body is empty".to_owned() } else { format!("the body cannot be read as JSON for this route: {e}") };
@@ -114,7 +166,8 @@ fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     })
 }
 
-fn check_depth(bytes: &[u8]) -> Result<()> {
+/// Refuses JSON that is nested deeper than the limit, before anything is allocated for it.
+pub fn check_json_depth(bytes: &[u8]) -> Result<()> {
     let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
     for byte in bytes {
         match byte {

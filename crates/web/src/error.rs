@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 /// How a protocol writes its errors: status, fault as the caller may see it, id.
 pub type ErrorShape = fn(StatusCode, &Fault, &str) -> Value;
 
+/// Which status a protocol gives to a failure. Most take [`status_of`] the kind.
+pub type ErrorStatus = fn(&Fault) -> StatusCode;
+
 /// The status of a kind of failure.
 pub fn status_of(kind: Kind) -> StatusCode {
     match kind {
@@ -27,16 +30,22 @@ pub fn status_of(kind: Kind) -> StatusCode {
     }
 }
 
+/// Our own status of a failure.
+pub fn error_status(fault: &Fault) -> StatusCode {
+    status_of(fault.kind)
+}
+
 /// Our own error body.
 pub fn error_body(_: StatusCode, fault: &Fault, id: &str) -> Value {
     json!({ "code": fault.code.0, "message": fault.message, "fix": fault.fix, "id": id })
 }
 
-/// The answer to a failure, in a protocol's shape. Logs the fault whole, under the id that the caller sees.
-pub fn error_response(fault: &Fault, shape: ErrorShape, id: &str) -> Response {
-    let status = status_of(fault.kind);
+/// The answer to a failure, with a protocol's status and in its shape. Logs the fault whole, under the id that the caller sees.
+pub fn error_response(fault: &Fault, status: ErrorStatus, shape: ErrorShape, id: &str) -> Response {
+    let status = status(fault);
     let cause = fault.source.as_ref().map(|e| e.to_string()).unwrap_or_default();
-    if status.is_server_error() {
+    // What is not there on purpose is no failure of ours.
+    if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
         tracing::error!(id, code = fault.code.0, status = status.as_u16(), cause, "request failed: {fault}");
     } else {
         tracing::debug!(id, code = fault.code.0, status = status.as_u16(), cause, "request refused: {fault}");

@@ -18,6 +18,7 @@ mod call;
 mod door;
 mod error;
 mod metrics;
+mod progress;
 mod route;
 mod server;
 
@@ -26,10 +27,11 @@ mod tests;
 
 pub use answer::{html, json, json_status, plain, style};
 pub use app::App;
-pub use call::{Call, Caller};
+pub use call::{Call, Caller, check_json_depth};
 pub use door::{Credentials, Door, Doorkeeper, Hosts};
-pub use error::{ErrorShape, error_body, error_response, status_of};
+pub use error::{ErrorShape, ErrorStatus, error_body, error_response, error_status, status_of};
 pub use metrics::{MetricsPage, label};
+pub use progress::Progress;
 pub use route::{Handler, Route, Routes, route};
 pub use server::{Drained, bind, serve};
 

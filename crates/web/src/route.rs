@@ -1,7 +1,7 @@
 //! Routes as values: a list that crates hand over, that the binary merges and that tests walk.
 
 use crate::call::Call;
-use crate::error::{ErrorShape, error_body};
+use crate::error::{ErrorShape, ErrorStatus, error_body, error_status};
 use axum::response::Response;
 use futures::future::BoxFuture;
 use gristmill_auth::Permission;
@@ -29,9 +29,11 @@ pub struct Route {
     pub about: String,
     /// Largest body in bytes.
     pub body_bytes_max: usize,
-    /// Longest time from the end of the headers to the answer.
+    /// Longest time from the end of the headers to the answer; of a streamed route, the longest time in which nothing moves.
     pub timeout: Duration,
+    pub(crate) streamed: bool,
     pub(crate) errors: ErrorShape,
+    pub(crate) status: ErrorStatus,
     pub(crate) handler: Handler,
 }
 
@@ -52,7 +54,9 @@ where
         about: String::new(),
         body_bytes_max: BODY_BYTES_MAX,
         timeout: Duration::from_millis(REQUEST_TIMEOUT_MS),
+        streamed: false,
         errors: error_body,
+        status: error_status,
         handler: Arc::new(move |call| Box::pin(handler(call))),
     }
 }
@@ -76,10 +80,22 @@ impl Route {
         self.timeout = timeout;
         self
     }
+    /// The body is as long as it is and is read with [`Call::stream`]: the route's time is how long nothing may move.
+    #[must_use]
+    pub fn streamed(mut self) -> Route {
+        self.streamed = true;
+        self
+    }
     /// Errors in the shape of another protocol, those from before the handler too.
     #[must_use]
     pub fn errors(mut self, shape: ErrorShape) -> Route {
         self.errors = shape;
+        self
+    }
+    /// Errors with the statuses of another protocol, those from before the handler too.
+    #[must_use]
+    pub fn error_status(mut self, status: ErrorStatus) -> Route {
+        self.status = status;
         self
     }
 }
@@ -126,8 +142,20 @@ impl Routes {
             }
             there.push(route);
         }
-        Ok(paths)
+        match clash(&paths) {
+            Some((one, other)) => Err(Fault::internal(format!("the routes {one} and {other} are in each other's way"))),
+            None => Ok(paths),
+        }
     }
+}
+
+/// A path whose rest is taken whole (`{*path}`) and another with a parameter at that place: the router can have only one of them.
+fn clash(paths: &BTreeMap<String, Vec<Route>>) -> Option<(&str, &str)> {
+    let greedy = paths.keys().filter_map(|path| Some((path, path.split_once("{*")?.0)));
+    greedy.into_iter().find_map(|(path, before)| {
+        let other = paths.keys().find(|other| *other != path && other.strip_prefix(before).is_some_and(|rest| rest.starts_with('{')))?;
+        Some((path.as_str(), other.as_str()))
+    })
 }
 
 impl From<Vec<Route>> for Routes {

@@ -3,6 +3,7 @@
 use crate::server::{Waits, serve_with};
 use crate::*;
 use async_trait::async_trait;
+use futures::StreamExt;
 use gristmill_kernel::port::Ids;
 use gristmill_kernel::{Actor, Code, Fault, Kind, Result, RunId};
 use http_body_util::BodyExt;
@@ -207,6 +208,57 @@ fn routes_in_each_others_way_are_found_when_the_app_is_made() {
         assert!(App::new(routes, door()).is_err(), "{pair:?}");
     }
     assert!(App::new(Routes::from(vec![one("a")]), door()).is_err(), "a path without a slash");
+    for pair in [["/a/{*rest}", "/a/{x}"], ["/a/{*rest}", "/a/{x}/b"], ["/a/{x}/b", "/a/{*rest}"]] {
+        assert!(App::new(Routes::from(pair.map(one).to_vec()), door()).is_err(), "{pair:?}");
+    }
+    for pair in [["/a/{*rest}", "/a"], ["/a/{*rest}", "/a/fixed"], ["/a/{*rest}", "/b/{x}"]] {
+        assert!(App::new(Routes::from(pair.map(one).to_vec()), door()).is_ok(), "{pair:?}");
+    }
+}
+
+/// An app whose one route counts what comes in, with little patience.
+fn counting() -> App {
+    let count = |call: Call| async move {
+        let mut pieces = call.stream();
+        let mut bytes = 0;
+        while let Some(piece) = pieces.next().await {
+            bytes += piece?.len();
+        }
+        json(&bytes)
+    };
+    let count = route(Method::PUT, "/files/{*path}", Permission::Ingest, count).body_limit(1_000).streamed();
+    App::new(Routes::new().with(count.timeout(Duration::from_millis(100))), door()).expect("the route fits")
+}
+
+async fn upload(pieces: usize, pause: Duration) -> (u16, serde_json::Value) {
+    let pieces = futures::stream::iter(0..pieces).then(move |_| async move {
+        tokio::time::sleep(pause).await;
+        Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[b'x'; 100]))
+    });
+    let request = request("PUT", "/files/a/b").header("authorization", "Bearer root").body(Body::from_stream(pieces)).expect("a request");
+    let response = counting().handle(request).await;
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.expect("a body").to_bytes();
+    (parts.status.as_u16(), serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_streamed_body_may_take_its_time_but_not_stand_still() {
+    assert_eq!(upload(10, Duration::from_millis(40)).await, (200, serde_json::json!(1_000)), "four times the route's time, always moving");
+    assert_eq!(upload(11, Duration::ZERO).await.0, 413, "the limit holds while reading");
+    let (status, body) = upload(1, Duration::from_secs(60)).await;
+    assert_eq!((status, body["message"].as_str()), (504, Some("the request stood still for 100 ms")));
+}
+
+#[tokio::test]
+async fn the_rest_of_a_path_is_decoded_once() {
+    let say = route(Method::GET, "/files/{*path}", Permission::Public, |call: Call| async move { json(&call.param("path")?) });
+    let app = App::new(Routes::new().with(say), door()).expect("the route fits");
+    for (asked, heard) in [("a/b", "a/b"), ("a%2Fb", "a/b"), ("%252e%252e/x", "%2e%2e/x"), ("../x", "../x"), ("a//b/", "a//b/")] {
+        let response = app.handle(empty(request("GET", &format!("/files/{asked}")))).await;
+        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(serde_json::from_slice::<String>(&bytes).expect("text"), heard, "{asked}");
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ fn serve_wants_a_token_and_prints_one_once() {
     let project = Project::shop();
     project.run(&["apply", "--yes"]).good();
     let server = project.start(&["serve", "--port", "0"]);
-    let log = server.log();
-    let token = log.lines().find_map(|l| l.split_once("shown this once: ")).expect("a token").1.trim().to_owned();
+    let shown = |s: &gristmill_tests::Server| Some(s.log().lines().find_map(|l| l.split_once("shown this once: "))?.1.trim().to_owned());
+    let token: String = server.wait_for("the token", 20, shown);
     let (status, answer) = server.post("/predict/buys", &json!({"customer_id": 7}));
     assert_eq!((status, answer["code"].as_str()), (401, Some("E0505")), "{answer}");
     assert_eq!(server.get("/healthz").0, 200, "health needs no token");

@@ -63,6 +63,10 @@ async fn submit(cx: &Cx, workspace: &Workspace, reason: &str) -> Result<(), Faul
         reason: reason.to_owned(),
         idempotency: None,
     };
+    if order.targets.is_empty() {
+        // A project without nodes still serves tracking clients.
+        return Ok(());
+    }
     workspace.state.queue().submit_flow(order).await.map(|_| ())
 }
 

@@ -12,7 +12,9 @@ mod ledger;
 mod online;
 mod serving;
 mod system;
+mod traces;
 mod tracking;
+mod webhooks;
 
 pub use blobs::Blobs;
 pub use engine::{Analysis, AsOfPlan, Engine, KeptRows, TableShape, ViewShape, judge_all};
@@ -22,7 +24,9 @@ pub use ledger::{AuditEntry, AuditFilter, Ledger, RunFilter, Token, Tokens};
 pub use online::{Online, OnlineRow, SlotState};
 pub use serving::{FlowOrder, LiveFigures, RegisteredVersions, Runs};
 pub use system::{Clock, Ids, Secrets};
+pub use traces::{EvaluationDatasets, RecordCursor, Traces};
 pub use tracking::{ArtifactEntry, ArtifactInfo, ArtifactKey, Artifacts, ModelRegistry, Tracking};
+pub use webhooks::{Outward, Post, Posted, Webhooks};
 
 use std::sync::Arc;
 

@@ -13,14 +13,39 @@ use std::cmp::Ordering;
 pub enum Field {
     /// A column of its own, by its canonical name: `status`, `start_time`, `name`.
     Attribute(String),
-    /// The latest value of a metric.
+    /// The latest value of a metric; of a logged model, every value that was logged about it (holds if it holds for any of them).
     Metric(String),
+    /// Of a logged model: the values of a metric that were measured on one dataset (its name, and its digest if given).
+    MetricOn(String, (String, Option<String>)),
     /// A parameter.
     Param(String),
     /// A tag.
     Tag(String),
     /// Of a dataset it reads: `name`, `digest` or `context`. Holds if it holds for any of them.
     Dataset(String),
+    /// What only traces have.
+    Trace(TraceField),
+}
+
+/// A field of a trace beside its attributes and tags.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum TraceField {
+    /// An entry of its metadata.
+    Metadata(String),
+    /// The value of a feedback that stands, a number or a text. Several of one name are several values.
+    Feedback(String),
+    /// The value of an expectation that stands.
+    Expectation(String),
+    /// Of any span: `name`, `type`, `status` or `content`, which is everything in it as text.
+    Span(String),
+    /// An attribute of any span.
+    SpanAttribute(String),
+    /// The runs it belongs to: the one it was made in and those it was linked to.
+    Run,
+    /// The prompts it used, as `name/version`.
+    Prompt,
+    /// The issues it shows, by id.
+    Issue,
 }
 
 /// A value to compare with.

@@ -111,7 +111,9 @@ mod tests {
     fn what_cannot_be_a_manifest_is_refused() {
         let newer = GOLDEN.replace("\"format\":1", "\"format\":2");
         assert_eq!(Manifest::read(newer.as_bytes()).expect_err("newer").code, Code::NEWER_FORMAT);
-        for bad in ["", "{}", "[]", r#"{"format":1}"#, &GOLDEN.replace("MLmodel", "../MLmodel"), &GOLDEN.replace("data/model.pkl", "MLmodel")] {
+        for bad in
+            ["", "{}", "[]", r#"{"format":1}"#, &GOLDEN.replace("MLmodel", "../MLmodel"), &GOLDEN.replace("data/model.pkl", "MLmodel")]
+        {
             assert_eq!(Manifest::read(bad.as_bytes()).expect_err(bad).code, Code::DAMAGED, "{bad}");
         }
     }

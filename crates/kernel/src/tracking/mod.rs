@@ -5,9 +5,16 @@
 //!
 //! Invariant: a soft-deleted thing is still there; only [`crate::port::Tracking::purge`] removes, and only what was deleted before.
 
+pub mod assessment;
+pub mod evaluation;
+#[doc(hidden)]
+pub mod evil;
 pub mod filter;
 pub mod manifest;
 pub mod registry;
+pub mod trace;
+pub mod usage;
+pub mod webhook;
 
 use crate::{Address, RunId, RunStatus, Timestamp};
 use std::collections::BTreeMap;

@@ -178,20 +178,7 @@ impl World {
 
 /// An end without anything.
 pub fn finish() -> Finish {
-    Finish {
-        status: RunStatus::Succeeded,
-        verdict: None,
-        checks: vec![],
-        outputs: vec![],
-        skipped_for: None,
-        reused: vec![],
-        aliases: vec![],
-        params: BTreeMap::new(),
-        metrics: vec![],
-        summary: String::new(),
-        error: None,
-        follow_ups: vec![],
-    }
+    Finish::empty(RunStatus::Succeeded)
 }
 
 /// A version without content.

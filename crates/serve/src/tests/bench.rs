@@ -277,20 +277,7 @@ impl Bench {
         let run = self.ports.ledger.begin(run, "test", now, now.plus(Span::from_secs(30))).await.expect("begins");
         let digest = Digest::of_json(&serde_json::json!([place, meta]));
         let output = NewVersion { asset: asset.clone(), digest, place, rows: None, meta };
-        let finish = Finish {
-            status: RunStatus::Succeeded,
-            verdict: None,
-            checks: vec![],
-            outputs: vec![output],
-            skipped_for: None,
-            reused: vec![],
-            aliases: vec![],
-            params: BTreeMap::new(),
-            metrics: vec![],
-            summary: String::new(),
-            error: None,
-            follow_ups: vec![],
-        };
+        let finish = Finish { outputs: vec![output], ..Finish::empty(RunStatus::Succeeded) };
         let run = self.ports.ledger.finish(&run.id, finish, now).await.expect("finishes");
         let made = run.outputs[0].clone();
         if let Some(alias) = alias {

@@ -4,14 +4,15 @@
 //! many appenders share one sync. If the write or the sync fails, none of them is acknowledged and no later append is, until the
 //! state folder is opened again: a sync that failed once must not be asked again.
 
-use crate::embedded::{Durable, Embedded, eight, fault, number, sortable, unsortable};
+use crate::embedded::{Batch, Embedded, File, Table, eight, fault, number, sortable, unreadable, unsortable};
 use async_trait::async_trait;
 use bytes::Bytes;
-use fjall::{Keyspace, OwnedWriteBatch};
 use gristmill_kernel::port::{Journal, JournalEntry, JournalState};
 use gristmill_kernel::time::Span;
 use gristmill_kernel::{Code, Fault, Kind, Name, Result, Timestamp, limits};
+use redb::ReadableTable as _;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
@@ -27,6 +28,12 @@ const BATCH_BYTES: usize = 16 << 20;
 /// Rows deleted in one batch.
 const DELETE_ROWS: usize = 50_000;
 
+const ROWS: Table = Table::new("journal_rows");
+const SOURCES: Table = Table::new("journal_sources");
+const FORGOTTEN: Table = Table::new("journal_forgotten");
+const KEYS: Table = Table::new("journal_keys");
+const KEYS_BY_TIME: Table = Table::new("journal_keys_by_time");
+
 /// The journal in the state folder.
 pub struct EmbeddedJournal {
     shared: Arc<Shared>,
@@ -36,11 +43,6 @@ pub struct EmbeddedJournal {
 
 struct Shared {
     store: Embedded,
-    rows: Keyspace,
-    sources: Keyspace,
-    forgotten: Keyspace,
-    keys: Keyspace,
-    keys_by_time: Keyspace,
     /// What is acknowledged.
     states: Mutex<BTreeMap<Name, JournalState>>,
     /// One `forget` at a time.
@@ -56,17 +58,9 @@ struct Append {
 }
 
 impl EmbeddedJournal {
-    pub(crate) fn open(store: Embedded) -> Result<EmbeddedJournal> {
-        let shared = Arc::new(Shared {
-            rows: store.keyspace("journal_rows")?,
-            sources: store.keyspace("journal_sources")?,
-            forgotten: store.keyspace("journal_forgotten")?,
-            keys: store.keyspace("journal_keys")?,
-            keys_by_time: store.keyspace("journal_keys_by_time")?,
-            states: Mutex::new(BTreeMap::new()),
-            forgetting: Mutex::new(()),
-            store,
-        });
+    pub(crate) fn open(state_dir: &Path) -> Result<EmbeddedJournal> {
+        let store = Embedded::open(state_dir, File::Journal, &[ROWS, SOURCES, FORGOTTEN, KEYS, KEYS_BY_TIME])?;
+        let shared = Arc::new(Shared { states: Mutex::new(BTreeMap::new()), forgetting: Mutex::new(()), store });
         shared.load_states()?;
         let (appends, waiting) = mpsc::channel(WAITING_MAX);
         let at_work = Arc::clone(&shared);
@@ -154,7 +148,7 @@ type Answer = (oneshot::Sender<Result<(u64, bool)>>, (u64, bool));
 
 /// What one batch is about to change.
 struct Group {
-    batch: OwnedWriteBatch,
+    batch: Batch,
     bytes: usize,
     states: HashMap<Name, JournalState>,
     keys: HashMap<Vec<u8>, u64>,
@@ -169,20 +163,22 @@ impl Shared {
 
     fn load_states(&self) -> Result<()> {
         let mut states = self.states();
-        for entry in self.sources.iter() {
-            let (name, value) = entry.into_inner().map_err(|e| fault("read the journal's sources", e))?;
-            let text = String::from_utf8_lossy(&name).into_owned();
-            let last = number(&value, "journal_sources", &text)?;
-            let forgotten = match self.forgotten.get(&name).map_err(|e| fault("read the journal's sources", e))? {
+        let what = "read the journal's sources";
+        let sources = self.store.read()?.open_table(SOURCES).map_err(|e| fault(what, e))?;
+        for entry in sources.iter().map_err(unreadable(what))? {
+            let (name, value) = entry.map_err(unreadable(what))?;
+            let text = String::from_utf8_lossy(name.value()).into_owned();
+            let last = number(value.value(), "journal_sources", &text)?;
+            let forgotten = match self.store.get(FORGOTTEN, name.value(), what)? {
                 Some(value) => number(&value, "journal_forgotten", &text)?,
                 None => 0,
             };
             if forgotten > last {
                 return Err(Fault::damaged(format!(
-                    "keyspace `journal_forgotten`, row `{text}`: {forgotten} is behind the last entry, {last}"
+                    "table `journal_forgotten`, row `{text}`: {forgotten} is behind the last entry, {last}"
                 )));
             }
-            let name = Name::new(&text).map_err(|e| Fault::damaged(format!("keyspace `journal_sources`, key, row `{text}`: {e}")))?;
+            let name = Name::new(&text).map_err(|e| Fault::damaged(format!("table `journal_sources`, key, row `{text}`: {e}")))?;
             states.insert(name, JournalState { last, forgotten });
         }
         Ok(())
@@ -191,7 +187,7 @@ impl Shared {
     fn write_all(&self, mut waiting: mpsc::Receiver<Append>) {
         while let Some(first) = waiting.blocking_recv() {
             let mut group = Group {
-                batch: self.store.db.batch(),
+                batch: Batch::default(),
                 bytes: 0,
                 states: HashMap::new(),
                 keys: HashMap::new(),
@@ -236,13 +232,13 @@ impl Shared {
             state.last += 1;
             let value = [&sortable(at.micros())[..], row].concat();
             group.bytes += value.len() + 64;
-            group.batch.insert(&self.rows, row_key(source, state.last), value);
+            group.batch.insert(ROWS, row_key(source, state.last), value);
         }
         if let Some(key) = key {
             let value = [state.last.to_be_bytes(), sortable(at.micros())].concat();
             group.bytes += 2 * key.len() + 64;
-            group.batch.insert(&self.keys_by_time, [&sortable(at.micros())[..], &key].concat(), []);
-            group.batch.insert(&self.keys, key.as_slice(), value);
+            group.batch.insert(KEYS_BY_TIME, [&sortable(at.micros())[..], &key].concat(), []);
+            group.batch.insert(KEYS, key.as_slice(), value);
             group.keys.insert(key, state.last);
         }
         group.newest = group.newest.max(at);
@@ -254,7 +250,7 @@ impl Shared {
         if let Some(last) = group.keys.get(key) {
             return Ok(Some(*last));
         }
-        let stored = self.keys.get(key).map_err(|e| fault("look for an idempotency key", e))?;
+        let stored = self.store.get(KEYS, key, "look for an idempotency key")?;
         stored.map(|value| number(&value, "journal_keys", String::from_utf8_lossy(key))).transpose()
     }
 
@@ -294,21 +290,23 @@ impl Shared {
             return Ok(());
         }
         for (name, state) in &group.states {
-            group.batch.insert(&self.sources, name.as_str(), state.last.to_be_bytes());
+            group.batch.insert(SOURCES, name.as_str(), state.last.to_be_bytes());
         }
         self.forget_keys(group)?;
-        let batch = std::mem::replace(&mut group.batch, self.store.db.batch());
-        self.store.commit("append to the journal", batch, group.bytes as u64, Durable::Synced)
+        let batch = std::mem::take(&mut group.batch);
+        self.store.commit("append to the journal", batch, group.bytes as u64)
     }
 
     fn forget_keys(&self, group: &mut Group) -> Result<()> {
         let end = sortable(group.newest.minus(KEYS_KEPT).micros());
-        for entry in self.keys_by_time.range(..end).take(KEYS_FORGOTTEN) {
-            let stored = entry.key().map_err(|e| fault("forget idempotency keys", e))?;
-            if let Some(key) = stored.get(8..) {
-                group.batch.remove(&self.keys, key);
+        let what = "forget idempotency keys";
+        let by_time = self.store.read()?.open_table(KEYS_BY_TIME).map_err(|e| fault(what, e))?;
+        for entry in by_time.range(..end.as_slice()).map_err(unreadable(what))?.take(KEYS_FORGOTTEN) {
+            let (stored, _) = entry.map_err(unreadable(what))?;
+            if let Some(key) = stored.value().get(8..) {
+                group.batch.remove(KEYS, key);
             }
-            group.batch.remove(&self.keys_by_time, stored);
+            group.batch.remove(KEYS_BY_TIME, stored.value());
         }
         Ok(())
     }
@@ -326,10 +324,7 @@ impl Shared {
             }
             // An entry was missing: right if it was forgotten meanwhile, damage if not.
             if self.states().get(source).copied().unwrap_or_default().forgotten == state.forgotten {
-                return Err(Fault::damaged(format!(
-                    "keyspace `journal_rows`, rows `{source} {first}` to `{}`: one is missing",
-                    state.last
-                )));
+                return Err(Fault::damaged(format!("table `journal_rows`, rows `{source} {first}` to `{}`: one is missing", state.last)));
             }
         }
     }
@@ -338,12 +333,16 @@ impl Shared {
     fn read_range(&self, source: &Name, first: u64, last: u64, limit: usize) -> Result<Option<Vec<JournalEntry>>> {
         let wanted = usize::try_from(last - first + 1).unwrap_or(usize::MAX).min(limit);
         let mut entries = Vec::with_capacity(wanted);
-        for (entry, offset) in self.rows.range(row_key(source, first)..=row_key(source, last)).take(limit).zip(first..) {
-            let (key, value) = entry.into_inner().map_err(|e| fault("read the journal", e))?;
-            if key.as_ref() != row_key(source, offset).as_slice() {
+        let rows = self.store.read()?.open_table(ROWS).map_err(|e| fault("read the journal", e))?;
+        let (begin, end) = (row_key(source, first), row_key(source, last));
+        let range = rows.range(begin.as_slice()..=end.as_slice()).map_err(unreadable("read the journal"))?;
+        for (entry, offset) in range.take(limit).zip(first..) {
+            let (key, value) = entry.map_err(unreadable("read the journal"))?;
+            if key.value() != row_key(source, offset).as_slice() {
                 return Ok(None);
             }
-            let at = eight(&value, 0, "journal_rows", format_args!("{source} {offset}")).map(unsortable)?;
+            let value = value.value();
+            let at = eight(value, 0, "journal_rows", format_args!("{source} {offset}")).map(unsortable)?;
             entries.push(JournalEntry { offset, at: Timestamp::from_micros(at), row: Bytes::copy_from_slice(&value[8..]) });
         }
         Ok((entries.len() == wanted).then_some(entries))
@@ -355,13 +354,12 @@ impl Shared {
         let (mut from, offset) = (state.forgotten + 1, offset.min(state.last));
         while from <= offset {
             let to = offset.min(from + DELETE_ROWS as u64 - 1);
-            let mut batch = self.store.db.batch();
-            (from..=to).for_each(|n| batch.remove(&self.rows, row_key(source, n)));
-            batch.insert(&self.forgotten, source.as_str(), to.to_be_bytes());
+            let mut batch = Batch::default();
+            (from..=to).for_each(|n| batch.remove(ROWS, row_key(source, n)));
+            batch.insert(FORGOTTEN, source.as_str(), to.to_be_bytes());
             // Readers first: they must not look for what is about to go.
             self.states().entry(source.clone()).or_default().forgotten = to;
-            // A crash may bring entries back; the table that has them knows their position and skips them.
-            self.store.commit("forget journal rows", batch, 0, Durable::AgainstKill)?;
+            self.store.commit("forget journal rows", batch, 0)?;
             from = to + 1;
         }
         Ok(())
@@ -386,7 +384,7 @@ mod tests {
         let count = std::sync::atomic::AtomicU32::new(0);
         crate::suite::journal::run(|| {
             let path = dir.path().join(count.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string());
-            async move { EmbeddedJournal::open(Embedded::open(&path).unwrap()).unwrap() }
+            async move { EmbeddedJournal::open(&path).unwrap() }
         })
         .await;
     }
@@ -395,11 +393,11 @@ mod tests {
     async fn what_was_acknowledged_is_there_after_opening_again() {
         let (dir, a, now) = (tempfile::tempdir().unwrap(), name("a"), Timestamp::from_micros(5));
         {
-            let journal = EmbeddedJournal::open(Embedded::open(dir.path()).unwrap()).unwrap();
+            let journal = EmbeddedJournal::open(dir.path()).unwrap();
             journal.append(&a, now, vec!["1".into(), "2".into()], Some("k")).await.unwrap();
             journal.forget(&a, 1).await.unwrap();
         }
-        let journal = EmbeddedJournal::open(Embedded::open(dir.path()).unwrap()).unwrap();
+        let journal = EmbeddedJournal::open(dir.path()).unwrap();
         assert_eq!(journal.state(&a).await.unwrap(), JournalState { last: 2, forgotten: 1 });
         assert_eq!(journal.append(&a, now, vec!["1".into()], Some("k")).await.unwrap(), (2, false));
         assert_eq!(journal.append(&a, now, vec!["3".into()], None).await.unwrap(), (3, true));
@@ -410,7 +408,7 @@ mod tests {
     #[tokio::test]
     async fn old_idempotency_keys_are_forgotten() {
         let (dir, a) = (tempfile::tempdir().unwrap(), name("a"));
-        let journal = EmbeddedJournal::open(Embedded::open(dir.path()).unwrap()).unwrap();
+        let journal = EmbeddedJournal::open(dir.path()).unwrap();
         let day = Span::from_secs(86_400);
         let mut now = Timestamp::from_micros(0);
         journal.append(&a, now, vec!["1".into()], Some("k")).await.unwrap();
@@ -424,8 +422,8 @@ mod tests {
     #[tokio::test]
     async fn a_second_owner_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let _first = Embedded::open(dir.path()).unwrap();
-        let fault = Embedded::open(dir.path()).err().unwrap();
+        let _first = EmbeddedJournal::open(dir.path()).unwrap();
+        let fault = EmbeddedJournal::open(dir.path()).err().unwrap();
         assert!(fault.code == Code::STATE_LOCKED && fault.fix.is_some(), "{fault}");
     }
 }

@@ -1,10 +1,12 @@
 //! The ledger in memory. A write works on a copy of the state, which replaces it only if all went well: one transaction.
 
-use crate::rules;
+use super::tracking::{Points, Tracked, TrackingState};
 use crate::story::{self, Line};
+use crate::{rules, tracked};
 use async_trait::async_trait;
 use gristmill_kernel::port::{AuditEntry, AuditFilter, Clock, Ledger, RunFilter, Token, Tokens};
 use gristmill_kernel::run::{Annotation, Finish, Metric, NewRun, RunError};
+use gristmill_kernel::tracking::webhook::Webhook;
 use gristmill_kernel::version::{AliasMove, AliasState, Which};
 use gristmill_kernel::{
     Actor, Address, AliasName, Code, Digest, Fault, Result, Run, RunId, RunStatus, Timestamp, Version, VersionRef, limits,
@@ -22,36 +24,59 @@ pub struct MemoryLedger {
 }
 
 #[derive(Clone)]
-struct Entry {
-    run: Run,
+pub(super) struct Entry {
+    pub(super) run: Run,
     idempotency: Option<String>,
-    lease: Option<(String, Timestamp)>,
-    history: BTreeMap<(String, i64), (f64, Timestamp)>,
+    pub(super) lease: Option<(String, Timestamp)>,
+    pub(super) points: Points,
+    /// What experiment tracking knows of it.
+    pub(super) tracked: Option<Tracked>,
 }
 
-#[derive(Clone, Default)]
-struct State {
+impl Entry {
+    fn by_client(&self) -> bool {
+        self.tracked.as_ref().is_some_and(|tracked| tracked.by_client)
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct State {
     /// In the order of submission.
-    runs: Vec<Entry>,
-    at: HashMap<RunId, usize>,
-    versions: BTreeMap<Address, Vec<Version>>,
-    aliases: BTreeMap<(Address, AliasName), AliasState>,
+    pub(super) runs: Vec<Entry>,
+    pub(super) at: HashMap<RunId, usize>,
+    pub(super) tracking: TrackingState,
+    pub(super) versions: BTreeMap<Address, Vec<Version>>,
+    pub(super) aliases: BTreeMap<(Address, AliasName), AliasState>,
+    pub(super) registry: super::registry::Registered,
     moves: Vec<AliasState>,
     tokens: BTreeMap<String, Token>,
+    pub(super) webhooks: BTreeMap<String, Webhook>,
     audit: Vec<(AuditEntry, Option<RunId>)>,
 }
 
 impl MemoryLedger {
     /// An empty ledger. The clock dates annotations and requeues; every other write brings its own moment.
     pub fn new(clock: Arc<dyn Clock>) -> MemoryLedger {
-        MemoryLedger { state: Mutex::default(), clock }
+        let state = State {
+            runs: Vec::new(),
+            at: HashMap::new(),
+            tracking: TrackingState::new(clock.now()),
+            versions: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            registry: Default::default(),
+            moves: Vec::new(),
+            tokens: BTreeMap::new(),
+            webhooks: BTreeMap::new(),
+            audit: Vec::new(),
+        };
+        MemoryLedger { state: Mutex::new(state), clock }
     }
 
-    fn read(&self) -> MutexGuard<'_, State> {
+    pub(super) fn read(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    pub(super) fn write<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let mut state = self.read();
         let mut next = state.clone();
         let answer = work(&mut next)?;
@@ -61,7 +86,7 @@ impl MemoryLedger {
 }
 
 impl State {
-    fn append(&mut self, at: Timestamp, line: Line) {
+    pub(super) fn append(&mut self, at: Timestamp, line: Line) {
         let previous = self.audit.last().map_or([0; 32], |(line, _)| *line.hash.bytes());
         let seq = self.audit.len() as u64 + 1;
         let hash = story::chain_hash(&previous, seq, at, &line.actor.0, line.action, &line.subject, &line.detail.to_string());
@@ -70,7 +95,7 @@ impl State {
         self.audit.push((entry, line.run));
     }
 
-    fn entry(&mut self, id: &RunId) -> Result<&mut Entry> {
+    pub(super) fn entry(&mut self, id: &RunId) -> Result<&mut Entry> {
         match self.at.get(id) {
             Some(at) => Ok(&mut self.runs[*at]),
             None => Err(rules::unknown_run(id)),
@@ -79,6 +104,9 @@ impl State {
 
     fn open_entry(&mut self, id: &RunId) -> Result<&mut Entry> {
         let entry = self.entry(id)?;
+        if entry.by_client() {
+            return Err(tracked::not_ours(&entry.run));
+        }
         if entry.run.status.is_final() {
             return Err(rules::ended(&entry.run));
         }
@@ -90,12 +118,15 @@ impl State {
         self.runs.iter().find(|entry| entry.idempotency.as_deref() == Some(token)).map(|entry| entry.run.clone())
     }
 
-    fn insert(&mut self, new: NewRun, lease: Option<(&str, Timestamp)>, now: Timestamp) -> Result<Run> {
+    pub(super) fn insert(&mut self, new: NewRun, lease: Option<(&str, Timestamp)>, now: Timestamp) -> Result<Run> {
         if self.at.contains_key(&new.id) {
             return Err(Fault::conflict(Code::BAD_VALUE, format!("run {} exists already", new.id)).fix("take a new id"));
         }
         let line = lease.map_or_else(|| story::submitted(&new), |(worker, _)| story::begun(&new, worker));
         self.append(now, line);
+        let ours = tracked::is_ours(new.stage, &new.address);
+        let tracked = if ours { Some(self.tracking.join(&new, now)?) } else { None };
+        let tags = if ours { tracked::run_tags(&new.address, &new.id, &new.actor).to_vec() } else { Vec::new() };
         let run = Run {
             id: new.id,
             stage: new.stage,
@@ -113,7 +144,7 @@ impl State {
             skipped_for: None,
             params: BTreeMap::new(),
             metrics: BTreeMap::new(),
-            tags: BTreeMap::new(),
+            tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             summary: String::new(),
             error: None,
             attempt: u32::from(lease.is_some()),
@@ -123,14 +154,29 @@ impl State {
             started_at: lease.map(|_| now),
             ended_at: None,
         };
-        self.at.insert(run.id.clone(), self.runs.len());
         let lease = lease.map(|(worker, until)| (worker.to_owned(), until));
-        self.runs.push(Entry { run: run.clone(), idempotency: new.idempotency, lease, history: BTreeMap::new() });
+        self.push(Entry { run: run.clone(), idempotency: new.idempotency, lease, points: Points::default(), tracked });
         Ok(run)
     }
 
+    fn push(&mut self, entry: Entry) {
+        self.at.insert(entry.run.id.clone(), self.runs.len());
+        self.runs.push(entry);
+    }
+
+    /// Adds a run that a tracking client drives.
+    pub(super) fn push_tracked(&mut self, run: Run, tracked: Tracked) {
+        self.push(Entry { run, idempotency: None, lease: None, points: Points::default(), tracked: Some(tracked) });
+    }
+
+    /// Removes a run as if it had never been.
+    pub(super) fn remove(&mut self, id: &RunId) {
+        self.runs.retain(|entry| entry.run.id != *id);
+        self.at = self.runs.iter().enumerate().map(|(at, entry)| (entry.run.id.clone(), at)).collect();
+    }
+
     fn next_to_lease(&self, now: Timestamp) -> Option<RunId> {
-        let flows = || self.runs.iter().enumerate().filter(|(_, e)| e.run.parent.is_none());
+        let flows = || self.runs.iter().enumerate().filter(|(_, e)| e.run.parent.is_none() && !e.by_client());
         let oldest = |e: &(usize, &Entry)| (e.1.run.due_at, e.0);
         let expired = flows().filter(|(_, e)| e.run.status == RunStatus::Running && e.lease.as_ref().is_some_and(|l| l.1 <= now));
         let queued = flows().filter(|(_, e)| e.run.status == RunStatus::Queued && e.run.due_at <= now);
@@ -156,9 +202,8 @@ impl State {
     fn put_metrics(&mut self, id: &RunId, metrics: &[Metric], now: Timestamp) -> Result<()> {
         let entry = self.entry(id)?;
         for metric in metrics {
-            entry.history.insert((metric.key.clone(), metric.step), (metric.value, now));
-            let last = entry.history.range((metric.key.clone(), i64::MIN)..=(metric.key.clone(), i64::MAX)).next_back();
-            let value = last.map_or(metric.value, |(_, (value, _))| *value);
+            entry.points.put_ours(metric, now);
+            let value = entry.points.latest(&metric.key).map_or(metric.value, |point| point.value);
             entry.run.metrics.insert(metric.key.clone(), value);
         }
         Ok(())
@@ -177,7 +222,8 @@ impl State {
         self.versions.get(asset)?.iter().find(|v| v.id.number == number)
     }
 
-    fn apply_move(&mut self, wish: AliasMove, now: Timestamp) -> Result<AliasState> {
+    pub(super) fn apply_move(&mut self, wish: AliasMove, now: Timestamp) -> Result<AliasState> {
+        self.registry.refuse_deleted(&wish)?;
         let key = (wish.asset.clone(), wish.alias.clone());
         let current = self.aliases.get(&key).and_then(|state| state.number);
         let newest = self.newest(&wish.asset).map_or(0, |v| v.id.number);
@@ -197,6 +243,7 @@ impl State {
             let newest = self.newest(&output.asset).map(|v| (v.id.clone(), v.digest));
             if let Some((id, digest)) = &newest
                 && *digest == output.digest
+                && !self.registry.is_deleted(id)
             {
                 rules::add_output(&mut outputs, id.clone());
                 continue;
@@ -213,6 +260,7 @@ impl State {
             };
             self.append(now, story::version_made(&version, &run.actor));
             self.versions.entry(output.asset.clone()).or_default().push(version);
+            self.registry.note_made(run, &id, now);
             rules::add_output(&mut outputs, id);
         }
         for reused in &finish.reused {
@@ -262,7 +310,7 @@ impl Ledger for MemoryLedger {
             if let Some(known) = state.known(run.idempotency.as_deref()) {
                 return Ok(known);
             }
-            let waiting = state.runs.iter().filter(|e| e.run.status == RunStatus::Queued).count();
+            let waiting = state.runs.iter().filter(|e| e.run.status == RunStatus::Queued && !e.by_client()).count();
             if waiting as u64 >= limits::QUEUE_RUNS_MAX {
                 return Err(rules::queue_full());
             }
@@ -308,7 +356,9 @@ impl Ledger for MemoryLedger {
 
     async fn take_over(&self, worker: &str, now: Timestamp) -> Result<u64> {
         self.write(|state| {
-            let foreign = |e: &&Entry| e.run.status == RunStatus::Running && e.lease.as_ref().is_none_or(|(holder, _)| holder != worker);
+            let foreign = |e: &&Entry| {
+                e.run.status == RunStatus::Running && !e.by_client() && e.lease.as_ref().is_none_or(|(holder, _)| holder != worker)
+            };
             let runs: Vec<RunId> = state.runs.iter().filter(foreign).map(|e| e.run.id.clone()).collect();
             for id in &runs {
                 let entry = state.entry(id)?;
@@ -418,8 +468,8 @@ impl Ledger for MemoryLedger {
     async fn metric_history(&self, run: &RunId, key: &str) -> Result<Vec<(Metric, Timestamp)>> {
         let state = self.read();
         let Some(at) = state.at.get(run) else { return Ok(Vec::new()) };
-        let of_key = state.runs[*at].history.range((key.to_owned(), i64::MIN)..=(key.to_owned(), i64::MAX));
-        Ok(of_key.map(|((key, step), (value, at))| (Metric { key: key.clone(), value: *value, step: *step }, *at)).collect())
+        let of_key = state.runs[*at].points.of(key);
+        Ok(of_key.map(|point| (Metric { key: point.key, value: point.value, step: point.step }, point.at)).collect())
     }
 
     async fn version(&self, asset: &Address, which: &Which) -> Result<Option<Version>> {

@@ -1,16 +1,24 @@
 //! Every port in memory: for tests and simulations. They keep the same promises as the real ones, durability apart,
 //! and run the same suites.
 
+mod artifacts;
 mod ledger;
 mod parts;
+mod registry;
+mod traces;
+mod tracking;
+mod webhooks;
 
+pub use artifacts::MemoryArtifacts;
 pub use ledger::MemoryLedger;
 pub use parts::{MemoryBlobs, MemoryJournal, MemoryOnline};
+pub use registry::MemoryRegistry;
+pub use traces::MemoryTraces;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gristmill_kernel::port::{Ledger, Tokens};
+    use gristmill_kernel::port::{Ledger, Tokens, Tracking, Webhooks};
     use std::sync::Arc;
 
     #[tokio::test]
@@ -24,6 +32,41 @@ mod tests {
             (ledger.clone() as Arc<dyn Tokens>, ledger as Arc<dyn Ledger>)
         })
         .await;
+    }
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn tracking_keeps_its_promises() {
+        crate::suite::tracking::run(|clock| async move {
+            let ledger = Arc::new(MemoryLedger::new(clock));
+            (ledger.clone() as Arc<dyn Tracking>, ledger as Arc<dyn Ledger>)
+        })
+        .await;
+    }
+    #[tokio::test]
+    async fn traces_keep_their_promises() {
+        crate::suite::traces::run(|| async { Arc::new(MemoryTraces::default()) }).await;
+    }
+    #[tokio::test]
+    async fn registry_keeps_its_promises() {
+        crate::suite::registry::run(|| async {
+            let ledger =
+                Arc::new(MemoryLedger::new(Arc::new(crate::system::ManualClock::new(gristmill_kernel::Timestamp::from_micros(1)))));
+            let blobs = Arc::new(MemoryBlobs::default());
+            let registry = MemoryRegistry::new(ledger.clone(), blobs.clone(), Arc::new(crate::system::SeededIds::new(7)));
+            crate::suite::registry::Parts { registry: Arc::new(registry), ledger, blobs }
+        })
+        .await;
+    }
+    #[tokio::test]
+    async fn webhooks_keep_their_promises() {
+        crate::suite::webhooks::run(|clock| async move {
+            let ledger = Arc::new(MemoryLedger::new(clock));
+            (ledger.clone() as Arc<dyn Webhooks>, ledger as Arc<dyn Ledger>)
+        })
+        .await;
+    }
+    #[tokio::test]
+    async fn artifacts_keep_their_promises() {
+        crate::suite::artifacts::run(|| async { Arc::new(MemoryArtifacts::default()) as Arc<dyn gristmill_kernel::port::Artifacts> }).await;
     }
     #[tokio::test]
     async fn blobs_keep_their_promises() {

@@ -3,13 +3,14 @@
 //! Each slot has an epoch, and the epoch is in its rows' keys: clearing a slot gives it another epoch in one small write, so no reader
 //! and no crash can see a slot half-cleared. The rows of an old epoch are deleted afterwards, at the next open at the latest.
 
-use crate::embedded::{Durable, Embedded, eight, fault, number, sortable, unsortable};
+use crate::embedded::{Batch, Embedded, File, Table, eight, fault, number, sortable, unreadable, unsortable};
 use async_trait::async_trait;
 use bytes::Bytes;
-use fjall::{Keyspace, Readable, Snapshot};
 use gristmill_kernel::port::{Online, OnlineRow, SlotState};
 use gristmill_kernel::{Code, Fault, Result, Timestamp};
+use redb::{ReadOnlyTable, ReadableTable as _};
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Rows deleted in one batch.
@@ -17,9 +18,16 @@ const DELETE_ROWS: usize = 10_000;
 /// Bytes of an epoch and of the three numbers behind the entity's key.
 const EPOCH_BYTES: usize = 8;
 const TAIL_BYTES: usize = 24;
-/// The longest slot name and entity key; the database's keys end at 64 KiB.
+/// The longest slot name and entity key.
 const NAME_BYTES_MAX: usize = 1_000;
 const KEY_BYTES_MAX: usize = 16_000;
+
+const ROWS: Table = Table::new("online_rows");
+const SLOTS: Table = Table::new("online_slots");
+const DROPPED: Table = Table::new("online_dropped");
+
+/// Rows of a moment.
+type Rows = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// Kept rows in the state folder.
 #[derive(Clone)]
@@ -29,9 +37,6 @@ pub struct EmbeddedOnline {
 
 struct Inner {
     store: Embedded,
-    rows: Keyspace,
-    slots: Keyspace,
-    dropped: Keyspace,
     /// Every slot. Readers hold it while they read, so the rows of an epoch are deleted only when nobody reads them.
     known: RwLock<Known>,
     /// One writer at a time.
@@ -51,24 +56,28 @@ struct Slot {
 }
 
 impl EmbeddedOnline {
-    pub(crate) fn open(store: Embedded) -> Result<EmbeddedOnline> {
-        let (rows, slots, dropped) = (store.keyspace("online_rows")?, store.keyspace("online_slots")?, store.keyspace("online_dropped")?);
+    pub(crate) fn open(state_dir: &Path) -> Result<EmbeddedOnline> {
+        let store = Embedded::open(state_dir, File::Online, &[ROWS, SLOTS, DROPPED])?;
+        let now = store.read()?;
+        let slots = now.open_table(SLOTS).map_err(|e| fault("read the online slots", e))?;
+        let dropped = now.open_table(DROPPED).map_err(|e| fault("read the dropped epochs", e))?;
         let mut known = Known { slots: HashMap::new(), next_epoch: 1 };
-        for entry in slots.iter() {
-            let (name, value) = entry.into_inner().map_err(|e| fault("read the online slots", e))?;
-            let name = String::from_utf8_lossy(&name).into_owned();
+        for entry in slots.iter().map_err(unreadable("read the online slots"))? {
+            let (name, value) = entry.map_err(unreadable("read the online slots"))?;
+            let name = String::from_utf8_lossy(name.value()).into_owned();
             let slot: Slot =
-                serde_json::from_slice(&value).map_err(|e| Fault::damaged(format!("keyspace `online_slots`, row `{name}`: {e}")))?;
+                serde_json::from_slice(value.value()).map_err(|e| Fault::damaged(format!("table `online_slots`, row `{name}`: {e}")))?;
             known.next_epoch = known.next_epoch.max(slot.epoch + 1);
             known.slots.insert(name, slot);
         }
         let mut left = Vec::new();
-        for entry in dropped.iter() {
-            let key = entry.key().map_err(|e| fault("read the dropped epochs", e))?;
-            left.push(number(&key, "online_dropped", "?")?);
+        for entry in dropped.iter().map_err(unreadable("read the dropped epochs"))? {
+            let (key, _) = entry.map_err(unreadable("read the dropped epochs"))?;
+            left.push(number(key.value(), "online_dropped", "?")?);
         }
         known.next_epoch = known.next_epoch.max(left.iter().max().map_or(1, |epoch| epoch + 1));
-        let inner = Inner { store, rows, slots, dropped, known: RwLock::new(known), writing: Mutex::new(()) };
+        drop((slots, dropped, now));
+        let inner = Inner { store, known: RwLock::new(known), writing: Mutex::new(()) };
         for epoch in left {
             inner.delete_epoch(epoch)?;
         }
@@ -137,15 +146,15 @@ impl Inner {
         };
         let slot = Slot { epoch, state: Some(state) };
         let encoded = serde_json::to_vec(&slot).map_err(|e| Fault::internal("encode a slot").because(e))?;
-        let mut batch = self.store.db.batch();
+        let mut batch = Batch::default();
         let mut bytes = (name.len() + encoded.len()) as u64;
         for row in rows {
             let key = row_key(epoch, &row)?;
             bytes += (key.len() + row.value.len()) as u64;
-            batch.insert(&self.rows, key, row.value.as_ref());
+            batch.insert(ROWS, key, row.value.as_ref());
         }
-        batch.insert(&self.slots, name, encoded);
-        self.store.commit("write online rows", batch, bytes, Durable::AgainstKill)?;
+        batch.insert(SLOTS, name, encoded);
+        self.store.commit("write online rows", batch, bytes)?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.next_epoch = known.next_epoch.max(epoch + 1);
         known.slots.insert(name.to_owned(), slot);
@@ -155,32 +164,13 @@ impl Inner {
     fn read_many(&self, name: &str, keys: &[Bytes], from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Vec<Vec<OnlineRow>>> {
         let known = self.known();
         let Some(slot) = known.slots.get(name) else { return Ok(vec![Vec::new(); keys.len()]) };
-        let snapshot = self.store.db.snapshot();
-        keys.iter().map(|key| self.read_key(&snapshot, slot.epoch, key, from, before)).collect()
+        let rows = self.rows()?;
+        keys.iter().map(|key| read_key(&rows, slot.epoch, key, from, before)).collect()
     }
 
-    fn read_key(
-        &self,
-        snapshot: &Snapshot,
-        epoch: u64,
-        key: &Bytes,
-        from: Option<Timestamp>,
-        before: Option<Timestamp>,
-    ) -> Result<Vec<OnlineRow>> {
-        let prefix = key_prefix(epoch, key)?;
-        let edge = |time: Option<Timestamp>| time.map(|t| [prefix.as_slice(), &sortable(t.micros())].concat());
-        let start = edge(from).unwrap_or_else(|| prefix.clone());
-        let end = edge(before).unwrap_or_else(|| behind(&prefix));
-        if start >= end {
-            return Ok(Vec::new());
-        }
-        let mut found = Vec::new();
-        for entry in snapshot.range(&self.rows, start..end) {
-            let (stored, value) = entry.into_inner().map_err(|e| fault("read online rows", e))?;
-            let (at, load, row) = tail(&stored, prefix.len())?;
-            found.push(OnlineRow { key: key.clone(), at, load, row, value: Bytes::copy_from_slice(&value) });
-        }
-        Ok(found)
+    /// The rows as they are now.
+    fn rows(&self) -> Result<Rows> {
+        self.store.read()?.open_table(ROWS).map_err(|e| fault("read online rows", e))
     }
 
     /// Jumps from key to key: each costs one look for its oldest rows, not a walk over all of them.
@@ -189,23 +179,26 @@ impl Inner {
         let Some(epoch) = self.known().slots.get(name).map(|slot| slot.epoch) else { return Ok(0) };
         let (mut expired, mut old, mut at) = (0, Vec::new(), epoch.to_be_bytes().to_vec());
         let end = behind(&epoch.to_be_bytes());
-        'keys: loop {
+        // A read table is one moment: what is deleted on the way does not disturb the walk.
+        let rows = self.rows()?;
+        loop {
             let mut next = None;
-            for entry in self.rows.range(at.clone()..end.clone()) {
-                let stored = entry.key().map_err(|e| fault("expire online rows", e))?;
+            for entry in rows.range(at.as_slice()..end.as_slice()).map_err(unreadable("expire online rows"))? {
+                let (key, _) = entry.map_err(unreadable("expire online rows"))?;
+                let stored = key.value();
                 let prefix = stored.len().saturating_sub(TAIL_BYTES);
-                if tail(&stored, prefix)?.0 >= before {
+                if tail(stored, prefix)?.0 >= before {
                     next = Some(behind(&stored[..prefix]));
                     break;
                 }
-                old.push(stored);
+                old.push(stored.to_vec());
                 if old.len() == DELETE_ROWS {
                     expired += self.delete(&mut old)?;
                 }
             }
             match next {
                 Some(next) => at = next,
-                None => break 'keys,
+                None => break,
             }
         }
         expired += self.delete(&mut old)?;
@@ -218,10 +211,10 @@ impl Inner {
         let Some(slot) = known.slots.get(name).cloned() else { return Ok(()) };
         let next = Slot { epoch: known.next_epoch, state: None };
         let encoded = serde_json::to_vec(&next).map_err(|e| Fault::internal("encode a slot").because(e))?;
-        let mut batch = self.store.db.batch();
-        batch.insert(&self.slots, name, encoded);
-        batch.insert(&self.dropped, slot.epoch.to_be_bytes(), []);
-        self.store.commit("clear an online slot", batch, 256, Durable::AgainstKill)?;
+        let mut batch = Batch::default();
+        batch.insert(SLOTS, name, encoded);
+        batch.insert(DROPPED, slot.epoch.to_be_bytes(), []);
+        self.store.commit("clear an online slot", batch, 256)?;
         known.next_epoch += 1;
         known.slots.insert(name.to_owned(), next);
         drop(known);
@@ -230,25 +223,26 @@ impl Inner {
 
     fn delete_epoch(&self, epoch: u64) -> Result<()> {
         let mut old = Vec::new();
-        for entry in self.rows.prefix(epoch.to_be_bytes()) {
-            old.push(entry.key().map_err(|e| fault("clear an online slot", e))?);
+        let (begin, end) = (epoch.to_be_bytes(), behind(&epoch.to_be_bytes()));
+        for entry in self.rows()?.range(begin.as_slice()..end.as_slice()).map_err(unreadable("clear an online slot"))? {
+            old.push(entry.map_err(unreadable("clear an online slot"))?.0.value().to_vec());
             if old.len() == DELETE_ROWS {
                 self.delete(&mut old)?;
             }
         }
         self.delete(&mut old)?;
-        let mut batch = self.store.db.batch();
-        batch.remove(&self.dropped, epoch.to_be_bytes());
-        self.store.commit("clear an online slot", batch, 64, Durable::AgainstKill)
+        let mut batch = Batch::default();
+        batch.remove(DROPPED, epoch.to_be_bytes());
+        self.store.commit("clear an online slot", batch, 0)
     }
 
-    fn delete(&self, keys: &mut Vec<fjall::UserKey>) -> Result<u64> {
+    fn delete(&self, keys: &mut Vec<Vec<u8>>) -> Result<u64> {
         let count = keys.len() as u64;
         if count > 0 {
-            let mut batch = self.store.db.batch();
-            keys.drain(..).for_each(|key| batch.remove(&self.rows, key));
+            let mut batch = Batch::default();
+            keys.drain(..).for_each(|key| batch.remove(ROWS, key));
             // Deleting makes room in the end, so it is not refused for want of it.
-            self.store.commit("delete online rows", batch, 0, Durable::AgainstKill)?;
+            self.store.commit("delete online rows", batch, 0)?;
         }
         Ok(count)
     }
@@ -256,17 +250,38 @@ impl Inner {
     fn keys(&self, name: &str, limit: usize) -> Result<Vec<Bytes>> {
         let known = self.known();
         let Some(epoch) = known.slots.get(name).map(|slot| slot.epoch) else { return Ok(Vec::new()) };
-        let snapshot = self.store.db.snapshot();
+        let rows = self.rows()?;
         let (mut found, mut at, end) = (Vec::new(), epoch.to_be_bytes().to_vec(), behind(&epoch.to_be_bytes()));
         while found.len() < limit {
-            let Some(entry) = snapshot.range(&self.rows, at.clone()..end.clone()).next() else { break };
-            let stored = entry.key().map_err(|e| fault("list online keys", e))?;
+            let mut range = rows.range(at.as_slice()..end.as_slice()).map_err(unreadable("list online keys"))?;
+            let Some(entry) = range.next() else { break };
+            let (key, _) = entry.map_err(unreadable("list online keys"))?;
+            let stored = key.value();
             let prefix = stored.len().saturating_sub(TAIL_BYTES);
             found.push(unescape(&stored[..prefix])?);
-            at = behind(&stored[..prefix]);
+            let next = behind(&stored[..prefix]);
+            drop(key);
+            at = next;
         }
         Ok(found)
     }
+}
+
+fn read_key(rows: &Rows, epoch: u64, key: &Bytes, from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Vec<OnlineRow>> {
+    let prefix = key_prefix(epoch, key)?;
+    let edge = |time: Option<Timestamp>| time.map(|t| [prefix.as_slice(), &sortable(t.micros())].concat());
+    let start = edge(from).unwrap_or_else(|| prefix.clone());
+    let end = edge(before).unwrap_or_else(|| behind(&prefix));
+    if start >= end {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in rows.range(start.as_slice()..end.as_slice()).map_err(unreadable("read online rows"))? {
+        let (stored, value) = entry.map_err(unreadable("read online rows"))?;
+        let (at, load, row) = tail(stored.value(), prefix.len())?;
+        found.push(OnlineRow { key: key.clone(), at, load, row, value: Bytes::copy_from_slice(value.value()) });
+    }
+    Ok(found)
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -294,7 +309,7 @@ fn key_prefix(epoch: u64, key: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn unescape(prefix: &[u8]) -> Result<Bytes> {
-    let damaged = || Fault::damaged(format!("keyspace `online_rows`, entity key, row `{}`: it does not end", hex::encode(prefix)));
+    let damaged = || Fault::damaged(format!("table `online_rows`, entity key, row `{}`: it does not end", hex::encode(prefix)));
     let escaped = prefix.get(EPOCH_BYTES..).and_then(|rest| rest.strip_suffix(&[0, 1])).ok_or_else(damaged)?;
     let mut key = Vec::with_capacity(escaped.len());
     let mut bytes = escaped.iter();
@@ -344,7 +359,7 @@ mod tests {
         let count = std::sync::atomic::AtomicU32::new(0);
         crate::suite::online::run(|| {
             let path = dir.path().join(count.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string());
-            async move { EmbeddedOnline::open(Embedded::open(&path).unwrap()).unwrap() }
+            async move { EmbeddedOnline::open(&path).unwrap() }
         })
         .await;
     }
@@ -355,12 +370,12 @@ mod tests {
         let row = |load| OnlineRow { key: "a".into(), at: Timestamp::from_micros(1), load, row: 0, value: "v".into() };
         let state = SlotState { layout: "l".into(), generation: 1, load: 2 };
         {
-            let online = EmbeddedOnline::open(Embedded::open(dir.path()).unwrap()).unwrap();
+            let online = EmbeddedOnline::open(dir.path()).unwrap();
             online.write("kept", vec![row(1), row(2)], &state).await.unwrap();
             online.write("cleared", vec![row(1)], &state).await.unwrap();
             online.clear("cleared").await.unwrap();
         }
-        let online = EmbeddedOnline::open(Embedded::open(dir.path()).unwrap()).unwrap();
+        let online = EmbeddedOnline::open(dir.path()).unwrap();
         assert_eq!(online.read("kept", b"a", None, None).await.unwrap(), [row(1), row(2)]);
         assert_eq!(online.state("kept").await.unwrap(), Some(state.clone()));
         assert_eq!(online.state("cleared").await.unwrap(), None);

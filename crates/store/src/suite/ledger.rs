@@ -44,20 +44,7 @@ pub fn new_version(asset: &str, content: &str) -> NewVersion {
 
 /// A successful end.
 pub fn success(outputs: Vec<NewVersion>) -> Finish {
-    Finish {
-        status: RunStatus::Succeeded,
-        verdict: Some(Verdict::Pass),
-        checks: vec![],
-        outputs,
-        skipped_for: None,
-        reused: vec![],
-        aliases: vec![],
-        params: Default::default(),
-        metrics: vec![],
-        summary: "done".into(),
-        error: None,
-        follow_ups: vec![],
-    }
+    Finish { verdict: Some(Verdict::Pass), outputs, summary: "done".into(), ..Finish::empty(RunStatus::Succeeded) }
 }
 
 /// A wish to move `@champion` of `models.m`.

@@ -3,20 +3,35 @@
 //! Promises: each write is one `BEGIN IMMEDIATE` transaction together with its audit lines, durable when it returns; readers see one
 //! moment and never wait for the writer; lists cost a fixed number of statements, whatever the number of runs.
 //!
+//! `registry` has registered models, `artifacts` the uploaded files, `garbage` what nobody needs any more.
+//!
 //! `schema` is the page with the tables, `open` the connections and migrations, `cells` the decoding (damage is named), `read` and
-//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens.
+//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens, `webhooks` the webhooks, `tracking` what experiment
+//! tracking adds, `traces` traces and evaluation datasets.
 
+mod artifacts;
 mod cells;
 mod finish;
+mod garbage;
 mod open;
 mod read;
+mod registry;
 mod runs;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod traces;
+mod tracking;
+mod webhooks;
 mod write;
 
+pub use artifacts::TrackedArtifacts;
+pub(crate) use artifacts::sort_entries;
+pub use garbage::Garbage;
+pub use registry::SqliteRegistry;
+
+use crate::seal::Seal;
 use async_trait::async_trait;
 use gristmill_kernel::port::{AuditEntry, AuditFilter, Clock, Ledger, RunFilter};
 use gristmill_kernel::run::{Annotation, Finish, Metric, NewRun, RunError};
@@ -29,9 +44,12 @@ use tokio::sync::Mutex;
 
 /// The ledger in one SQLite file.
 pub struct SqliteLedger {
-    writer: Mutex<SqliteConnection>,
+    writer: Arc<Mutex<SqliteConnection>>,
     readers: SqlitePool,
+    /// Small writes of tracking clients, committed together.
+    group: Arc<tracking::Group>,
     clock: Arc<dyn Clock>,
+    seal: Seal,
     path: PathBuf,
 }
 

@@ -1,0 +1,342 @@
+//! What only this implementation has: group commit and its limits, the ways of a search, and that it finds what memory finds.
+
+use super::super::SqliteLedger;
+use crate::memory::MemoryLedger;
+use crate::suite::ledger::at;
+use crate::suite::tracking::{input, model, ms, point, points, run_id, search, tracked};
+use crate::system::ManualClock;
+use gristmill_kernel::port::{Ledger, Tracking};
+use gristmill_kernel::tracking::filter::{Field, Filter, Op, OrderBy, Test, Value};
+use gristmill_kernel::tracking::{Batch, DatasetKey, ExperimentId, HistoryWanted, Lifecycle, Point, RunUpdate, Search, ViewType};
+use gristmill_kernel::{Actor, Code, Kind, RunStatus, limits};
+use proptest::prelude::*;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+async fn open(path: &Path) -> SqliteLedger {
+    SqliteLedger::open(path, Arc::new(ManualClock::new(at(500_000)))).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keeps_the_promises_of_tracking() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = AtomicU32::new(0);
+    crate::suite::tracking::run(|clock| {
+        let path = dir.path().join(format!("{}.db", count.fetch_add(1, Ordering::Relaxed)));
+        async move {
+            let ledger = Arc::new(SqliteLedger::open(&path, clock).await.unwrap());
+            (ledger.clone() as Arc<dyn Tracking>, ledger as Arc<dyn Ledger>)
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_logged_is_there_after_opening_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let first = open(&path).await;
+    first.create_run(tracked(1), &Actor::user("ada"), ms(1)).await.unwrap();
+    first.log(&run_id(1), points(vec![point("m", 1.0, 1)]), ms(1)).await.unwrap();
+    let told = first.tracked_run(&run_id(1)).await.unwrap();
+    drop(first);
+    assert_eq!(open(&path).await.tracked_run(&run_id(1)).await.unwrap(), told);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Arc::new(open(&dir.path().join("ledger.db")).await);
+    ledger.create_run(tracked(1), &Actor::user("ada"), ms(1)).await.unwrap();
+    let held = ledger.writer().await;
+    let waiting: Vec<_> = (0..limits::TRACK_WAITING_MAX as i64)
+        .map(|step| {
+            let ledger = Arc::clone(&ledger);
+            tokio::spawn(async move { ledger.log(&run_id(1), points(vec![point("m", 0.0, step)]), ms(1)).await })
+        })
+        .collect();
+    while ledger.group.waiting() < limits::TRACK_WAITING_MAX {
+        tokio::task::yield_now().await;
+    }
+    let fault = ledger.log(&run_id(1), Batch::default(), ms(1)).await.unwrap_err();
+    assert_eq!((fault.kind, fault.code), (Kind::Busy, Code::OVERLOADED));
+    drop(held);
+    for one in waiting {
+        one.await.unwrap().unwrap();
+    }
+    ledger.log(&run_id(1), Batch::default(), ms(1)).await.unwrap();
+    let history = ledger.history(&run_id(1), "m", HistoryWanted::default()).await.unwrap();
+    assert_eq!(history.items.len(), limits::TRACK_WAITING_MAX);
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_away_takes_nobody_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Arc::new(open(&dir.path().join("ledger.db")).await);
+    ledger.create_run(tracked(1), &Actor::user("ada"), ms(1)).await.unwrap();
+    for step in 0..40 {
+        let one = |step: i64| {
+            let ledger = Arc::clone(&ledger);
+            async move { ledger.log(&run_id(1), points(vec![point("m", 0.0, step)]), ms(1)).await }
+        };
+        let leaves = tokio::time::timeout(std::time::Duration::from_micros(step as u64 * 30), one(1_000 + step));
+        let (_, stays) = tokio::join!(leaves, one(step));
+        stays.unwrap();
+    }
+    let history = ledger.history(&run_id(1), "m", HistoryWanted::default()).await.unwrap();
+    assert!((0..40).all(|step| history.items.iter().any(|p| p.step == step)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_handles_log_to_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let (one, two) = (Arc::new(open(&path).await), Arc::new(open(&path).await));
+    one.create_run(tracked(1), &Actor::user("ada"), ms(1)).await.unwrap();
+    let work = |ledger: Arc<SqliteLedger>, first: i64| async move {
+        for step in first..first + 50 {
+            ledger.log(&run_id(1), points(vec![point("m", 0.0, step)]), ms(1)).await.unwrap();
+        }
+    };
+    let (a, b) = tokio::join!(tokio::spawn(work(one.clone(), 0)), tokio::spawn(work(two.clone(), 100)));
+    a.unwrap();
+    b.unwrap();
+    assert_eq!(one.history(&run_id(1), "m", HistoryWanted::default()).await.unwrap().items.len(), 100);
+    two.set_run_lifecycle(&run_id(1), Lifecycle::Deleted, &Actor::user("ada"), ms(2)).await.unwrap();
+    let refused = one.log(&run_id(1), Batch::default(), ms(3)).await.unwrap_err();
+    assert_eq!(refused.code, Code::NOT_ACTIVE, "the other process's deletion counts at once");
+}
+
+// What the property test draws from: few words, so that things meet.
+const METRICS: [&str; 3] = ["auc", "loss", "m"];
+const WORDS: [&str; 7] = ["a", "A", "ab", "a%b", "a*b", "Ä[b]?", ""];
+const NUMBERS: [f64; 7] = [-1.0, -0.0, 0.0, 0.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+const PATTERNS: [&str; 8] = ["%", "a", "A", "_", "a_b", "%b", "%*%", "ä%"];
+const ATTRIBUTES: [&str; 9] =
+    ["run_id", "run_name", "user_id", "status", "artifact_uri", "start_time", "end_time", "experiment_id", "lifecycle_stage"];
+const MODEL_ATTRIBUTES: [&str; 5] = ["name", "model_type", "status", "creation_timestamp", "source_run_id"];
+
+#[derive(Debug, Clone)]
+struct Drawn {
+    experiment: u64,
+    name: &'static str,
+    start: Option<i64>,
+    end: Option<i64>,
+    status: usize,
+    deleted: bool,
+    metrics: Vec<(&'static str, f64, i64)>,
+    params: Vec<(&'static str, &'static str)>,
+    tags: Vec<(&'static str, &'static str)>,
+    datasets: Vec<(&'static str, &'static str)>,
+    model: Option<(&'static str, Vec<(&'static str, f64, i64, &'static str)>)>,
+}
+
+fn one_of<T: Clone + std::fmt::Debug + 'static>(all: &[T]) -> impl Strategy<Value = T> + Clone + use<T> {
+    proptest::sample::select(all.to_vec())
+}
+
+fn pairs() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
+    proptest::collection::vec((one_of(&["k", "l"]), one_of(&WORDS)), 0..3)
+}
+
+fn drawn_run() -> impl Strategy<Value = Drawn> {
+    let model_points = proptest::collection::vec((one_of(&METRICS), one_of(&NUMBERS), 0..3i64, one_of(&["", "a", "ab"])), 0..4);
+    let times = (proptest::option::of(0..4i64), proptest::option::weighted(0.3, 0..4i64));
+    let own = (0..3u64, one_of(&WORDS), times, 0..4usize, proptest::bool::weighted(0.2));
+    let logged = (
+        proptest::collection::vec((one_of(&METRICS), one_of(&NUMBERS), 0..3i64), 0..5),
+        pairs(),
+        pairs(),
+        proptest::collection::vec((one_of(&["a", "ab"]), one_of(&WORDS)), 0..3),
+        proptest::option::weighted(0.5, (one_of(&WORDS), model_points)),
+    );
+    (own, logged).prop_map(|((experiment, name, (start, end), status, deleted), (metrics, params, tags, datasets, model))| Drawn {
+        experiment,
+        name,
+        start,
+        end,
+        status,
+        deleted,
+        metrics,
+        params,
+        tags,
+        datasets,
+        model,
+    })
+}
+
+fn value() -> impl Strategy<Value = Value> + Clone {
+    prop_oneof![
+        one_of(&NUMBERS).prop_map(Value::Number),
+        (0..4i64).prop_map(|n| Value::Number(n as f64)),
+        one_of(&WORDS).prop_map(|w| Value::Text(w.to_owned())),
+        one_of(&["RUNNING", "FINISHED", "active", "READY", "1", "00000000000000000000000000000001"])
+            .prop_map(|w| Value::Text(w.to_owned())),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let values = proptest::collection::vec(value(), 0..3);
+    prop_oneof![
+        3 => value().prop_map(Op::Equal),
+        2 => value().prop_map(Op::NotEqual),
+        1 => value().prop_map(Op::Less),
+        1 => value().prop_map(Op::LessOrEqual),
+        2 => value().prop_map(Op::Greater),
+        1 => value().prop_map(Op::GreaterOrEqual),
+        2 => one_of(&PATTERNS).prop_map(|p| Op::Like(p.to_owned())),
+        2 => one_of(&PATTERNS).prop_map(|p| Op::ILike(p.to_owned())),
+        2 => values.clone().prop_map(Op::In),
+        2 => values.prop_map(Op::NotIn),
+        1 => (value(), value()).prop_map(|(low, high)| Op::Between(low, high)),
+        1 => Just(Op::IsNull),
+        1 => Just(Op::IsNotNull),
+    ]
+}
+
+fn run_field() -> impl Strategy<Value = Field> {
+    prop_oneof![
+        3 => one_of(&METRICS).prop_map(|m| Field::Metric(m.to_owned())),
+        2 => one_of(&["k", "l"]).prop_map(|k| Field::Param(k.to_owned())),
+        2 => one_of(&["k", "l", "mlflow.runName"]).prop_map(|k| Field::Tag(k.to_owned())),
+        2 => one_of(&ATTRIBUTES).prop_map(|a| Field::Attribute(a.to_owned())),
+        1 => one_of(&["name", "digest", "context"]).prop_map(|d| Field::Dataset(d.to_owned())),
+    ]
+}
+
+fn model_field() -> impl Strategy<Value = Field> {
+    let on = (one_of(&["a", "ab", ""]), proptest::option::of(one_of(&["a", "d"])));
+    prop_oneof![
+        3 => one_of(&METRICS).prop_map(|m| Field::Metric(m.to_owned())),
+        2 => (one_of(&METRICS), on).prop_map(|(m, (name, digest))| Field::MetricOn(m.to_owned(), (name.to_owned(), digest.map(str::to_owned)))),
+        1 => Just(Field::Param("p".into())),
+        1 => Just(Field::Tag("t".into())),
+        2 => one_of(&MODEL_ATTRIBUTES).prop_map(|a| Field::Attribute(a.to_owned())),
+        1 => one_of(&["name", "digest"]).prop_map(|d| Field::Dataset(d.to_owned())),
+    ]
+}
+
+fn filter(field: impl Strategy<Value = Field> + 'static) -> impl Strategy<Value = Filter> {
+    let test = (field, op(), any::<bool>()).prop_map(|(field, op, or_absent)| Filter::Test(Test { field, op, or_absent }));
+    test.prop_recursive(3, 8, 3, |inner| {
+        prop_oneof![
+            3 => proptest::collection::vec(inner.clone(), 0..3).prop_map(Filter::All),
+            1 => proptest::collection::vec(inner.clone(), 0..3).prop_map(Filter::Any),
+            1 => inner.prop_map(|f| Filter::Not(Box::new(f))),
+        ]
+    })
+}
+
+fn drawn_search(field: fn() -> BoxedStrategy<Field>) -> impl Strategy<Value = Search> {
+    let order = (field(), any::<bool>()).prop_filter_map("datasets have no order", |(field, ascending)| {
+        (!matches!(field, Field::Dataset(_))).then_some(OrderBy { field, ascending, dataset: None })
+    });
+    let view = one_of(&[ViewType::ActiveOnly, ViewType::ActiveOnly, ViewType::DeletedOnly, ViewType::All]);
+    let experiments = proptest::collection::vec((0..3u64).prop_map(ExperimentId), 1..4);
+    let filters = prop_oneof![1 => Just(Filter::default()), 4 => filter(field())];
+    (experiments, view, filters, proptest::collection::vec(order, 0..3), 0..8usize, 0..6usize)
+        .prop_map(|(experiments, view, filter, order, limit, offset)| Search { experiments, view, filter, order, limit, offset })
+}
+
+async fn build(tracking: &dyn Tracking, runs: &[Drawn]) {
+    let ada = Actor::user("ada");
+    for name in ["one", "two"] {
+        tracking.create_experiment(name, None, Default::default(), &ada, ms(1)).await.unwrap();
+    }
+    for (number, drawn) in runs.iter().enumerate() {
+        let number = number as u32;
+        let mut new = tracked(number);
+        (new.experiment, new.name, new.started_at) = (ExperimentId(drawn.experiment), drawn.name.into(), drawn.start.map(ms));
+        tracking.create_run(new, &ada, ms(1)).await.unwrap();
+        if let Some((model_type, _)) = &drawn.model {
+            let mut new = model(number, Some(number));
+            new.experiment = ExperimentId(drawn.experiment);
+            new.model_type = (!model_type.is_empty()).then(|| (*model_type).to_owned());
+            new.created_at = ms(drawn.start.unwrap_or(0));
+            tracking.create_logged_model(new, ms(1)).await.unwrap();
+        }
+        let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>();
+        let mut params = owned(&drawn.params);
+        params.dedup_by(|a, b| a.0 == b.0);
+        params.sort();
+        params.dedup_by(|a, b| a.0 == b.0);
+        let mut metrics: Vec<Point> = drawn.metrics.iter().map(|(key, value, step)| point(key, *value, *step)).collect();
+        for (key, value, step, on) in drawn.model.iter().flat_map(|(_, points)| points) {
+            let dataset = (!on.is_empty()).then(|| DatasetKey { name: (*on).into(), digest: "d".into() });
+            metrics.push(Point { model: Some(model(number, None).id), dataset, ..point(key, *value, *step) });
+        }
+        tracking.log(&run_id(number), Batch { metrics, params, tags: owned(&drawn.tags) }, ms(1)).await.unwrap();
+        let datasets = drawn.datasets.iter().map(|(name, context)| input(name, "d", context)).collect();
+        tracking.log_inputs(&run_id(number), datasets, vec![]).await.unwrap();
+        let status = [RunStatus::Running, RunStatus::Succeeded, RunStatus::Failed, RunStatus::Queued][drawn.status];
+        let update = RunUpdate { status: Some(status), ended_at: drawn.end.map(ms), name: None };
+        tracking.update_run(&run_id(number), update, &ada, ms(1)).await.unwrap();
+        if drawn.deleted {
+            tracking.set_run_lifecycle(&run_id(number), Lifecycle::Deleted, &ada, ms(2)).await.unwrap();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn searches_find_what_memory_finds(
+        runs in proptest::collection::vec(drawn_run(), 0..14),
+        of_runs in proptest::collection::vec(drawn_search(|| run_field().boxed()), 30),
+        of_models in proptest::collection::vec(drawn_search(|| model_field().boxed()), 15),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let sqlite = open(&dir.path().join("ledger.db")).await;
+            let memory = MemoryLedger::new(Arc::new(ManualClock::new(at(500_000))));
+            build(&sqlite, &runs).await;
+            build(&memory, &runs).await;
+            for search in &of_runs {
+                let (found, expected) = (sqlite.search_runs(search).await.unwrap(), memory.search_runs(search).await.unwrap());
+                // As text, where NaN equals NaN.
+                assert_eq!(format!("{found:#?}"), format!("{expected:#?}"), "{search:#?}");
+            }
+            for search in &of_models {
+                let found = sqlite.search_logged_models(search).await.unwrap();
+                let expected = memory.search_logged_models(search).await.unwrap();
+                assert_eq!(format!("{found:#?}"), format!("{expected:#?}"), "{search:#?}");
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn every_way_of_a_search_finds_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(&dir.path().join("ledger.db")).await;
+    for number in 0..40u32 {
+        ledger.create_run(tracked(number), &Actor::user("ada"), ms(1)).await.unwrap();
+        let long = "x".repeat(70) + &(number % 20).to_string();
+        let batch = Batch {
+            metrics: if number % 4 == 3 { vec![] } else { vec![point("auc", f64::from(number % 10), 1)] },
+            params: vec![("long".into(), long)],
+            tags: vec![("parent".into(), (number % 13).to_string())],
+        };
+        ledger.log(&run_id(number), batch, ms(1)).await.unwrap();
+    }
+    let auc = || Field::Metric("auc".into());
+    let test = |field, op| Filter::Test(Test { field, op, or_absent: false });
+    let found = async |filter: Filter, order: Vec<OrderBy>, limit| {
+        let page = ledger.search_runs(&Search { limit, ..search(filter, order) }).await.unwrap();
+        page.items.iter().map(|r| u32::from_str_radix(&r.id.0, 16).unwrap()).collect::<Vec<_>>()
+    };
+    let by_auc = |ascending| vec![OrderBy { field: auc(), ascending, dataset: None }];
+    // Along the order.
+    assert_eq!(found(Filter::default(), by_auc(false), 4).await, [29, 9, 38, 28]);
+    assert_eq!(found(Filter::default(), by_auc(true), 3).await, [30, 20, 10]);
+    // Along the order to its end, then what has no value.
+    assert_eq!(found(test(auc(), Op::Greater(Value::Number(8.0))), by_auc(false), 40).await, [29, 9]);
+    assert_eq!(found(Filter::default(), by_auc(false), 40).await.len(), 40);
+    // From an index: few have the tag, and values longer than the index.
+    assert_eq!(found(test(Field::Tag("parent".into()), Op::Equal(Value::Text("5".into()))), by_auc(false), 9).await, [18, 5, 31]);
+    let long = "x".repeat(70) + "7";
+    assert_eq!(found(test(Field::Param("long".into()), Op::Equal(Value::Text(long))), vec![], 9).await, [27, 7]);
+}

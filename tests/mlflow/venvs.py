@@ -1,0 +1,58 @@
+"""Makes the Python environments of the clients, once, and prints the path of their Python.
+
+    python tests/mlflow/venvs.py 3.17 [3.1 2.22] [--cache DIR]
+
+One environment for each file of `requirements/`; it is made again when the file changes. The folder is `--cache`, else `$GRISTMILL_VENVS`, else
+`~/.cache/gristmill-venvs`. Uses `uv` where it is installed, else `venv` and `pip`. This is the only part of the tests that needs PyPI.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REQUIREMENTS = Path(__file__).parent / "requirements"
+
+
+def make(name, cache):
+    """The Python of the environment `name`."""
+    wanted = REQUIREMENTS / f"mlflow-{name}.txt"
+    if not wanted.exists():
+        raise SystemExit(f"no environment {name}; there are: {', '.join(sorted(p.stem[7:] for p in REQUIREMENTS.glob('mlflow-*.txt')))}")
+    digest = hashlib.sha256(wanted.read_bytes()).hexdigest()[:16]
+    cache.mkdir(parents=True, exist_ok=True)
+    place = cache / f"mlflow-{name}"
+    python, stamp = place / "bin/python", place / "made-from"
+    with open(cache / f".lock-{name}", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.exists() and stamp.read_text() == digest and python.exists():
+            return python
+        print(f"making {place}", file=sys.stderr, flush=True)
+        shutil.rmtree(place, ignore_errors=True)
+        uv = shutil.which("uv")
+        quiet = {"stdout": sys.stderr, "check": True}
+        if uv:
+            subprocess.run([uv, "venv", "-q", "--seed", "--python", sys.executable, str(place)], **quiet)
+            subprocess.run([uv, "pip", "install", "-q", "--python", str(python), "-r", str(wanted)], **quiet)
+        else:
+            subprocess.run([sys.executable, "-m", "venv", str(place)], **quiet)
+            subprocess.run([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", str(wanted)], **quiet)
+        stamp.write_text(digest)
+    return python
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("names", nargs="+")
+    arguments.add_argument("--cache", type=Path, default=Path(os.environ.get("GRISTMILL_VENVS") or Path.home() / ".cache/gristmill-venvs"))
+    given = arguments.parse_args()
+    for name in given.names:
+        print(make(name, given.cache.expanduser()))
+
+
+if __name__ == "__main__":
+    main()
