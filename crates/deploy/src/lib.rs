@@ -8,13 +8,15 @@
 //! - All state is in the live deployment version (`endpoints.NAME@live`): a crash between two decisions loses nothing, and
 //!   a decision is one transaction (deployment, aliases, run). Two deciders cannot both win: every move names what it expects.
 //! - The endpoint follows the aliases of its model: a new `challenger` is rolled out, a `champion` moved by a person is followed at once.
+//!   Of a registered model it follows the version that its choice names; one that cannot be served is refused before it gets any traffic.
 //!
 //! To add a strategy: a variant of [`spec::Rollout`], a file in `strategy/`, an arm in [`plan::next`].
 
 pub mod plan;
+pub mod registered;
 pub mod run;
 pub mod spec;
 pub mod strategy;
 
-pub use run::{DeployStage, StepTaken, live, rollback, tick};
+pub use run::{DeployStage, StepTaken, Watch, live, rollback, tick};
 pub use spec::{DeploySpec, Rollout};

@@ -1,11 +1,15 @@
 //! What an endpoint's next deployment is. Pure: where things stand goes in, a change or a reason for none comes out.
+//!
+//! An endpoint of the project's own model follows the model's `challenger` and `champion`, and moves them. One of a registered model follows the
+//! version that its choice names ([`crate::registered`]) and leaves the client's aliases alone; only `rejected` is set on either.
 
+use crate::registered;
 use crate::spec::{DeploySpec, Rollout};
 use crate::strategy::Step;
 use crate::strategy::canary::{ALL, Evidence, first_share, percent};
 use gristmill_kernel::prediction::{Canary, Deployment};
 use gristmill_kernel::version::AliasState;
-use gristmill_kernel::{Address, AliasName, AssetKind, Timestamp, Verdict, VersionRef};
+use gristmill_kernel::{Address, AliasName, AssetKind, ModelChoice, Name, Timestamp, Verdict, VersionRef};
 
 /// Where an endpoint and its model stand.
 #[derive(Debug, Clone)]
@@ -20,13 +24,19 @@ pub struct Facts<'a> {
     pub challenger: Option<u64>,
     /// The model's `rejected`.
     pub rejected: Option<u64>,
+    /// Of a registered model: the version that the choice names now.
+    pub wanted: Option<&'a VersionRef>,
+    /// Of a registered model: whether that version was found not to be servable.
+    pub unservable: bool,
     /// Now.
     pub now: Timestamp,
 }
 
-/// A move of one of the model's aliases.
+/// A move of one of a model's aliases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelMove {
+    /// The model.
+    pub asset: Address,
     /// The alias.
     pub alias: AliasName,
     /// Where it stands.
@@ -91,100 +101,121 @@ pub struct Change {
     pub verdict: Option<Verdict>,
 }
 
-/// The model version behind a number.
-pub fn model(spec: &DeploySpec, number: u64) -> VersionRef {
-    VersionRef { asset: Address::new(AssetKind::Models, spec.model.clone()), number }
+/// A version of one of the project's models.
+pub fn model(name: &Name, number: u64) -> VersionRef {
+    VersionRef { asset: Address::new(AssetKind::Models, name.clone()), number }
 }
 
 /// What the model's aliases and the spec demand of the endpoint, judged against what is live. `Err` says why nothing is to be done.
 pub fn follow(facts: &Facts) -> Result<Change, String> {
-    let Some(live) = facts.live else { return first(facts) };
-    if let Some(champion) = facts.champion.filter(|c| *c != live.stable.number) {
-        let reason = format!("{} is champion instead of {}", model(facts.spec, champion), live.stable);
+    match &facts.spec.model {
+        ModelChoice::Own(name) => follow_own(facts, name),
+        ModelChoice::Registered(choice) => registered::follow(facts, choice),
+    }
+}
+
+fn follow_own(facts: &Facts, name: &Name) -> Result<Change, String> {
+    let Some(live) = facts.live else { return first(facts, name) };
+    if let Some(champion) = facts.champion.filter(|c| *c != live.stable.number).map(|c| model(name, c)) {
+        let reason = format!("{champion} is champion instead of {}", live.stable);
         return Ok(swap(facts, champion, What::Swapped, reason));
     }
     let running = live.canary.as_ref().map(|c| c.model.number);
-    match (facts.challenger.filter(|c| *c != live.stable.number), running) {
+    match (facts.challenger.filter(|c| *c != live.stable.number).map(|c| model(name, c)), running) {
         (Some(challenger), _) if facts.spec.rollout == Rollout::Direct => {
-            let reason = format!("{} takes over from {} at once", model(facts.spec, challenger), live.stable);
+            let reason = format!("{challenger} takes over from {} at once", live.stable);
             Ok(swap(facts, challenger, What::Swapped, reason))
         }
-        (Some(challenger), None) => {
-            let reason = format!("{} begins its rollout beside {}", model(facts.spec, challenger), live.stable);
-            Ok(begin(facts, live, challenger, reason))
-        }
-        (Some(challenger), Some(canary)) if challenger != canary => {
-            let reason = format!("{} replaces {} in the rollout", model(facts.spec, challenger), model(facts.spec, canary));
-            Ok(begin(facts, live, challenger, reason))
-        }
+        (Some(challenger), None) => Ok(begin(facts, live, challenger)),
+        (Some(challenger), Some(canary)) if challenger.number != canary => Ok(begin(facts, live, challenger)),
         (None, Some(canary)) => {
-            let reason = format!("{} is no longer challenger: its rollout ends", model(facts.spec, canary));
-            let deployment = Deployment { canary: None, ..with_settings(facts, live) };
-            Ok(Change { what: What::Aborted, deployment, moves: vec![], reason, verdict: None })
+            let reason = format!("{} is no longer challenger: its rollout ends", model(name, canary));
+            Ok(end(facts, live, reason))
         }
-        _ if live.serve != facts.spec.serve => {
-            let reason = "the endpoint's settings changed".to_owned();
-            Ok(Change { what: What::Settings, deployment: with_settings(facts, live), moves: vec![], reason, verdict: None })
-        }
-        (Some(challenger), Some(_)) => Err(format!("{} is being rolled out", model(facts.spec, challenger))),
+        _ if live.serve != facts.spec.serve => Ok(settings(facts, live)),
+        (Some(challenger), Some(_)) => Err(format!("{challenger} is being rolled out")),
         (None, None) => Err(format!("{} answers and nothing waits for a rollout", live.stable)),
     }
 }
 
-fn first(facts: &Facts) -> Result<Change, String> {
+fn first(facts: &Facts, name: &Name) -> Result<Change, String> {
     let Some(number) = facts.champion.or(facts.challenger) else {
-        return Err(format!("no version of models.{} has passed its gates yet", facts.spec.model));
+        return Err(format!("no version of models.{name} has passed its gates yet"));
     };
-    let reason = format!("{} is the first version that answers", model(facts.spec, number));
-    Ok(swap(facts, number, What::First, reason))
+    let version = model(name, number);
+    let reason = format!("{version} is the first version that answers");
+    Ok(swap(facts, version, What::First, reason))
 }
 
-/// A version answers everything from now on, and is the champion.
-fn swap(facts: &Facts, number: u64, what: What, reason: String) -> Change {
+/// A version answers everything from now on, and has won.
+pub(crate) fn swap(facts: &Facts, version: VersionRef, what: What, reason: String) -> Change {
+    let moves = won(facts, &version);
     let deployment = Deployment {
         format: Deployment::FORMAT,
         endpoint: facts.spec.endpoint.clone(),
-        stable: model(facts.spec, number),
+        stable: version,
         canary: None,
         serve: facts.spec.serve.clone(),
     };
-    Change { what, deployment, moves: won(facts, number), reason, verdict: None }
+    Change { what, deployment, moves, reason, verdict: None }
 }
 
-fn begin(facts: &Facts, live: &Deployment, challenger: u64, reason: String) -> Change {
+/// A version begins its rollout, in the place of another one if one is running.
+pub(crate) fn begin(facts: &Facts, live: &Deployment, version: VersionRef) -> Change {
     let permille = match &facts.spec.rollout {
         Rollout::Direct => ALL,
         Rollout::Canary { steps, .. } => first_share(steps),
     };
-    let canary = Canary { model: model(facts.spec, challenger), permille, step: 0, began_at: facts.now, since: facts.now };
+    let reason = match &live.canary {
+        None => format!("{version} begins its rollout beside {}", live.stable),
+        Some(running) => format!("{version} replaces {} in the rollout", running.model),
+    };
+    let canary = Canary { model: version, permille, step: 0, began_at: facts.now, since: facts.now };
     let deployment = Deployment { canary: Some(canary), ..with_settings(facts, live) };
     Change { what: What::Began, deployment, moves: vec![], reason: format!("{reason}, at {}", percent(permille)), verdict: None }
+}
+
+/// A running rollout ends without anybody having lost.
+pub(crate) fn end(facts: &Facts, live: &Deployment, reason: String) -> Change {
+    let deployment = Deployment { canary: None, ..with_settings(facts, live) };
+    Change { what: What::Aborted, deployment, moves: vec![], reason, verdict: None }
+}
+
+/// Only what serving itself needs to know changes.
+pub(crate) fn settings(facts: &Facts, live: &Deployment) -> Change {
+    let reason = "the endpoint's settings changed".to_owned();
+    Change { what: What::Settings, deployment: with_settings(facts, live), moves: vec![], reason, verdict: None }
 }
 
 fn with_settings(facts: &Facts, live: &Deployment) -> Deployment {
     Deployment { serve: facts.spec.serve.clone(), ..live.clone() }
 }
 
-/// The aliases of a version that has won: it is champion, and no longer challenger.
-fn won(facts: &Facts, number: u64) -> Vec<ModelMove> {
+/// The aliases of a version that has won: it is champion, and no longer challenger. A registered model's aliases are its client's.
+fn won(facts: &Facts, version: &VersionRef) -> Vec<ModelMove> {
     let mut moves = Vec::new();
+    if facts.spec.model.own().is_none() {
+        return moves;
+    }
+    let (asset, number) = (version.asset.clone(), version.number);
     if facts.champion != Some(number) {
-        moves.push(ModelMove { alias: AliasName::champion(), from: facts.champion, to: Some(number) });
+        moves.push(ModelMove { asset: asset.clone(), alias: AliasName::champion(), from: facts.champion, to: Some(number) });
     }
     if facts.challenger == Some(number) {
-        moves.push(ModelMove { alias: AliasName::challenger(), from: facts.challenger, to: None });
+        moves.push(ModelMove { asset, alias: AliasName::challenger(), from: facts.challenger, to: None });
     }
     moves
 }
 
 /// The aliases of a version that has lost: it is rejected, and no longer challenger.
-fn lost(facts: &Facts, number: u64) -> Vec<ModelMove> {
+fn lost(facts: &Facts, version: &VersionRef) -> Vec<ModelMove> {
     let mut moves = Vec::new();
-    if facts.challenger == Some(number) {
-        moves.push(ModelMove { alias: AliasName::challenger(), from: facts.challenger, to: None });
+    let (asset, number) = (version.asset.clone(), version.number);
+    if facts.spec.model.own().is_some() && facts.challenger == Some(number) {
+        moves.push(ModelMove { asset: asset.clone(), alias: AliasName::challenger(), from: facts.challenger, to: None });
     }
     if facts.rejected != Some(number) {
-        moves.push(ModelMove { alias: AliasName::rejected(), from: facts.rejected, to: Some(number) });
+        moves.push(ModelMove { asset, alias: AliasName::rejected(), from: facts.rejected, to: Some(number) });
     }
     moves
 }
@@ -205,13 +236,13 @@ pub fn apply(facts: &Facts, step: &Step, evidence: &Evidence) -> Option<Change> 
         }
         Step::Complete => {
             let reason = format!("{} completed its rollout: {proof}", canary.model);
-            let change = swap(facts, canary.model.number, What::Completed, reason);
+            let change = swap(facts, canary.model.clone(), What::Completed, reason);
             Some(Change { verdict: Some(Verdict::Pass), ..change })
         }
         Step::Abort(why) => {
             let deployment = Deployment { canary: None, ..with_settings(facts, live) };
             let reason = format!("rollout of {} aborted: {why}; {proof}", canary.model);
-            Some(Change { what: What::Aborted, deployment, moves: lost(facts, canary.model.number), reason, verdict: Some(Verdict::Fail) })
+            Some(Change { what: What::Aborted, deployment, moves: lost(facts, &canary.model), reason, verdict: Some(Verdict::Fail) })
         }
     }
 }
@@ -224,15 +255,16 @@ pub fn roll_back(facts: &Facts, history: &[(u64, String)], reason: &str) -> Resu
     if let Some(canary) = &live.canary {
         let deployment = Deployment { canary: None, ..with_settings(facts, live) };
         let reason = format!("rollback: {reason} (rollout of {} ended by hand)", canary.model);
-        return Ok(Change { what: What::RolledBack, deployment, moves: lost(facts, canary.model.number), reason, verdict: None });
+        return Ok(Change { what: What::RolledBack, deployment, moves: lost(facts, &canary.model), reason, verdict: None });
     }
     let now = live.stable.number;
     let before = previous(history).filter(|n| *n != now);
     let before =
         before.ok_or_else(|| format!("endpoint `{}` never answered with a version before {}", facts.spec.endpoint, live.stable))?;
-    let why = format!("rollback: {reason} (from {} to {})", live.stable, model(facts.spec, before));
+    let before = VersionRef { asset: live.stable.asset.clone(), number: before };
+    let why = format!("rollback: {reason} (from {} to {before})", live.stable);
     let mut change = swap(facts, before, What::RolledBack, why);
-    change.moves.extend(lost(facts, now));
+    change.moves.extend(lost(facts, &live.stable));
     Ok(change)
 }
 

@@ -3,10 +3,13 @@ use gristmill_kernel::{Name, Span};
 
 fn spec(rollout: Rollout) -> DeploySpec {
     let name = Name::new("churn").expect("name");
-    DeploySpec { endpoint: name.clone(), model: name, rollout, serve: serde_json::json!({ "cache": "10m" }) }
+    DeploySpec { endpoint: name.clone(), model: name.into(), rollout, serve: serde_json::json!({ "cache": "10m" }) }
 }
 fn canary_spec() -> DeploySpec {
     spec(Rollout::Canary { steps: vec![50, 1000], every: Span::from_secs(60), abort: None, at_least: 10, patience: Span::from_secs(600) })
+}
+fn model(_: &DeploySpec, number: u64) -> VersionRef {
+    super::model(&Name::new("churn").expect("name"), number)
 }
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(0).plus(Span::from_secs(seconds))
@@ -21,7 +24,7 @@ fn live(spec: &DeploySpec, stable: u64, canary: Option<u64>) -> Deployment {
     }
 }
 fn facts<'a>(spec: &'a DeploySpec, live: Option<&'a Deployment>, champion: Option<u64>, challenger: Option<u64>) -> Facts<'a> {
-    Facts { spec, live, champion, challenger, rejected: None, now: at(100) }
+    Facts { spec, live, champion, challenger, rejected: None, wanted: None, unservable: false, now: at(100) }
 }
 fn moved(change: &Change) -> Vec<(String, Option<u64>, Option<u64>)> {
     change.moves.iter().map(|m| (m.alias.to_string(), m.from, m.to)).collect()

@@ -5,23 +5,33 @@ use crate::spec::{DeploySpec, Rollout};
 use crate::strategy::{Step, canary};
 use async_trait::async_trait;
 use gristmill_kernel::condition::Figures;
-use gristmill_kernel::port::{LiveFigures, Ports, RunFilter};
+use gristmill_kernel::port::{LiveFigures, Ports, RegisteredVersions, RunFilter};
 use gristmill_kernel::prediction::Deployment;
 use gristmill_kernel::run::{Finish, Metric, NewRun, Run, RunError};
 use gristmill_kernel::stage::{Made, StageMove};
 use gristmill_kernel::version::{AliasMove, AliasState, Place, Which};
 use gristmill_kernel::{
-    Actor, Address, AliasName, AssetKind, Check, Code, Digest, Done, Fault, Kind, Name, NewVersion, Order, Result, RunId, RunStatus, Span,
-    Stage, StageContext, StageKind, Timestamp, Verdict, Version,
+    Actor, Address, AliasName, AssetKind, Check, Code, Digest, Done, Fault, Kind, ModelChoice, Name, NewVersion, Order, Result, RunId,
+    RunStatus, Span, Stage, StageContext, StageKind, Timestamp, Verdict, Version, VersionRef,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A decision is written at once; one that is not finished after this time died with its process.
 const DECISION: Span = Span::from_secs(10);
 
 /// Stage `deploy`: node `endpoints.NAME`. Follows the aliases of the model; the steps of a rollout are taken by [`tick`].
-#[derive(Debug, Default)]
-pub struct DeployStage;
+#[derive(Default)]
+pub struct DeployStage {
+    registered: Option<Arc<dyn RegisteredVersions>>,
+}
+
+impl DeployStage {
+    /// A stage that also deploys registered models.
+    pub fn new(registered: Arc<dyn RegisteredVersions>) -> DeployStage {
+        DeployStage { registered: Some(registered) }
+    }
+}
 
 #[async_trait]
 impl Stage for DeployStage {
@@ -40,9 +50,14 @@ impl Stage for DeployStage {
                 format!("another decision about endpoint `{}` is being written", spec.endpoint),
             ));
         }
-        let state = State::read(&cx.ports, &spec).await?;
+        let state = State::read(&cx.ports, self.registered.as_deref(), &spec).await?;
         match plan::follow(&state.facts(&spec, cx.ports.clock.now())) {
-            Ok(change) => Ok(Done::Made(made(&state, &order, change)?)),
+            Ok(change) => {
+                if let Some((registered, version)) = self.registered.as_deref().zip(newcomer(&state, &change)) {
+                    registered.servable(version).await?;
+                }
+                Ok(Done::Made(made(&state, &order, change)?))
+            }
             Err(why) => Ok(Done::Unchanged { versions: state.live.iter().map(|(v, _)| v.id.clone()).collect(), summary: why }),
         }
     }
@@ -65,24 +80,48 @@ pub async fn live(ports: &Ports, endpoint: &Name) -> Result<Option<(Version, Dep
     Ok(Some((version, deployment)))
 }
 
+/// What the clockwork looks at.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// The ports.
+    pub ports: &'a Ports,
+    /// What the arms of endpoints do.
+    pub figures: &'a dyn LiveFigures,
+    /// What clients registered.
+    pub registered: Option<&'a dyn RegisteredVersions>,
+    /// Who decides.
+    pub worker: &'a str,
+}
+
 /// Takes the next step of an endpoint if one is due: follows the model's aliases, or advances, completes, aborts or pauses a
 /// rollout. Called every second or so; what it decides it writes as one run in one transaction. `Ok(None)`: nothing to do,
 /// or somebody else was first.
-pub async fn tick(ports: &Ports, figures: &dyn LiveFigures, spec: &DeploySpec, worker: &str) -> Result<Option<StepTaken>> {
-    let state = State::read(ports, spec).await?;
-    let facts = state.facts(spec, ports.clock.now());
+pub async fn tick(watch: &Watch<'_>, spec: &DeploySpec) -> Result<Option<StepTaken>> {
+    let Watch { ports, figures, registered, worker } = *watch;
+    let mut state = State::read(ports, registered, spec).await?;
     let actor = Actor::system("deploy");
-    // Before the first deployment the project's own flow decides; a tick only keeps going what is live.
-    let Some((_, deployment)) = &state.live else { return Ok(None) };
-    if let Ok(change) = plan::follow(&facts) {
+    // Before the first deployment the project's own flow decides; a tick only keeps going what is live. A registered model has no flow.
+    if state.live.is_none() && spec.model.own().is_some() {
+        return Ok(None);
+    }
+    let mut change = plan::follow(&state.facts(spec, ports.clock.now()));
+    if let Some((registered, version)) = registered.zip(change.as_ref().ok().and_then(|change| newcomer(&state, change)).cloned())
+        && let Refusal::Known | Refusal::New = refused(watch, registered, spec, &version).await?
+    {
+        state.unservable = true;
+        change = plan::follow(&state.facts(spec, ports.clock.now()));
+    }
+    let facts = state.facts(spec, ports.clock.now());
+    if let Ok(change) = change {
         return write(ports, &state, spec, Written { change, evidence: Evidence::default(), actor, worker }).await;
     }
+    let Some((_, deployment)) = &state.live else { return Ok(None) };
     let Some(canary) = &deployment.canary else { return Ok(None) };
     let evidence = judge(ports, figures, spec, deployment).await?;
     let step = canary::decide(&spec.rollout, deployment, &evidence.judged, facts.now);
     if let Step::Pause(why) = &step {
         let mark = canary.since.to_string();
-        if said_before(ports, &address(&spec.endpoint), &mark).await? {
+        if said_before(ports, &address(&spec.endpoint), ("paused", &mark)).await? {
             return Ok(None);
         }
         let change = Change {
@@ -102,10 +141,14 @@ pub async fn tick(ports: &Ports, figures: &dyn LiveFigures, spec: &DeploySpec, w
 
 /// A person takes it back, at once: a running rollout ends; without one, the version before answers again.
 pub async fn rollback(ports: &Ports, spec: &DeploySpec, actor: &Actor, reason: &str, worker: &str) -> Result<StepTaken> {
-    let state = State::read(ports, spec).await?;
+    let state = State::read(ports, None, spec).await?;
     let history = stable_history(ports, &address(&spec.endpoint)).await?;
     let change = plan::roll_back(&state.facts(spec, ports.clock.now()), &history, reason).map_err(|why| {
-        Fault::conflict(Code::ROLLOUT_CONFLICT, why).fix(format!("promote a version by hand: gristmill promote models.{}@N", spec.model))
+        let fix = match &spec.model {
+            ModelChoice::Own(name) => format!("promote a version by hand: gristmill promote models.{name}@N"),
+            ModelChoice::Registered(_) => "move the model's alias to the version that shall answer".to_owned(),
+        };
+        Fault::conflict(Code::ROLLOUT_CONFLICT, why).fix(fix)
     })?;
     let wish = Written { change, evidence: Evidence::default(), actor: actor.clone(), worker };
     write(ports, &state, spec, wish).await?.ok_or_else(|| {
@@ -130,18 +173,32 @@ fn read(version: &Version) -> Result<Deployment> {
 /// What the ledger says about an endpoint and its model.
 struct State {
     endpoint: Address,
-    model: Address,
     live: Option<(Version, Deployment)>,
     aliases: Vec<AliasState>,
+    /// Of a registered model: what its choice names, and whether that was refused.
+    wanted: Option<VersionRef>,
+    unservable: bool,
 }
 
 impl State {
-    async fn read(ports: &Ports, spec: &DeploySpec) -> Result<State> {
-        let model = Address::new(AssetKind::Models, spec.model.clone());
+    async fn read(ports: &Ports, registered: Option<&dyn RegisteredVersions>, spec: &DeploySpec) -> Result<State> {
         // The live version first: whatever moves after it makes the move conflict, never the decision wrong.
         let live = live(ports, &spec.endpoint).await?;
-        let aliases = ports.ledger.aliases(&model).await?;
-        Ok(State { endpoint: address(&spec.endpoint), model, live, aliases })
+        let wanted = match (&spec.model, registered) {
+            (ModelChoice::Registered(choice), Some(registered)) => registered.named(choice).await?,
+            _ => None,
+        };
+        let model = match (&spec.model, &wanted, &live) {
+            (ModelChoice::Own(name), _, _) => Some(Address::new(AssetKind::Models, name.clone())),
+            (ModelChoice::Registered(_), Some(wanted), _) => Some(wanted.asset.clone()),
+            (ModelChoice::Registered(_), None, Some((_, live))) => Some(live.stable.asset.clone()),
+            (ModelChoice::Registered(_), None, None) => None,
+        };
+        let aliases = match &model {
+            Some(model) => ports.ledger.aliases(model).await?,
+            None => Vec::new(),
+        };
+        Ok(State { endpoint: address(&spec.endpoint), live, aliases, wanted, unservable: false })
     }
     fn facts<'a>(&'a self, spec: &'a DeploySpec, now: Timestamp) -> Facts<'a> {
         Facts {
@@ -150,6 +207,8 @@ impl State {
             champion: plan::alias(&self.aliases, AliasName::champion()),
             challenger: plan::alias(&self.aliases, AliasName::challenger()),
             rejected: plan::alias(&self.aliases, AliasName::rejected()),
+            wanted: self.wanted.as_ref(),
+            unservable: self.unservable,
             now,
         }
     }
@@ -166,9 +225,65 @@ impl State {
         };
         let live = self.live.as_ref().map(|(v, _)| v.id.number);
         let mut moves = vec![wish(&self.endpoint, AliasName::live(), live, None)];
-        moves.extend(change.moves.iter().map(|m| wish(&self.model, m.alias.clone(), m.from, m.to)));
+        moves.extend(change.moves.iter().map(|m| wish(&m.asset, m.alias.clone(), m.from, m.to)));
         moves
     }
+}
+
+/// The registered version to which a change gives its first traffic.
+fn newcomer<'c>(state: &State, change: &'c Change) -> Option<&'c VersionRef> {
+    let wanted = state.wanted.as_ref()?;
+    let holds = |deployment: &Deployment| deployment.stable == *wanted || deployment.canary.as_ref().is_some_and(|c| c.model == *wanted);
+    if state.live.as_ref().is_some_and(|(_, live)| holds(live)) || !holds(&change.deployment) {
+        return None;
+    }
+    let canary = change.deployment.canary.as_ref().map(|canary| &canary.model);
+    canary.filter(|model| *model == wanted).or(Some(&change.deployment.stable))
+}
+
+/// Whether a version was refused, now or before.
+enum Refusal {
+    No,
+    Known,
+    New,
+}
+
+/// Asks whether a registered version can be served. A refusal is written once as a failed run, so that people see why nothing happens, and
+/// holds until the choice names another version or somebody runs the endpoint by hand.
+async fn refused(watch: &Watch<'_>, registered: &dyn RegisteredVersions, spec: &DeploySpec, version: &VersionRef) -> Result<Refusal> {
+    let (ports, endpoint) = (watch.ports, address(&spec.endpoint));
+    if said_before(ports, &endpoint, ("refused", &version.to_string())).await? {
+        return Ok(Refusal::Known);
+    }
+    let Err(fault) = registered.servable(version).await else { return Ok(Refusal::No) };
+    // What may be better in a moment is no refusal.
+    if fault.code != Code::NOT_SERVABLE {
+        return Err(fault);
+    }
+    let now = ports.clock.now();
+    let run = NewRun {
+        id: ports.ids.run(),
+        stage: StageKind::Deploy,
+        address: endpoint.clone(),
+        key: Digest::of_parts([b"refused".as_slice(), endpoint.to_string().as_bytes(), version.to_string().as_bytes()]),
+        spec: spec_json(spec)?,
+        inputs: vec![version.clone()],
+        parent: None,
+        actor: Actor::system("deploy"),
+        reason: format!("{} names {version}", spec.model),
+        idempotency: None,
+        due_at: now,
+    };
+    let begun = ports.ledger.begin(run, watch.worker, now, now.plus(DECISION)).await?;
+    let params = BTreeMap::from([("refused".to_owned(), version.to_string())]);
+    let finish = Finish { params, ..failed(&fault, &fault.message) };
+    ports.ledger.finish(&begun.id, finish, ports.clock.now()).await?;
+    tracing::warn!(endpoint = %spec.endpoint, %version, error = %fault, "a registered version cannot be served, the endpoint stays as it is");
+    Ok(Refusal::New)
+}
+
+fn spec_json(spec: &DeploySpec) -> Result<serde_json::Value> {
+    serde_json::to_value(spec).map_err(|e| Fault::internal("a deploy spec does not serialise").because(e))
 }
 
 fn version_of(endpoint: &Address, deployment: &Deployment) -> Result<NewVersion> {
@@ -249,9 +364,10 @@ fn observed(figures: &Figures) -> String {
     shown.iter().filter_map(|key| figures.get(key).map(|v| format!("{key} = {v:.4}"))).collect::<Vec<_>>().join(", ")
 }
 
-async fn said_before(ports: &Ports, endpoint: &Address, mark: &str) -> Result<bool> {
+/// Whether one of the newest decisions about an endpoint bears a mark.
+async fn said_before(ports: &Ports, endpoint: &Address, (param, mark): (&str, &str)) -> Result<bool> {
     let filter = RunFilter { stages: vec![StageKind::Deploy], address: Some(endpoint.clone()), limit: 50, ..RunFilter::default() };
-    Ok(ports.ledger.runs(&filter).await?.iter().any(|r| r.params.get("paused").is_some_and(|p| p == mark)))
+    Ok(ports.ledger.runs(&filter).await?.iter().any(|r| r.params.get(param).is_some_and(|p| p == mark)))
 }
 
 /// Whether another decision about this endpoint is being written now.
@@ -296,7 +412,7 @@ async fn write(ports: &Ports, state: &State, spec: &DeploySpec, wish: Written<'_
     let now = ports.clock.now();
     let output = version_of(&state.endpoint, &change.deployment)?;
     let judged = change.deployment.canary.as_ref().map_or(&change.deployment.stable, |c| &c.model);
-    let spec = serde_json::to_value(spec).map_err(|e| Fault::internal("a deploy spec does not serialise").because(e))?;
+    let spec = spec_json(spec)?;
     let run = NewRun {
         id: ports.ids.run(),
         stage: StageKind::Deploy,

@@ -1,14 +1,14 @@
 //! What the user writes about an endpoint's rollout.
 
-use gristmill_kernel::{Name, Span};
+use gristmill_kernel::{ModelChoice, Name, Span};
 
 /// The spec of node `endpoints.NAME`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct DeploySpec {
     /// The endpoint.
     pub endpoint: Name,
-    /// The model.
-    pub model: Name,
+    /// The model: one of the project, by its challenger and champion, or the version that a choice of registered models names.
+    pub model: ModelChoice,
     /// How a new version takes over.
     pub rollout: Rollout,
     /// What `serve` needs; copied into each deployment unread.

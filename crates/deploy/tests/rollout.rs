@@ -4,7 +4,7 @@
 mod support;
 
 use gristmill_deploy::plan::What;
-use gristmill_deploy::{DeploySpec, DeployStage, Rollout, StepTaken, live, rollback, tick};
+use gristmill_deploy::{DeploySpec, DeployStage, Rollout, StepTaken, Watch, live, rollback, tick};
 use gristmill_kernel::port::LiveFigures;
 use gristmill_kernel::prediction::{Arm, ArmFigures, EndpointFigures};
 use gristmill_kernel::{Actor, Name, RunStatus, Span, StageKind, Timestamp, Verdict, VersionRef};
@@ -39,7 +39,7 @@ impl LiveFigures for Arms {
 
 fn spec(rollout: Rollout) -> DeploySpec {
     let name = Name::new("churn").expect("name");
-    DeploySpec { endpoint: name.clone(), model: name, rollout, serve: serde_json::json!({}) }
+    DeploySpec { endpoint: name.clone(), model: name.into(), rollout, serve: serde_json::json!({}) }
 }
 fn canary() -> DeploySpec {
     spec(Rollout::Canary {
@@ -55,14 +55,17 @@ async fn waiting(spec: &DeploySpec) -> World {
     let world = World::new().await;
     world.trained("models.churn", &[], &[]).await;
     world.point("models.churn", "challenger", Some(1)).await;
-    world.step(&DeployStage, "endpoints.churn", spec, &[]).await.expect("first");
+    world.step(&DeployStage::default(), "endpoints.churn", spec, &[]).await.expect("first");
     world.trained("models.churn", &[], &[]).await;
     world.point("models.churn", "challenger", Some(2)).await;
     world.pass(60);
     world
 }
+fn watch<'a>(world: &'a World, arms: &'a Arms) -> Watch<'a> {
+    Watch { ports: &world.ports, figures: arms, registered: None, worker: "test" }
+}
 async fn ticked(world: &World, arms: &Arms, spec: &DeploySpec) -> Option<StepTaken> {
-    tick(&world.ports, arms, spec, "test").await.expect("a tick")
+    tick(&watch(world, arms), spec).await.expect("a tick")
 }
 async fn stable(world: &World) -> (u64, Option<(u64, u32)>) {
     let (_, d) = live(&world.ports, &Name::new("churn").expect("name")).await.expect("reads").expect("deployed");
@@ -72,14 +75,14 @@ async fn stable(world: &World) -> (u64, Option<(u64, u32)>) {
 #[tokio::test]
 async fn the_first_version_answers_and_is_champion() {
     let world = World::new().await;
-    let nothing = world.step(&DeployStage, "endpoints.churn", &canary(), &[]).await.expect("runs");
+    let nothing = world.step(&DeployStage::default(), "endpoints.churn", &canary(), &[]).await.expect("runs");
     assert!(nothing.outputs.is_empty() && nothing.summary.contains("no version"), "{}", nothing.summary);
     world.trained("models.churn", &[], &[]).await;
     world.point("models.churn", "challenger", Some(1)).await;
-    let run = world.step(&DeployStage, "endpoints.churn", &canary(), &[]).await.expect("runs");
+    let run = world.step(&DeployStage::default(), "endpoints.churn", &canary(), &[]).await.expect("runs");
     assert_eq!((run.outputs.len(), stable(&world).await), (1, (1, None)));
     assert_eq!((world.alias("models.churn", "champion").await, world.alias("models.churn", "challenger").await), (Some(1), None));
-    let again = world.step(&DeployStage, "endpoints.churn", &canary(), &[]).await.expect("runs");
+    let again = world.step(&DeployStage::default(), "endpoints.churn", &canary(), &[]).await.expect("runs");
     assert!(again.summary.contains("nothing waits"), "{}", again.summary);
 }
 
@@ -142,7 +145,8 @@ async fn without_traffic_it_pauses_once_and_goes_on_later() {
 async fn two_deciders_make_one_step() {
     let (spec, arms) = (canary(), Arms::default());
     let world = waiting(&spec).await;
-    let (a, b) = tokio::join!(tick(&world.ports, &arms, &spec, "a"), tick(&world.ports, &arms, &spec, "b"));
+    let watch = watch(&world, &arms);
+    let (a, b) = tokio::join!(tick(&watch, &spec), tick(&watch, &spec));
     let taken = [a.expect("no error"), b.expect("no error")].into_iter().flatten().count();
     assert!(taken <= 1, "{taken} began");
     world.pass(20);
@@ -158,7 +162,7 @@ async fn a_decision_that_died_with_its_process_is_taken_again() {
     let world = waiting(&spec).await;
     let dead = world.begun("system:deploy", StageKind::Deploy, "endpoints.churn", &[], serde_json::Value::Null).await;
     assert!(ticked(&world, &arms, &spec).await.is_none(), "somebody may be writing");
-    let busy = world.step(&DeployStage, "endpoints.churn", &spec, &[]).await.expect_err("busy");
+    let busy = world.step(&DeployStage::default(), "endpoints.churn", &spec, &[]).await.expect_err("busy");
     assert!(busy.kind.is_transient());
     world.pass(11);
     assert!(world.ports.ledger.run(&dead.id).await.expect("reads").is_some_and(|r| r.status == RunStatus::Running));
@@ -172,7 +176,7 @@ async fn a_person_rolls_back_twice() {
     for number in 1..=3 {
         world.trained("models.churn", &[], &[]).await;
         world.point("models.churn", "challenger", Some(number)).await;
-        world.step(&DeployStage, "endpoints.churn", &spec, &[]).await.expect("swapped");
+        world.step(&DeployStage::default(), "endpoints.churn", &spec, &[]).await.expect("swapped");
         assert_eq!((stable(&world).await, world.alias("models.churn", "champion").await), ((number, None), Some(number)));
     }
     for back_to in [2, 1] {

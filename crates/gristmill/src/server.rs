@@ -205,6 +205,7 @@ pub async fn assemble(owner: &Owner, workspace: &Workspace, live: Arc<Live>) -> 
         plane,
         features,
         figures,
+        registered: crate::tracking::registered(&workspace.state),
         queue: workspace.state.queue(),
         live,
         events,

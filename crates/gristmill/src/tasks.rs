@@ -4,11 +4,12 @@
 //! restart would miss. A failure is logged and tried again at the next turn.
 
 use crate::server::Live;
+use gristmill_deploy::Watch;
 use gristmill_deploy::spec::DeploySpec;
 use gristmill_features::OnlineFeatures;
 use gristmill_ingest::spec::SourceSpec;
 use gristmill_kernel::graph::Node;
-use gristmill_kernel::port::{Clock, LiveFigures, Ports, RunFilter, Runs};
+use gristmill_kernel::port::{Clock, LiveFigures, Ports, RegisteredVersions, RunFilter, Runs};
 use gristmill_kernel::stage::{CancelFlag, NoProgress, StageContext};
 use gristmill_kernel::{Actor, Address, AssetKind, Name, Result, StageKind, Timestamp};
 use gristmill_monitor::spec::MonitorSpec;
@@ -46,6 +47,7 @@ pub struct Tasks {
     pub plane: Arc<Plane>,
     pub features: Arc<OnlineFeatures>,
     pub figures: Arc<dyn LiveFigures>,
+    pub registered: Arc<dyn RegisteredVersions>,
     pub queue: Arc<dyn Runs>,
     pub live: Arc<Live>,
     pub events: Arc<EventClock>,
@@ -200,7 +202,8 @@ impl Tasks {
         for node in self.worker.graph().nodes().iter().filter(|n| n.stage == StageKind::Deploy) {
             let spec: DeploySpec = read(node)?;
             let worker = self.worker.stepper().worker();
-            if let Some(step) = gristmill_deploy::tick(&self.ports, self.figures.as_ref(), &spec, worker).await? {
+            let watch = Watch { ports: &self.ports, figures: self.figures.as_ref(), registered: Some(self.registered.as_ref()), worker };
+            if let Some(step) = gristmill_deploy::tick(&watch, &spec).await? {
                 tracing::info!(endpoint = %spec.endpoint, summary = %step.run.summary, "rollout");
                 self.reload().await?;
             }

@@ -3,7 +3,7 @@
 use crate::egress::WebEgress;
 use crate::wiring::State;
 use gristmill_kernel::Result;
-use gristmill_kernel::port::{ModelRegistry, Outward};
+use gristmill_kernel::port::{ModelRegistry, Outward, RegisteredVersions};
 use gristmill_registry::protocol::mlflow::{Addresses, Hooks, Mlflow};
 use gristmill_store::ledger::{SqliteRegistry, TrackedArtifacts};
 use std::sync::Arc;
@@ -11,6 +11,12 @@ use std::sync::Arc;
 /// Registered models of a state folder.
 pub fn registry(state: &State) -> Arc<dyn ModelRegistry> {
     Arc::new(SqliteRegistry::new(state.ledger.clone(), state.ports.blobs.clone(), state.ports.ids.clone()))
+}
+
+/// Registered versions of a state folder, as endpoints follow them.
+pub fn registered(state: &State) -> Arc<dyn RegisteredVersions> {
+    let ports = &state.ports;
+    Arc::new(gristmill_serve::Registered { models: registry(state), ledger: ports.ledger.clone(), blobs: ports.blobs.clone() })
 }
 
 /// Files of a state folder.

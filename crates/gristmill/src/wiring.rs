@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_kernel::graph::Graph;
 use gristmill_kernel::port::{
-    AsOfPlan, FlowOrder, Journal, JournalEntry, JournalState, Online, OnlineRow, Ports, Runs as _, SlotState, TableShape, Tokens,
+    AsOfPlan, FlowOrder, Journal, JournalEntry, JournalState, Online, OnlineRow, Ports, RegisteredVersions, Runs as _, SlotState, TableShape, Tokens,
 };
 use gristmill_kernel::table::{Catalog, Relation};
 use gristmill_kernel::version::{AliasState, Place, Which};
@@ -29,14 +29,14 @@ use tokio_util::sync::CancellationToken;
 pub const STATE_DIR: &str = ".gristmill";
 
 /// The stages. To add one: its crate, and a line here.
-pub fn stages(egress: Arc<WebEgress>) -> Vec<Arc<dyn Stage>> {
+pub fn stages(egress: Arc<WebEgress>, registered: Arc<dyn RegisteredVersions>) -> Vec<Arc<dyn Stage>> {
     vec![
         Arc::new(gristmill_ingest::IngestStage),
         Arc::new(gristmill_validate::ValidateStage),
         Arc::new(gristmill_features::FeaturesStage),
         gristmill_train::stage(),
         Arc::new(gristmill_registry::GateStage),
-        Arc::new(gristmill_deploy::DeployStage),
+        Arc::new(gristmill_deploy::DeployStage::new(registered)),
         Arc::new(gristmill_monitor::MonitorStage::new(egress)),
     ]
 }
@@ -376,7 +376,7 @@ impl Owner {
         let ports = Ports { online: owned.online, journal: owned.journal, ..workspace.state.ports.clone() };
         let egress = Arc::new(WebEgress::new(workspace.project.file.alerts.allow_private)?);
         let worker_name = format!("{}-{}", std::process::id(), ports.ids.run().short());
-        let stepper = Stepper::new(ports.clone(), stages(egress), workspace.project.dir.clone(), worker_name, observer);
+        let stepper = Stepper::new(ports.clone(), stages(egress, crate::tracking::registered(&workspace.state)), workspace.project.dir.clone(), worker_name, observer);
         let worker = Arc::new(Worker::new(Arc::new(stepper), workspace.graph.clone()));
         Ok(Owner { ports, worker, _lock: lock })
     }

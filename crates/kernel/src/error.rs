@@ -183,6 +183,8 @@ codes! {
     NO_ROUTE = "E0509";
     /// A rollout that cannot do what was asked.
     ROLLOUT_CONFLICT = "E0510";
+    /// A registered version that nothing here can answer with.
+    NOT_SERVABLE = "E0511";
     // E06: the machine
     /// The port is in use.
     PORT_IN_USE = "E0601";

@@ -11,6 +11,7 @@
 //! To add a noun: a file here, a doc comment saying what it promises, and a conformance test in `store`
 //! if it is stored. To add a port: `port/`, an implementation in an adapter crate, a suite in that crate.
 
+pub mod choice;
 pub mod condition;
 pub mod digest;
 pub mod error;
@@ -30,6 +31,7 @@ pub mod verdict;
 pub mod version;
 pub mod view;
 
+pub use choice::ModelChoice;
 pub use digest::Digest;
 pub use error::{Code, Fault, Kind, Result};
 pub use name::{Address, AliasName, AssetKind, Name};

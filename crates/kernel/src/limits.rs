@@ -136,6 +136,18 @@ pub const TRACK_GROUP_MAX: usize = 512;
 pub const TRACK_WAITING_MAX: usize = 16_384;
 /// Runs in one page of a search.
 pub const SEARCH_RUNS_MAX: usize = 50_000;
+/// Longest `MLmodel` file of a registered version.
+pub const MLMODEL_BYTES_MAX: usize = 4 << 20;
+/// Inputs of a model that was trained elsewhere.
+pub const MODEL_INPUTS_MAX: usize = 100_000;
+/// Outputs of a model that was trained elsewhere.
+pub const MODEL_OUTPUTS_MAX: usize = 10_000;
+/// Nodes of all trees of a model that was trained elsewhere.
+pub const MODEL_NODES_MAX: usize = 20_000_000;
+/// Categories that the splits of a model that was trained elsewhere may name: codes are below it.
+pub const MODEL_CATEGORIES_MAX: usize = 1 << 24;
+/// Values in the JSON or UBJSON of a model that was trained elsewhere.
+pub const MODEL_VALUES_MAX: usize = 100_000_000;
 /// Largest body of a tracking request that brings descriptions of datasets along.
 pub const TRACK_BODY_BYTES_MAX: usize = 32 << 20;
 /// Longest filter of a search.

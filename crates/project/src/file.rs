@@ -6,7 +6,7 @@
 
 use crate::words::{Expect, Fraction, Many, Searched, Share};
 use gristmill_kernel::model::Task;
-use gristmill_kernel::{Name, Span};
+use gristmill_kernel::{ModelChoice, Name, Span};
 use gristmill_train::spec::Search;
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
@@ -275,9 +275,9 @@ fn default_cooldown() -> Span {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
-    /// The model that answers.
+    /// The model that answers: one of the project's, or a registered version: `"mlflow:churn@champion"`, `"mlflow:churn@3"`.
     #[schemars(with = "String")]
-    pub model: Name,
+    pub model: ModelChoice,
     /// How a new version takes over: `"direct"` (the default) or `{ canary = ["5%", "25%", "100%"], every = "30m", abort = "..." }`.
     #[serde(default)]
     #[schemars(with = "serde_json::Value")]

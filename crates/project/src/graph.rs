@@ -1,6 +1,7 @@
 //! The project as the kernel's graph: one node per asset, its spec, and the assets it reads.
 //!
 //! `raw.S -> sources.S -> features.V, labels.L -> training_sets.M -> models.M -> gates.M -> endpoints.E -> monitors.E`.
+//! An endpoint of a registered model stands alone: its versions come from clients, not from nodes.
 //! Which sources a query reads comes from parsing its SQL. Invariant: specs hold the normalised SQL and no file position, so comments,
 //! formatting and moved lines leave every fingerprint as it was.
 
@@ -97,7 +98,8 @@ impl Project {
 
     fn endpoint_nodes(&self, nodes: &mut Vec<Node>) {
         for (name, endpoint) in &self.file.endpoints {
-            if !nodes.iter().any(|n| n.address.kind == AssetKind::Gates && n.address.name == endpoint.model) {
+            let gates = endpoint.model.own().map(|model| Address::new(AssetKind::Gates, model.clone()));
+            if gates.as_ref().is_some_and(|gates| !nodes.iter().any(|n| n.address == *gates)) {
                 continue;
             }
             let spec = resolve::serve(self, name).and_then(|s| serde_json::to_value(s).ok()).map(|serve| DeploySpec {
@@ -106,8 +108,7 @@ impl Project {
                 rollout: resolve::rollout(endpoint),
                 serve,
             });
-            let parents = vec![Address::new(AssetKind::Gates, endpoint.model.clone())];
-            push(nodes, StageKind::Deploy, (AssetKind::Endpoints, name), spec, parents);
+            push(nodes, StageKind::Deploy, (AssetKind::Endpoints, name), spec, gates.into_iter().collect());
             let mut parents = vec![Address::new(AssetKind::Endpoints, name.clone())];
             // Made by serving, not by a node: a monitor run is due again when there are new predictions.
             parents.push(Address::new(AssetKind::Predictions, name.clone()));

@@ -7,11 +7,11 @@ use crate::file::{ClockMode, File};
 use crate::header;
 use crate::lock::Lock;
 use crate::read::{Places, project_file};
-use crate::text::{Text, did_you_mean};
+use crate::text::{Text, did_you_mean, nearest};
 use gristmill_kernel::error::Spot;
 use gristmill_kernel::port::Secrets;
 use gristmill_kernel::view::{LabelDef, ViewDef};
-use gristmill_kernel::{Code, Fault, Name};
+use gristmill_kernel::{Code, Fault, ModelChoice, Name};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -159,18 +159,35 @@ impl Project {
             }
         }
         for (name, endpoint) in &self.file.endpoints {
-            if !self.file.models.contains_key(&endpoint.model) {
-                let known = self.file.models.keys().map(Name::as_str).collect::<Vec<_>>();
-                let what = Fault::not_found(
-                    Code::UNKNOWN_NAME,
-                    format!("endpoints.{name} answers with the model `{}`, which is not defined", endpoint.model),
-                );
-                faults.push(self.at(what.fix(did_you_mean(endpoint.model.as_str(), "models", known)), &format!("endpoints.{name}.model")));
-            }
+            self.model_name(name, &endpoint.model, faults);
             if let Some(outcomes) = &endpoint.monitor.outcomes {
                 self.label_file(outcomes, &format!("endpoints.{name}.monitor.outcomes"), faults);
             }
         }
+    }
+
+    /// The project's own model must be one of the project's, a registered one must not.
+    fn model_name(&self, endpoint: &Name, model: &ModelChoice, faults: &mut Vec<Fault>) {
+        let what = match model {
+            ModelChoice::Own(name) if !self.file.models.contains_key(name) => {
+                let known = self.file.models.keys().map(Name::as_str).collect::<Vec<_>>();
+                let fix = match (nearest(name.as_str(), known.iter().copied()), known.is_empty()) {
+                    (None, true) => format!("define [models.{name}], or write \"mlflow:{name}@champion\" for a registered model"),
+                    _ => did_you_mean(name.as_str(), "models", known),
+                };
+                let what = format!("endpoints.{endpoint} answers with the model `{name}`, which is not defined");
+                Fault::not_found(Code::UNKNOWN_NAME, what).fix(fix)
+            }
+            ModelChoice::Registered(choice) => match self.file.models.keys().find(|name| name.as_str() == choice.name) {
+                Some(own) => {
+                    let what = format!("endpoints.{endpoint} answers with {choice}, but models.{own} is a model of this project");
+                    Fault::invalid(Code::BAD_VALUE, what).fix(format!("write model = \"{own}\": the endpoint follows its champion by itself"))
+                }
+                None => return,
+            },
+            ModelChoice::Own(_) => return,
+        };
+        faults.push(self.at(what, &format!("endpoints.{endpoint}.model")));
     }
 
     fn label_file(&self, written: &str, path: &str, faults: &mut Vec<Fault>) {

@@ -125,14 +125,21 @@ fn parse(text: &Text) -> Result<Spanned<DeTable<'_>>, Vec<Fault>> {
 fn typed<T: DeserializeOwned>(root: &Spanned<DeTable<'_>>, text: &Text) -> (Option<T>, Vec<Fault>) {
     let mut tree = root.clone();
     let mut faults = Vec::new();
-    while faults.len() < ERRORS_MAX {
+    let mut taken = BTreeSet::new();
+    while faults.len() + taken.len() < 2 * ERRORS_MAX {
         match T::deserialize(toml::de::Deserializer::from(tree.clone())) {
             Ok(value) => return (Some(value), faults),
             Err(error) => {
                 let span = error.span().unwrap_or(0..0);
                 let mut places = Places::new();
                 index(tree.get_ref(), "", &mut places);
-                faults.push(explain(error.message(), &span, &places, text));
+                let here = path_of(&span, &places);
+                // A key that is gone because it was wrong is not missing too.
+                let missing = error.message().strip_prefix("missing field `").and_then(|m| m.split('`').next());
+                if !missing.is_some_and(|key| taken.contains(&format!("{here}.{key}"))) {
+                    faults.push(explain(error.message(), &span, &places, text));
+                }
+                taken.insert(here.to_owned());
                 if !take_out(tree.get_mut(), &span) {
                     break;
                 }
@@ -142,14 +149,16 @@ fn typed<T: DeserializeOwned>(root: &Spanned<DeTable<'_>>, text: &Text) -> (Opti
     (None, faults)
 }
 
+/// The deepest key that has a span.
+fn path_of<'p>(span: &Range<usize>, places: &'p Places) -> &'p str {
+    let hits = places.iter().filter(|(_, p)| p.key == *span || p.value == *span);
+    hits.max_by_key(|(path, _)| path.len()).map_or("", |(path, _)| path.as_str())
+}
+
 /// Turns serde's words into ours.
 fn explain(message: &str, span: &Range<usize>, places: &Places, text: &Text) -> Fault {
     let message = message.trim_end().trim_end_matches('\n');
-    let here = places
-        .iter()
-        .filter(|(_, p)| p.key == *span || p.value == *span)
-        .max_by_key(|(path, _)| path.len())
-        .map_or("", |(path, _)| path.as_str());
+    let here = path_of(span, places);
     let (parent, key) = here.rsplit_once('.').unwrap_or(("", here));
     let table = |path: &str| if path.is_empty() { format!("the top of {}", text.file) } else { format!("[{path}]") };
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();

@@ -92,7 +92,7 @@ pub fn train(project: &Project, name: &Name) -> Option<TrainSpec> {
 /// The node `gates.NAME`.
 pub fn gate(project: &Project, name: &Name) -> Option<GateSpec> {
     let model = project.file.models.get(name)?;
-    let served = project.file.endpoints.values().any(|e| e.model == *name);
+    let served = project.file.endpoints.values().any(|e| e.model.own() == Some(name));
     Some(GateSpec {
         model: name.clone(),
         gates: model.gates.iter().map(|g| g.trim().to_owned()).collect(),
@@ -104,9 +104,13 @@ pub fn gate(project: &Project, name: &Name) -> Option<GateSpec> {
 /// How an endpoint answers.
 pub fn serve(project: &Project, name: &Name) -> Option<ServeSpec> {
     let endpoint = project.file.endpoints.get(name)?;
-    let model = project.file.models.get(&endpoint.model)?;
+    // A registered model reads no views: it takes its own columns from the request.
+    let features: &[Name] = match endpoint.model.own() {
+        Some(name) => &project.file.models.get(name)?.features,
+        None => &[],
+    };
     let mut entity: Vec<String> = Vec::new();
-    for view in model.features.iter().filter_map(|v| project.views.get(v)) {
+    for view in features.iter().filter_map(|v| project.views.get(v)) {
         for column in &view.entity {
             if !entity.contains(column) {
                 entity.push(column.clone());
@@ -116,7 +120,7 @@ pub fn serve(project: &Project, name: &Name) -> Option<ServeSpec> {
     Some(ServeSpec {
         endpoint: name.clone(),
         model: endpoint.model.clone(),
-        views: model.features.clone(),
+        views: features.to_vec(),
         entity,
         cache: endpoint.cache,
         timeout: endpoint.limits.timeout,
@@ -139,18 +143,19 @@ pub fn rollout(endpoint: &Endpoint) -> deploy::Rollout {
 
 /// The label set that says what happened: the one written, else the model's own.
 pub fn outcomes(project: &Project, endpoint: &Endpoint) -> Option<Name> {
-    let own = || project.file.models.get(&endpoint.model).and_then(|m| m.labels.as_ref());
+    let own = || project.file.models.get(endpoint.model.own()?).and_then(|m| m.labels.as_ref());
     let written = endpoint.monitor.outcomes.as_ref().or_else(own)?;
     project.label_set(written).map(|l| l.name.clone())
 }
 
-/// The node `monitors.NAME`.
+/// The node `monitors.NAME`. A registered model has none: nobody kept how its training rows looked.
 pub fn monitor(project: &Project, name: &Name) -> Option<MonitorSpec> {
     let endpoint = project.file.endpoints.get(name)?;
-    let model = project.file.models.get(&endpoint.model)?;
+    let own = endpoint.model.own()?;
+    let model = project.file.models.get(own)?;
     Some(MonitorSpec {
         endpoint: name.clone(),
-        model: endpoint.model.clone(),
+        model: own.clone(),
         measure: measure(model),
         drift: Some(endpoint.monitor.drift.trim().to_owned()),
         every: endpoint.monitor.every,
@@ -166,7 +171,7 @@ pub fn retrain(project: &Project) -> Vec<RetrainSpec> {
         let retrain = model.retrain.as_ref()?;
         Some(RetrainSpec {
             model: name.clone(),
-            endpoint: project.file.endpoints.iter().find(|(_, e)| e.model == *name).map(|(n, _)| n.clone()),
+            endpoint: project.file.endpoints.iter().find(|(_, e)| e.model.own() == Some(name)).map(|(n, _)| n.clone()),
             every: retrain.every.clone(),
             when: retrain.when.clone(),
             cooldown: retrain.cooldown,

@@ -154,6 +154,55 @@ error[E0105]: endpoints.churn answers with the model `chrn`, which is not define
 }
 
 #[test]
+fn models_that_are_not_where_they_are_looked_for() {
+    let with = |model: &str| TOML.replace("\"churn\"\nroll", &format!("\"{model}\"\nroll"));
+    refused(
+        &with("mlflw:churn@champion"),
+        None,
+        r#"
+error[E0104]: `mlflw:` is not where an endpoint's model can be
+  --> gristmill.toml:14:11
+   |
+14 | model   = "mlflw:churn@champion"
+   |           ^^^^^^^^^^^^^^^^^^^^^^
+   |
+   = fix: write the name of one of the project's models, or "mlflow:churn@champion" for a registered one"#,
+    );
+    refused(
+        &with("mlflow:upsell"),
+        None,
+        r#"
+error[E0104]: `mlflow:upsell` does not say which version
+  --> gristmill.toml:14:11
+   |
+14 | model   = "mlflow:upsell"
+   |           ^^^^^^^^^^^^^^^
+   |
+   = fix: add an alias or a number: "mlflow:upsell@champion", "mlflow:upsell@3""#,
+    );
+    refused(
+        &with("mlflow:churn@champion"),
+        None,
+        r#"
+error[E0104]: endpoints.churn answers with mlflow:churn@champion, but models.churn is a model of this project
+  --> gristmill.toml:14:11
+   |
+14 | model   = "mlflow:churn@champion"
+   |           ^^^^^^^^^^^^^^^^^^^^^^^
+   |
+   = fix: write model = "churn": the endpoint follows its champion by itself"#,
+    );
+}
+
+#[tokio::test]
+async fn what_needs_the_training_rows_is_refused_for_registered_models() {
+    let toml = TOML.replace("\"churn\"\nroll", "\"mlflow:upsell@champion\"\nmonitor = { drift = \"psi > 0.1\" }\nroll");
+    let text = found(&Folder::new(&toml), Severity::Error).await;
+    assert!(text.contains("watching an endpoint whose model was trained elsewhere is not built yet"), "{text}");
+    assert!(text.contains("gristmill.toml:15:"), "{text}");
+}
+
+#[test]
 fn toml_of_tomorrow() {
     refused(
         "project = \"p\"\n[alerts]\nto = \"\\x41\"\n[models]\na = { features = [\n \"x\",\n],\n }\n",

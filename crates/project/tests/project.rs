@@ -46,6 +46,27 @@ fn a_project_is_a_graph() {
 }
 
 #[test]
+fn an_endpoint_of_a_registered_model_stands_alone() {
+    let toml = TOML.replace("[env.fast]", "[endpoints.upsell]\nmodel = \"mlflow:Upsell EU@champion\"\ncache = \"1m\"\n\n[env.fast]");
+    let folder = Folder::new(&toml);
+    let graph = folder.good().graph(&Words).unwrap_or_else(|f| panic!("{}", all(&f)));
+    let node = graph.node(&address("endpoints.upsell")).expect("a node");
+    assert!(node.parents.is_empty() && graph.node(&address("monitors.upsell")).is_none());
+    let spec: DeploySpec = serde_json::from_value(node.spec.clone()).expect("a spec");
+    let serve: ServeSpec = serde_json::from_value(spec.serve.clone()).expect("a spec");
+    assert_eq!((spec.model.to_string(), spec.rollout), ("mlflow:Upsell EU@champion".into(), Rollout::Direct));
+    assert_eq!((serve.model, serve.entity.len(), serve.views.len()), (spec.model, 0, 0));
+    let text = folder.good().show("endpoints.upsell").expect("shown").text();
+    assert!(text.contains("model") && text.contains("\"mlflow:Upsell EU@champion\""), "{text}");
+    let other = Folder::new(&toml.replace("@champion", "@7")).good().graph(&Words).expect("a graph");
+    let changed: Vec<String> = difference(&graph, &other).into_iter().filter(|(_, c)| *c != Change::Keep).map(|(a, _)| a.to_string()).collect();
+    assert_eq!(changed, ["endpoints.upsell"]);
+    let alone = Folder(tempfile::tempdir().expect("a folder"));
+    alone.put("gristmill.toml", "project = \"p\"\n[endpoints.upsell]\nmodel = \"mlflow:upsell@3\"\n");
+    assert_eq!(alone.good().graph(&Words).expect("a graph").nodes().len(), 1, "a project may be nothing else");
+}
+
+#[test]
 fn an_environment_changes_what_it_overrides_and_says_so() {
     let folder = Folder::new(TOML);
     let plain = folder.good();

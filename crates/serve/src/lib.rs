@@ -4,7 +4,8 @@
 //! swapped in whole after it is loaded. Overload is refused early. A prediction that was answered is logged; the log becomes versions of
 //! `predictions.NAME`, where the loop closes.
 //!
-//! To add a protocol: a file in `protocol/`. To add a kind of model: `kernel::model` gives it its meaning, `model.rs` its speed.
+//! To add a protocol: a file in `protocol/`. To add a kind of model of our own: `kernel::model` gives it its meaning, `model.rs` its speed.
+//! To add a runtime for models that were trained elsewhere: `runtime/`; a form in which clients register them: `registered/`.
 
 mod figures;
 mod log;
@@ -13,6 +14,8 @@ mod plan;
 mod plane;
 mod predict;
 mod protocol;
+mod registered;
+mod runtime;
 pub mod spec;
 
 #[cfg(test)]
@@ -21,3 +24,4 @@ mod tests;
 pub use log::schema as prediction_log_schema;
 pub use plane::{EndpointHealth, Health, Plane, PlaneParts, follow};
 pub use protocol::routes;
+pub use registered::Registered;

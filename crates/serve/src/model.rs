@@ -1,27 +1,72 @@
 //! A model in memory: read from its blob, checked against the views it reads, ready to score.
 //!
-//! [`ModelFile::score`] is the meaning of the format; here rows of features become rows of numbers, by the model's own dictionaries.
+//! Rows of features become rows of numbers here, by the model's own dictionaries; [`Runtime`] makes outputs of them. Features of our own models
+//! come from views; those of registered models are columns of the request, under the view name [`REQUEST`].
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use crate::plan::Row;
+use crate::registered::{self, REQUEST};
+use crate::runtime::Runtime;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, SchemaRef};
-use gristmill_kernel::model::{Body, ModelFile, Task};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
+use gristmill_kernel::model::{Body, Feature, ModelFile, Task};
 use gristmill_kernel::port::{Blobs, FeatureReader, Ledger, ViewRef};
-use gristmill_kernel::version::Which;
+use gristmill_kernel::tracking::manifest::Manifest;
+use gristmill_kernel::version::{Place, Which};
 use gristmill_kernel::view::FeatureType;
 use gristmill_kernel::{AssetKind, Code, Digest, Fault, Name, Result, Version, VersionRef};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// A model that answers.
 pub struct LoadedModel {
     /// Its version.
     pub id: VersionRef,
-    /// The model.
-    pub file: ModelFile,
-    /// The views it reads, each once, in the order of its features.
+    /// How it is asked and what it answers.
+    pub shape: Shape,
+    /// The views it reads, each once, in the order of its features. A registered model reads none.
     pub views: Vec<ViewRef>,
+    runtime: Runtime,
     dictionaries: Vec<HashMap<String, f64>>,
+}
+
+/// How a model is asked and what it answers, whatever computes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shape {
+    /// What grew it: `gbdt`, `lightgbm`.
+    pub platform: String,
+    /// What it predicts.
+    pub task: Task,
+    /// The classes in output order, for classification.
+    pub classes: Vec<String>,
+    /// The inputs in order.
+    pub features: Vec<Feature>,
+    /// Outputs of a row.
+    pub outputs: usize,
+    /// Per input whether a request may leave it out; empty where inputs come from views.
+    pub optional: Vec<bool>,
+}
+
+impl Shape {
+    /// Whether the inputs are columns of the request.
+    pub fn asks_request(&self) -> bool {
+        self.features.first().is_some_and(|f| f.view == REQUEST)
+    }
+    /// The name of an input for callers.
+    pub fn input_name(&self, feature: &Feature) -> String {
+        if self.asks_request() { feature.column.clone() } else { format!("{}.{}", feature.view, feature.column) }
+    }
+    fn of(file: &ModelFile) -> Shape {
+        Shape {
+            platform: file.algorithm.clone(),
+            task: file.task,
+            classes: file.classes.clone(),
+            features: file.features.clone(),
+            outputs: file.outputs(),
+            optional: Vec::new(),
+        }
+    }
 }
 
 /// The definitions a model was trained on, by walking back: model, training set, features. A model that came another way has none.
@@ -62,7 +107,10 @@ impl LoadedModel {
             Fault::not_found(Code::UNKNOWN_MODEL, format!("{id} does not exist"))
                 .fix(format!("gristmill show {} lists the versions", id.asset))
         })?;
-        let bytes = blobs.get(&version.blob()?).await?.ok_or_else(|| Fault::damaged(format!("the blob of {id} is gone")))?;
+        if let Some(model) = LoadedModel::registered(&version, blobs).await? {
+            return Ok(model);
+        }
+        let bytes = content(&version, blobs).await?;
         let mut model = LoadedModel::new(id.clone(), ModelFile::read(&bytes)?)?;
         let trained_on = definitions(ledger, &version).await?;
         for view in &mut model.views {
@@ -74,6 +122,24 @@ impl LoadedModel {
         Ok(model)
     }
 
+    /// Reads a version that a client registered; `None` if a project trained it.
+    pub async fn registered(version: &Version, blobs: &dyn Blobs) -> Result<Option<LoadedModel>> {
+        // A manifest lists files, a model file has none; both say their format first.
+        #[derive(serde::Deserialize)]
+        struct Head {
+            files: Option<serde::de::IgnoredAny>,
+        }
+        let bytes = match &version.place {
+            Place::Blob { .. } => content(version, blobs).await?,
+            Place::Table { .. } | Place::Meta => return Ok(None),
+        };
+        if serde_json::from_slice::<Head>(&bytes).ok().and_then(|head| head.files).is_none() {
+            return Ok(None);
+        }
+        let answering = registered::load(&version.id, &Manifest::read(&bytes)?, blobs).await?;
+        Ok(Some(LoadedModel::of(version.id.clone(), answering.shape, answering.runtime, Vec::new())))
+    }
+
     /// Takes a model file.
     pub fn new(id: VersionRef, file: ModelFile) -> Result<LoadedModel> {
         let mut views: Vec<ViewRef> = Vec::new();
@@ -83,6 +149,10 @@ impl LoadedModel {
                 views.push(view);
             }
         }
+        Ok(LoadedModel::of(id, Shape::of(&file), Runtime::Own(Box::new(file)), views))
+    }
+
+    pub(crate) fn of(id: VersionRef, shape: Shape, runtime: Runtime, views: Vec<ViewRef>) -> LoadedModel {
         // The first of two equal words wins, as in the format's own encoding.
         let dictionary = |words: &[String]| {
             let mut codes = HashMap::with_capacity(words.len());
@@ -91,12 +161,12 @@ impl LoadedModel {
             });
             codes
         };
-        let dictionaries = file.features.iter().map(|f| dictionary(&f.categories)).collect();
-        Ok(LoadedModel { id, file, views, dictionaries })
+        let dictionaries = shape.features.iter().map(|f| dictionary(&f.categories)).collect();
+        LoadedModel { id, shape, views, runtime, dictionaries }
     }
 
     fn check_view(&self, view: &Name, schema: &SchemaRef) -> Result<()> {
-        for feature in self.file.features.iter().filter(|f| f.view == view.as_str()) {
+        for feature in self.shape.features.iter().filter(|f| f.view == view.as_str()) {
             let field = schema.field_with_name(&feature.column).map_err(|_| {
                 let columns: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
                 Fault::conflict(
@@ -118,9 +188,9 @@ impl LoadedModel {
 
     /// The numbers of all rows, one row behind the other. A word that the dictionary lacks counts as missing (NaN), as in training.
     pub fn encode(&self, columns: &RecordBatch) -> Result<Vec<f64>> {
-        let (rows, width) = (columns.num_rows(), self.file.features.len());
+        let (rows, width) = (columns.num_rows(), self.shape.features.len());
         let mut matrix = vec![f64::NAN; rows * width];
-        for (place, feature) in self.file.features.iter().enumerate() {
+        for (place, feature) in self.shape.features.iter().enumerate() {
             let name = format!("{}.{}", feature.view, feature.column);
             let column = columns
                 .column_by_name(&name)
@@ -149,37 +219,94 @@ impl LoadedModel {
         Ok(matrix)
     }
 
-    /// Scores one encoded row. A score that is no number is an error, never an answer.
-    pub fn score(&self, row: &[f64]) -> Result<Scored> {
-        let mut outputs = vec![0.0; self.file.outputs()];
-        self.file.score(row, &mut outputs);
-        if let Some(bad) = outputs.iter().find(|x| !x.is_finite()) {
-            return Err(Fault::new(gristmill_kernel::Kind::Internal, Code::BAD_MODEL, format!("{} scored the row as {bad}", self.id)));
+    /// The inputs of a registered model, as the columns of a request. What else the rows hold is not looked at; `null` is a missing value.
+    pub fn request_columns(&self, rows: &[&Row]) -> Result<RecordBatch> {
+        let (mut fields, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
+        for (place, feature) in self.shape.features.iter().enumerate() {
+            let optional = self.shape.optional.get(place).copied().unwrap_or(false);
+            let name = &feature.column;
+            for (number, row) in rows.iter().enumerate() {
+                let wrong = match (row.get(name), feature.kind) {
+                    (None, _) if optional => continue,
+                    (None, _) => {
+                        let fix = format!("{} reads {}", self.id, self.input_names());
+                        return Err(Fault::invalid(Code::MISSING_INPUT, format!("row {number} lacks `{name}`")).fix(fix));
+                    }
+                    (Some(Value::Null), _)
+                    | (Some(Value::Number(_)), FeatureType::Number)
+                    | (Some(Value::Bool(_)), FeatureType::Boolean)
+                    | (Some(Value::String(_)), FeatureType::Category) => continue,
+                    (Some(wrong), _) => wrong,
+                };
+                let kind = kind_word(feature.kind);
+                let what = format!("`{name}` of row {number} is {wrong}, which {} cannot read as {kind}", self.id);
+                return Err(Fault::invalid(Code::WRONG_TYPE, what).fix(format!("give {kind}")));
+            }
+            let values = rows.iter().map(|row| row.get(name).unwrap_or(&Value::Null));
+            let column: ArrayRef = match feature.kind {
+                FeatureType::Number => Arc::new(values.map(Value::as_f64).collect::<Float64Array>()),
+                FeatureType::Boolean => Arc::new(values.map(Value::as_bool).collect::<BooleanArray>()),
+                FeatureType::Category => Arc::new(values.map(Value::as_str).collect::<StringArray>()),
+            };
+            fields.push(Field::new(format!("{REQUEST}.{name}"), column.data_type().clone(), true));
+            columns.push(column);
         }
-        let classes = &self.file.classes;
-        let (score, outcome) = match self.file.task {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+            .map_err(|e| Fault::internal("the columns of a request do not make a batch").because(e))
+    }
+
+    fn input_names(&self) -> String {
+        const SHOWN: usize = 30;
+        let names: Vec<String> = self.shape.features.iter().take(SHOWN).map(|f| f.column.clone()).collect();
+        let more = self.shape.features.len().saturating_sub(SHOWN);
+        let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+        format!("{}{rest}", crate::plan::words(&names))
+    }
+
+    /// Scores encoded rows, one behind the other. A score that is no number is an error of its row, never an answer.
+    pub fn score(&self, matrix: &[f64], rows: usize) -> Result<Vec<Result<Scored>>> {
+        let fault = |why: String| Fault::new(gristmill_kernel::Kind::Internal, Code::BAD_MODEL, format!("{} {why}", self.id));
+        let outputs = self.runtime.run(matrix, rows).map_err(|why| fault(format!("did not score: {why}")))?;
+        let one = |outputs: &[f64]| match outputs.iter().find(|x| !x.is_finite()) {
+            Some(bad) => Err(fault(format!("scored the row as {bad}"))),
+            None => Ok(self.scored(outputs.to_vec())),
+        };
+        Ok(outputs.chunks_exact(self.shape.outputs).map(one).collect())
+    }
+
+    fn scored(&self, outputs: Vec<f64>) -> Scored {
+        let classes = &self.shape.classes;
+        let (score, outcome) = match self.shape.task {
             Task::Regression | Task::Ranking => (outputs[0], None),
             Task::Binary => {
                 let score = outputs[outputs.len() - 1];
-                (score, classes.get(usize::from(score >= 0.5)).cloned())
+                // At the border the libraries take the first class.
+                let second = if self.shape.asks_request() { score > 0.5 } else { score >= 0.5 };
+                (score, classes.get(usize::from(second)).cloned())
             }
             Task::Multiclass => {
-                let best = (0..outputs.len()).fold(0, |best, i| if outputs[i] > outputs[best] { i } else { best });
+                let best = best(&outputs);
                 (outputs[best], classes.get(best).cloned())
             }
         };
-        Ok(Scored { score, outcome, outputs })
+        Scored { score, outcome, outputs }
     }
 
-    /// How [`Self::contributions`] explains this model.
-    pub fn contributions_method(&self) -> &'static str {
-        match &self.file.body {
-            Body::Linear(_) => "linear",
-            Body::Forest(_) => "occlusion",
+    /// How [`Self::contributions`] explains this model; `None` if it cannot.
+    pub fn contributions_method(&self) -> Option<&'static str> {
+        match &self.runtime {
+            Runtime::Own(file) => Some(match &file.body {
+                Body::Linear(_) => "linear",
+                Body::Forest(_) => "occlusion",
+            }),
+            Runtime::Forest(_) => Some("occlusion"),
+            // What a missing value means to a graph is not known.
+            Runtime::Onnx(_) => None,
         }
     }
 
-    /// What each feature did to the score of a row.
+    /// What each feature did to the score of a row, by the method of [`Self::contributions_method`].
     ///
     /// `linear`: exact, the feature's weights times its inputs, on the scale before the link (log-odds for a classifier); with the intercept
     /// they add up to it. `occlusion` (trees): the score minus the score of the same row with that feature missing; features that act
@@ -187,36 +314,42 @@ impl LoadedModel {
     /// which a model file does not carry.
     pub fn contributions(&self, row: &[f64]) -> BTreeMap<String, f64> {
         let output = self.explained_output(row);
-        let each = |feature: usize| match &self.file.body {
-            Body::Linear(linear) => {
+        let each = |feature: usize| match &self.runtime {
+            Runtime::Own(file) if matches!(file.body, Body::Linear(_)) => {
+                let Body::Linear(linear) = &file.body else { return 0.0 };
                 let own = linear.inputs.iter().zip(&linear.weights[output]).filter(|(input, _)| input_feature(input) == feature);
                 own.map(|(input, weight)| weight * input.encode(row)).sum::<f64>()
             }
-            Body::Forest(_) => {
+            _ => {
                 let mut without = row.to_vec();
                 without[feature] = f64::NAN;
                 self.output(row, output) - self.output(&without, output)
             }
         };
-        let name = |f: &gristmill_kernel::model::Feature| format!("{}.{}", f.view, f.column);
-        self.file.features.iter().enumerate().map(|(place, feature)| (name(feature), each(place))).collect()
+        let name = |f: &Feature| format!("{}.{}", f.view, f.column);
+        self.shape.features.iter().enumerate().map(|(place, feature)| (name(feature), each(place))).collect()
     }
 
     fn explained_output(&self, row: &[f64]) -> usize {
-        let mut outputs = vec![0.0; self.file.outputs()];
-        self.file.score(row, &mut outputs);
-        match self.file.task {
-            Task::Binary => outputs.len() - 1,
-            Task::Multiclass => (0..outputs.len()).fold(0, |best, i| if outputs[i] > outputs[best] { i } else { best }),
+        match self.shape.task {
+            Task::Binary => self.shape.outputs - 1,
+            Task::Multiclass => best(&self.runtime.run(row, 1).unwrap_or_default()),
             Task::Regression | Task::Ranking => 0,
         }
     }
 
     fn output(&self, row: &[f64], output: usize) -> f64 {
-        let mut outputs = vec![0.0; self.file.outputs()];
-        self.file.score(row, &mut outputs);
-        outputs[output]
+        self.runtime.run(row, 1).ok().and_then(|outputs| outputs.get(output).copied()).unwrap_or(f64::NAN)
     }
+}
+
+/// The place of the largest output, the first of equal ones.
+fn best(outputs: &[f64]) -> usize {
+    (0..outputs.len()).fold(0, |best, i| if outputs[i] > outputs[best] { i } else { best })
+}
+
+async fn content(version: &Version, blobs: &dyn Blobs) -> Result<bytes::Bytes> {
+    blobs.get(&version.blob()?).await?.ok_or_else(|| Fault::damaged(format!("the blob of {} is gone", version.id)))
 }
 
 fn input_feature(input: &gristmill_kernel::model::LinearInput) -> usize {

@@ -179,6 +179,10 @@ impl<'a> Work<'a> {
             (None, Input::Features(columns)) if canary.is_some() => {
                 arm_of(name, canary, &Value::Object(row_json(columns, row)).to_string())
             }
+            // Without an entity to go by, equal rows take the same arm.
+            (None, Input::Entities(rows)) if canary.is_some() && endpoint.spec.entity.is_empty() => {
+                arm_of(name, canary, &Value::Object(rows[row].clone()).to_string())
+            }
             (None, _) => arm_of(name, canary, &entities[row]),
         };
         let arms: Vec<Arm> = (0..rows).map(arm).collect();
@@ -235,7 +239,8 @@ impl<'a> Work<'a> {
         let model = self.endpoint.model(Arm::Canary);
         let half = self.deadline.saturating_duration_since(Instant::now()) / 2;
         let work = async {
-            if model.views.iter().all(|view| self.endpoint.stable.views.iter().any(|stable| stable.same(view))) {
+            // Columns of the request are read anew: two registered models need not have the same.
+            if !model.shape.asks_request() && model.views.iter().all(|view| self.endpoint.stable.views.iter().any(|stable| stable.same(view))) {
                 return Ok((None, self.judge(model, table, places).await?));
             }
             let rows: Vec<usize> = places.iter().map(|place| open[*place]).collect();
@@ -281,13 +286,16 @@ impl<'a> Work<'a> {
         let nothing = || vec![None; rows.len()];
         match &self.input {
             Input::Encoded { matrix, .. } => {
-                let width = model.file.features.len();
+                let width = model.shape.features.len();
                 let row = |row: &usize| matrix.get(row * width..(row + 1) * width).unwrap_or_default().to_vec();
                 Ok(Table { features: Features::Encoded(rows.iter().flat_map(row).collect()), newest: nothing() })
             }
             Input::Features(columns) => Ok(Table { features: Features::Columns(take(columns, rows)?), newest: nothing() }),
             Input::Entities(all) => {
                 let asked: Vec<&Row> = rows.iter().map(|row| &all[*row]).collect();
+                if model.shape.asks_request() {
+                    return Ok(Table { features: Features::Columns(model.request_columns(&asked)?), newest: nothing() });
+                }
                 let batch = columns_of(&asked, &self.endpoint.spec.entity)?;
                 let request = FeatureRequest { views: model.views.clone(), rows: batch, at: self.at };
                 let FeatureRows { columns, newest } = self.plane.parts.features.read(request).await?;
@@ -304,7 +312,7 @@ impl<'a> Work<'a> {
         if places.is_empty() {
             return Ok(Vec::new());
         }
-        let width = model.file.features.len();
+        let width = model.shape.features.len();
         let features = match &table.features {
             Features::Columns(columns) => Features::Columns(take(columns, places)?),
             Features::Encoded(matrix) => {
@@ -317,12 +325,12 @@ impl<'a> Work<'a> {
                 Features::Columns(columns) => model.encode(&columns)?,
                 Features::Encoded(matrix) => matrix,
             };
-            let one = |row: usize| {
+            let method = model.contributions_method().filter(|_| explain);
+            let one = |(row, scored): (usize, Result<Scored>)| {
                 let row = &matrix[row * width..(row + 1) * width];
-                let scored = model.score(row)?;
-                Ok(Judged { scored, contributions: explain.then(|| (model.contributions_method(), model.contributions(row))) })
+                Ok(Judged { scored: scored?, contributions: method.map(|method| (method, model.contributions(row))) })
             };
-            Ok((0..rows).map(one).collect())
+            Ok(model.score(&matrix, rows)?.into_iter().enumerate().map(one).collect())
         };
         if rows <= PREDICT_ROWS_INLINE_MAX && !self.explain {
             return work();
@@ -334,8 +342,8 @@ impl<'a> Work<'a> {
         let features = match &table.features {
             Features::Columns(columns) => row_json(columns, place),
             Features::Encoded(matrix) => {
-                let width = model.file.features.len();
-                let named = model.file.features.iter().zip(&matrix[place * width..(place + 1) * width]);
+                let width = model.shape.features.len();
+                let named = model.shape.features.iter().zip(&matrix[place * width..(place + 1) * width]);
                 named.map(|(f, x)| (format!("{}.{}", f.view, f.column), Value::from(*x))).collect()
             }
         };

@@ -7,5 +7,6 @@ mod kill9;
 mod mlflow;
 mod mlflow_kill9;
 mod mlflow_opens;
+mod mlflow_serve;
 mod readme;
 mod serving;

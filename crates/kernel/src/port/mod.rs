@@ -22,7 +22,7 @@ pub use features::{FeatureReader, FeatureRequest, FeatureRows, ViewRef};
 pub use journal::{Journal, JournalEntry, JournalState};
 pub use ledger::{AuditEntry, AuditFilter, Ledger, RunFilter, Token, Tokens};
 pub use online::{Online, OnlineRow, SlotState};
-pub use serving::{FlowOrder, LiveFigures, Runs};
+pub use serving::{FlowOrder, LiveFigures, RegisteredVersions, Runs};
 pub use system::{Clock, Ids, Secrets};
 pub use traces::{EvaluationDatasets, RecordCursor, Traces};
 pub use tracking::{ArtifactEntry, ArtifactInfo, ArtifactKey, Artifacts, ModelRegistry, Tracking};

@@ -1,8 +1,9 @@
-//! The queue of runs, and the live figures of endpoints that `deploy` and `monitor` judge.
+//! The queue of runs, the live figures of endpoints that `deploy` and `monitor` judge, and which registered versions can answer.
 
+use crate::choice::RegisteredChoice;
 use crate::prediction::EndpointFigures;
 use crate::run::NewRun;
-use crate::{Actor, Address, Name, Result, Run, RunId, Timestamp};
+use crate::{Actor, Address, Name, Result, Run, RunId, Timestamp, VersionRef};
 use async_trait::async_trait;
 
 /// Live figures of endpoints, kept by `serve` in this process (or read from its replicas).
@@ -10,6 +11,15 @@ pub trait LiveFigures: Send + Sync {
     /// What each arm did since a moment; `None` if the endpoint is not served here. Figures are kept per 10 s for an hour; `since` is
     /// rounded down to that.
     fn figures(&self, endpoint: &Name, since: Timestamp) -> Option<EndpointFigures>;
+}
+
+/// Versions that clients registered, as far as `deploy` must know them. Implemented by `serve`, which answers with them.
+#[async_trait]
+pub trait RegisteredVersions: Send + Sync {
+    /// The version that a choice names now; `None` while there is none.
+    async fn named(&self, choice: &RegisteredChoice) -> Result<Option<VersionRef>>;
+    /// Whether `serve` can answer with it; [`crate::Code::NOT_SERVABLE`] says how it must be registered so that it can.
+    async fn servable(&self, version: &VersionRef) -> Result<()>;
 }
 
 /// The queue of runs: the only way to start work.

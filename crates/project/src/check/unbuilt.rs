@@ -51,6 +51,13 @@ pub(super) fn parts(project: &Project, found: &mut Vec<Diagnostic>) {
         if endpoint.fallback.is_some() {
             refuse("a fallback query".into(), "remove it", &at("fallback"));
         }
+        if endpoint.model.registered().is_some() && project.places.contains_key(&at("monitor")) {
+            refuse(
+                "watching an endpoint whose model was trained elsewhere".into(),
+                "remove `monitor`; its predictions are in the table predictions.NAME",
+                &at("monitor"),
+            );
+        }
         if endpoint.score.is_some() {
             refuse("scoring rows as they come".into(), "ask POST /predict/NAME", &at("score"));
         }

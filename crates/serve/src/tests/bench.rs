@@ -247,7 +247,7 @@ impl Bench {
         let name = |text: &str| Name::new(text).expect("a name");
         let spec = Mutex::new(ServeSpec {
             endpoint: name("churn"),
-            model: name("churn"),
+            model: name("churn").into(),
             views: vec![name("activity")],
             entity: vec!["customer_id".into()],
             cache: None,

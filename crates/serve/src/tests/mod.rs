@@ -1,6 +1,7 @@
 //! The request plane, driven through its routes.
 
 mod bench;
+mod registered;
 mod v2;
 
 use bench::{Bench, model, model_file};

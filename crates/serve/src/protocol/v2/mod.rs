@@ -127,7 +127,7 @@ fn about_model(plane: &Plane, call: &Call, version: Option<u64>) -> Result<Respo
         endpoint.arms().into_iter().find(|(_, id)| Some(id.number) == version).map_or(gristmill_kernel::prediction::Arm::Stable, |a| a.0);
     let model = endpoint.model(arm);
     let inputs: Vec<Value> = model
-        .file
+        .shape
         .features
         .iter()
         .map(|feature| {
@@ -137,24 +137,24 @@ fn about_model(plane: &Plane, call: &Call, version: Option<u64>) -> Result<Respo
                 Boolean => "BOOL",
                 Category => "BYTES",
             };
-            json!({ "name": format!("{}.{}", feature.view, feature.column), "datatype": datatype, "shape": [-1] })
+            json!({ "name": model.shape.input_name(feature), "datatype": datatype, "shape": [-1] })
         })
         .collect();
     let mut outputs = vec![json!({ "name": "score", "datatype": "FP64", "shape": [-1] })];
-    if matches!(model.file.task, Task::Binary | Task::Multiclass) {
+    if matches!(model.shape.task, Task::Binary | Task::Multiclass) {
         outputs.push(json!({ "name": "outcome", "datatype": "BYTES", "shape": [-1] }));
     }
-    if model.file.task == Task::Multiclass {
-        outputs.push(json!({ "name": "probabilities", "datatype": "FP64", "shape": [-1, model.file.outputs()] }));
+    if model.shape.task == Task::Multiclass {
+        outputs.push(json!({ "name": "probabilities", "datatype": "FP64", "shape": [-1, model.shape.outputs] }));
     }
     outputs.push(json!({ "name": "prediction_id", "datatype": "BYTES", "shape": [-1] }));
     json(&json!({
         "name": call.param("model")?,
         "versions": endpoint.arms().iter().map(|(_, id)| id.number.to_string()).collect::<Vec<_>>(),
-        "platform": format!("gristmill_{}", model.file.algorithm),
+        "platform": format!("gristmill_{}", model.shape.platform),
         "inputs": inputs,
         "outputs": outputs,
-        "parameters": { "entity": endpoint.spec.entity, "classes": model.file.classes },
+        "parameters": { "entity": endpoint.spec.entity, "classes": model.shape.classes },
     }))
 }
 
@@ -187,7 +187,7 @@ fn input_of(endpoint: &Endpoint, request: &InferRequest, version: Option<u64>) -
     let arm =
         endpoint.arms().into_iter().find(|(_, id)| Some(id.number) == version).map_or(gristmill_kernel::prediction::Arm::Stable, |a| a.0);
     let model = endpoint.model(arm);
-    let features = &model.file.features;
+    let features = &model.shape.features;
     if let [only] = request.inputs.as_slice() {
         let is_matrix = only.shape.len() == 2 && only.shape[1] == features.len();
         if let (true, Some(matrix)) = (is_matrix, only.data.numbers()) {
@@ -203,13 +203,13 @@ fn input_of(endpoint: &Endpoint, request: &InferRequest, version: Option<u64>) -
             [feature] => columns.push((format!("{}.{}", feature.view, feature.column), tensor)),
             [] if tensor.name.contains('.') => columns.push((tensor.name.clone(), tensor)),
             _ => {
-                let entity = crate::plan::words(&spec.entity);
-                let known: Vec<String> = features.iter().map(|f| format!("{}.{}", f.view, f.column)).collect();
-                return Err(Fault::invalid(
-                    Code::MISSING_INPUT,
-                    format!("the input `{}` is neither the entity nor one feature", tensor.name),
-                )
-                .fix(format!("send {entity}; or {}; or one matrix [rows, {}]", crate::plan::words(&known), features.len())));
+                let known: Vec<String> = features.iter().map(|f| model.shape.input_name(f)).collect();
+                let known = format!("{}; or one matrix [rows, {}]", crate::plan::words(&known), features.len());
+                let (what, fix) = match model.shape.asks_request() {
+                    true => ("no input of the model", format!("send {known}")),
+                    false => ("neither the entity nor one feature", format!("send {}; or {known}", crate::plan::words(&spec.entity))),
+                };
+                return Err(Fault::invalid(Code::MISSING_INPUT, format!("the input `{}` is {what}", tensor.name)).fix(fix));
             }
         }
     }
@@ -230,7 +230,7 @@ fn reply(endpoint: &Endpoint, request: &InferRequest, answered: Answered) -> Res
     if let Some(words) = scored.iter().map(|s| s.outcome.clone()).collect::<Option<Vec<String>>>() {
         outputs.push(tensor("outcome", vec![rows], Data::Text(words)));
     }
-    if endpoint.stable.file.task == Task::Multiclass {
+    if endpoint.stable.shape.task == Task::Multiclass {
         let width = scored.first().map_or(0, |s| s.outputs.len());
         outputs.push(tensor("probabilities", vec![rows, width], Data::F64(scored.iter().flat_map(|s| s.outputs.clone()).collect())));
     }

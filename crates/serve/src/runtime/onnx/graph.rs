@@ -1,0 +1,314 @@
+//! Graphs as programs: a list of steps over registers, each register the numbers of one value for one row.
+//!
+//! Promise: a [`Program`] was checked whole: every register is written before it is read, every list has the width its reader takes, and all widths
+//! together are bounded. So running it can neither fail nor panic.
+
+use super::proto::{Graph, Node, Tensor};
+use super::{Slot, ops, proto};
+use crate::runtime::forest::Forest;
+use gristmill_kernel::limits::MODEL_INPUTS_MAX;
+use std::collections::{HashMap, HashSet};
+
+/// Why there is no program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failed {
+    /// The file is wrong.
+    Broken(String),
+    /// It asks for something that these steps have not: "the operator Conv".
+    Unknown(String),
+}
+
+/// A graph that runs.
+#[derive(Debug)]
+pub struct Program {
+    slots: Vec<Slot>,
+    steps: Vec<Step>,
+    /// The width of each register; the first ones are the slots.
+    widths: Vec<usize>,
+    /// The register of the answer.
+    answer: usize,
+    /// Whether values are rounded to `f32` after each step.
+    single: bool,
+}
+
+/// One step: writes the next register.
+#[derive(Debug)]
+pub enum Step {
+    /// Registers side by side.
+    Join(Vec<usize>),
+    /// Some columns.
+    Pick(usize, Vec<usize>),
+    /// `(x - offset) * scale`, by column.
+    Scale { from: usize, offset: Vec<f64>, scale: Vec<f64> },
+    /// Another number in the place of one; NaN stands for missing ones.
+    Fill { from: usize, missing: f64, by: Vec<f64> },
+    /// Divided by a norm of the row.
+    Normalize(usize, Norm),
+    /// `weights * x + bias`; `weights[output * inputs + input]`.
+    Affine { from: usize, weights: Vec<f64>, bias: Vec<f64> },
+    /// A function of each number.
+    Map(usize, Function),
+    /// Softmax over the row.
+    Softmax(usize),
+    /// Arithmetic by column; a side with one number stands for every column.
+    Arithmetic(Operand, Arithmetic, Operand),
+    /// Trees.
+    Forest(usize, Box<Forest>),
+    /// One score, of the second of two classes, as two.
+    Pair(usize, Pair),
+}
+
+/// What a row is divided by.
+#[derive(Debug, Clone, Copy)]
+pub enum Norm {
+    Max,
+    Sum,
+    Euclid,
+}
+
+/// A function of one number.
+#[derive(Debug, Clone, Copy)]
+pub enum Function {
+    Relu,
+    Sigmoid,
+    Tanh,
+    Exp,
+    Sqrt,
+    Negate,
+    /// Without its fraction.
+    Whole,
+    /// 1 unless it is 0.
+    Truth,
+    /// Rounded to `f32`.
+    Single,
+}
+
+/// Arithmetic of two numbers.
+#[derive(Debug, Clone, Copy)]
+pub enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+}
+
+/// A side of arithmetic.
+#[derive(Debug, Clone)]
+pub enum Operand {
+    Register(usize),
+    Constant(Vec<f64>),
+}
+
+/// How one score becomes two.
+#[derive(Debug, Clone, Copy)]
+pub enum Pair {
+    /// `1 - s`, `s`.
+    Complement,
+    /// `-s`, `s`.
+    Opposite,
+    /// `sigmoid(-s)`, `sigmoid(s)`.
+    Logistic,
+}
+
+impl Program {
+    /// Makes a program of a graph that gives one of its values, and the width of that value.
+    pub fn of(graph: &Graph<'_>, slots: &[Slot], answer: &str) -> Result<(Program, usize), Failed> {
+        let needed = needed(graph, answer);
+        let single = slots.iter().all(|slot| slot.kind != proto::DOUBLE);
+        let mut build = Build {
+            known: slots.iter().enumerate().map(|(register, slot)| (slot.name.as_str(), register)).collect(),
+            constants: graph.constants.iter().map(|constant| (constant.name, constant)).collect(),
+            widths: slots.iter().map(|slot| slot.width).collect(),
+            steps: Vec::new(),
+            single,
+        };
+        for node in graph.nodes.iter().filter(|node| node.outputs.iter().any(|name| needed.contains(name))) {
+            let (register, output) = ops::add(&mut build, node)?;
+            if let Some(name) = node.outputs.get(output) {
+                build.known.insert(name, register);
+            }
+        }
+        let Some(answer) = build.known.get(answer).copied() else {
+            return Err(Failed::Broken(format!("nothing gives its output `{}`", answer.escape_debug())));
+        };
+        let given = build.widths[answer];
+        Ok((Program { slots: slots.to_vec(), steps: build.steps, widths: build.widths, answer, single }, given))
+    }
+
+    /// The answers of some rows, both one row behind the other.
+    pub fn run(&self, matrix: &[f64], rows: usize) -> Vec<f64> {
+        let width: usize = self.slots.iter().map(|slot| slot.width).sum();
+        let mut registers: Vec<Vec<f64>> = self.widths.iter().map(|width| vec![0.0; *width]).collect();
+        let mut answers = Vec::with_capacity(rows * self.widths[self.answer]);
+        for row in 0..rows {
+            let row = &matrix[row * width..(row + 1) * width];
+            for (register, slot) in registers.iter_mut().zip(&self.slots) {
+                register.copy_from_slice(&row[slot.from..slot.from + slot.width]);
+                self.round(register);
+            }
+            for (step, at) in self.steps.iter().zip(self.slots.len()..) {
+                let (before, behind) = registers.split_at_mut(at);
+                step.run(before, &mut behind[0]);
+                self.round(&mut behind[0]);
+            }
+            answers.extend_from_slice(&registers[self.answer]);
+        }
+        answers
+    }
+
+    fn round(&self, values: &mut [f64]) {
+        if self.single {
+            values.iter_mut().for_each(|x| *x = f64::from(*x as f32));
+        }
+    }
+}
+
+/// The values that the answer takes, directly or not.
+fn needed<'a>(graph: &Graph<'a>, answer: &'a str) -> HashSet<&'a str> {
+    let mut needed = HashSet::from([answer]);
+    for node in graph.nodes.iter().rev() {
+        if node.outputs.iter().any(|name| needed.contains(name)) {
+            needed.extend(node.inputs.iter().copied());
+        }
+    }
+    needed
+}
+
+/// A program being made.
+pub struct Build<'a> {
+    known: HashMap<&'a str, usize>,
+    constants: HashMap<&'a str, &'a Tensor<'a>>,
+    widths: Vec<usize>,
+    steps: Vec<Step>,
+    /// Whether the graph computes in `f32`.
+    pub single: bool,
+}
+
+impl<'a> Build<'a> {
+    /// The register and the width of an input of a node.
+    pub fn input(&self, node: &Node<'a>, place: usize) -> Result<(usize, usize), Failed> {
+        let name = node.inputs.get(place).copied().unwrap_or_default();
+        match (self.known.get(name), self.constants.contains_key(name)) {
+            (Some(register), _) => Ok((*register, self.widths[*register])),
+            (None, true) => Err(Failed::Unknown(format!("the operator {} on a constant", node.op.escape_debug()))),
+            (None, false) => Err(Failed::Unknown(format!("labels or other values that are no numbers, in {}", node.op.escape_debug()))),
+        }
+    }
+    /// An input of a node that is a whole constant.
+    pub fn constant(&self, node: &Node<'a>, place: usize) -> Option<&'a Tensor<'a>> {
+        self.constants.get(node.inputs.get(place)?).copied().filter(|constant| constant.is_whole())
+    }
+    /// Adds a step that gives `width` numbers.
+    pub fn push(&mut self, step: Step, width: usize) -> Result<usize, Failed> {
+        // A graph can double a value again and again.
+        let total: usize = self.widths.iter().sum();
+        if width == 0 || total + width > 10 * MODEL_INPUTS_MAX {
+            return Err(Failed::Broken(format!("a value of it has {width} columns, or all of them too many")));
+        }
+        self.steps.push(step);
+        self.widths.push(width);
+        Ok(self.widths.len() - 1)
+    }
+}
+
+impl Step {
+    fn run(&self, registers: &[Vec<f64>], out: &mut [f64]) {
+        match self {
+            Step::Join(from) => {
+                let joined = from.iter().flat_map(|register| &registers[*register]);
+                out.iter_mut().zip(joined).for_each(|(out, x)| *out = *x);
+            }
+            Step::Pick(from, columns) => {
+                out.iter_mut().zip(columns).for_each(|(out, column)| *out = registers[*from][*column]);
+            }
+            Step::Scale { from, offset, scale } => {
+                for (column, (out, x)) in out.iter_mut().zip(&registers[*from]).enumerate() {
+                    *out = (x - offset[column]) * scale[column];
+                }
+            }
+            Step::Fill { from, missing, by } => {
+                for (column, (out, x)) in out.iter_mut().zip(&registers[*from]).enumerate() {
+                    *out = if x == missing || x.is_nan() && missing.is_nan() { by[column] } else { *x };
+                }
+            }
+            Step::Normalize(from, norm) => {
+                let row = &registers[*from];
+                let norm = match norm {
+                    Norm::Max => row.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                    Norm::Sum => row.iter().map(|x| x.abs()).sum(),
+                    Norm::Euclid => row.iter().map(|x| x * x).sum::<f64>().sqrt(),
+                };
+                out.iter_mut().zip(row).for_each(|(out, x)| *out = if norm == 0.0 { *x } else { x / norm });
+            }
+            Step::Affine { from, weights, bias } => {
+                let row = &registers[*from];
+                for ((out, weights), bias) in out.iter_mut().zip(weights.chunks_exact(row.len())).zip(bias) {
+                    *out = weights.iter().zip(row).map(|(w, x)| w * x).sum::<f64>() + bias;
+                }
+            }
+            Step::Map(from, function) => {
+                out.iter_mut().zip(&registers[*from]).for_each(|(out, x)| *out = function.of(*x));
+            }
+            Step::Softmax(from) => {
+                let row = &registers[*from];
+                let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                out.iter_mut().zip(row).for_each(|(out, x)| *out = (x - top).exp());
+                let sum: f64 = out.iter().sum();
+                out.iter_mut().for_each(|x| *x /= sum);
+            }
+            Step::Arithmetic(left, by, right) => {
+                for (column, out) in out.iter_mut().enumerate() {
+                    *out = by.of(left.at(registers, column), right.at(registers, column));
+                }
+            }
+            Step::Forest(from, forest) => forest.score(&registers[*from], out),
+            Step::Pair(from, pair) => {
+                let score = registers[*from][0];
+                let (first, second) = match pair {
+                    Pair::Complement => (1.0 - score, score),
+                    Pair::Opposite => (-score, score),
+                    Pair::Logistic => (Function::Sigmoid.of(-score), Function::Sigmoid.of(score)),
+                };
+                out.copy_from_slice(&[first, second]);
+            }
+        }
+    }
+}
+
+impl Function {
+    fn of(self, x: f64) -> f64 {
+        match self {
+            // NaN stays NaN.
+            Function::Relu => if x < 0.0 { 0.0 } else { x },
+            Function::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Function::Tanh => x.tanh(),
+            Function::Exp => x.exp(),
+            Function::Sqrt => x.sqrt(),
+            Function::Negate => -x,
+            Function::Whole => x.trunc(),
+            Function::Truth => f64::from(u8::from(x != 0.0)),
+            Function::Single => f64::from(x as f32),
+        }
+    }
+}
+
+impl Arithmetic {
+    fn of(self, left: f64, right: f64) -> f64 {
+        match self {
+            Arithmetic::Add => left + right,
+            Arithmetic::Subtract => left - right,
+            Arithmetic::Multiply => left * right,
+            Arithmetic::Divide => left / right,
+        }
+    }
+}
+
+impl Operand {
+    fn at(&self, registers: &[Vec<f64>], column: usize) -> f64 {
+        let numbers = match self {
+            Operand::Register(register) => &registers[*register],
+            Operand::Constant(numbers) => numbers,
+        };
+        if numbers.len() == 1 { numbers[0] } else { numbers[column] }
+    }
+}

@@ -1,0 +1,272 @@
+//! ONNX models: one row of numbers in, scores out.
+//!
+//! Graphs of the operators to which scikit-learn, LightGBM, XGBoost and small networks are converted run here, in our own code ([`graph`],
+//! [`ops`]); any other graph runs by tract where gristmill was built with the feature `onnx`. Either way [`proto`] reads the file
+//! first and decides what is asked and answered: the one output of numbers, which holds probabilities where there are labels beside it.
+//!
+//! Refused: weights in other files, texts as inputs, several outputs of numbers.
+
+mod graph;
+mod ops;
+mod proto;
+#[cfg(feature = "onnx")]
+mod tract;
+
+use gristmill_kernel::limits::{MODEL_INPUTS_MAX, MODEL_OUTPUTS_MAX};
+use gristmill_kernel::model::Task;
+use proto::{Graph, Node, Value};
+use std::collections::HashMap;
+
+/// A model that runs.
+pub struct Onnx {
+    names: Vec<String>,
+    task: Task,
+    classes: Vec<String>,
+    /// How many numbers the graph gives per row.
+    given: usize,
+    engine: Engine,
+}
+
+enum Engine {
+    Own(graph::Program),
+    #[cfg(feature = "onnx")]
+    Tract(tract::Plan),
+}
+
+/// Why a file cannot answer, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub why: String,
+    pub fix: String,
+}
+
+impl Problem {
+    fn new(why: impl Into<String>, fix: impl Into<String>) -> Problem {
+        Problem { why: why.into(), fix: fix.into() }
+    }
+}
+
+/// An input of the graph and its place in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub name: String,
+    pub from: usize,
+    pub width: usize,
+    /// The number of its element type.
+    pub kind: i64,
+}
+
+const AGAIN: &str = "convert it again: skl2onnx.to_onnx(model, X[:1].astype(numpy.float32), options={\"zipmap\": False})";
+
+impl Onnx {
+    /// Reads a file. `width` is how many columns a row has, where somebody knows.
+    pub fn read(bytes: &[u8], width: Option<usize>) -> Result<Onnx, Problem> {
+        Onnx::read_by(bytes, width, beyond)
+    }
+
+    /// Reads a file whose graph runs without tract.
+    #[cfg(test)]
+    pub fn read_own(bytes: &[u8], width: Option<usize>) -> Result<Onnx, Problem> {
+        Onnx::read_by(bytes, width, |_, _, _, what| Err(Problem::new(what, "")))
+    }
+
+    fn read_by(bytes: &[u8], width: Option<usize>, beyond: Beyond) -> Result<Onnx, Problem> {
+        let graph = proto::read(bytes).map_err(|why| Problem::new(why, "export it again"))?;
+        if graph.constants.iter().any(|constant| constant.external) {
+            return Err(Problem::new(
+                "some of its weights are in another file",
+                "register it in one: mlflow.onnx.log_model(model, name=\"model\", save_as_external_data=False)",
+            ));
+        }
+        let slots = slots(&graph, width)?;
+        let scores = scores(&graph)?;
+        let (engine, given) = match graph::Program::of(&graph, &slots, &scores.name) {
+            Ok((program, given)) => (Engine::Own(program), given),
+            Err(graph::Failed::Broken(why)) => return Err(Problem::new(why, "export it again")),
+            Err(graph::Failed::Unknown(what)) => beyond(bytes, &slots, &scores.name, &what)?,
+        };
+        if given == 0 || given > MODEL_OUTPUTS_MAX {
+            return Err(Problem::new(format!("it gives {given} numbers per row"), AGAIN));
+        }
+        let task = match (scores.are_classes, given) {
+            (true, 1 | 2) => Task::Binary,
+            (true, _) => Task::Multiclass,
+            (false, 1) => Task::Regression,
+            (false, given) => {
+                return Err(Problem::new(format!("it predicts {given} numbers at once"), "register one model per number"));
+            }
+        };
+        let count = match task {
+            Task::Regression | Task::Ranking => 0,
+            Task::Binary => 2,
+            Task::Multiclass => given,
+        };
+        let classes = match scores.classes.len() == count {
+            true => scores.classes,
+            false => (0..count).map(|class| class.to_string()).collect(),
+        };
+        let names = match slots.as_slice() {
+            [one] if one.width > 1 => (0..one.width).map(|column| format!("{}{column}", one.name)).collect(),
+            several => several.iter().map(|slot| slot.name.clone()).collect(),
+        };
+        Ok(Onnx { names, task, classes, given, engine })
+    }
+
+    /// The inputs in order: those of the graph, or the columns of its one input.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+    /// What it predicts.
+    pub fn task(&self) -> Task {
+        self.task
+    }
+    /// The classes in output order, for classification.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+    /// Outputs of a row: one number, or one per class if there are more than two.
+    pub fn outputs(&self) -> usize {
+        if self.task == Task::Multiclass { self.given } else { 1 }
+    }
+
+    /// The outputs of some rows of numbers, both one row behind the other.
+    pub fn run(&self, matrix: &[f64], rows: usize) -> Result<Vec<f64>, String> {
+        let given = match &self.engine {
+            Engine::Own(program) => program.run(matrix, rows),
+            #[cfg(feature = "onnx")]
+            Engine::Tract(plan) => plan.run(matrix, rows, self.given)?,
+        };
+        if self.outputs() == self.given {
+            return Ok(given);
+        }
+        // Of two classes, the second one's probability.
+        Ok(given.chunks_exact(self.given).filter_map(|row| row.last().copied()).collect())
+    }
+}
+
+/// Where each input stands in a row.
+fn slots(graph: &Graph<'_>, width: Option<usize>) -> Result<Vec<Slot>, Problem> {
+    let constants: Vec<&str> = graph.constants.iter().map(|constant| constant.name).collect();
+    let inputs: Vec<&Value<'_>> = graph.inputs.iter().filter(|input| !constants.contains(&input.name)).collect();
+    let mut slots = Vec::new();
+    let mut from = 0;
+    for input in &inputs {
+        let name = input.name.escape_debug().to_string();
+        let kind = match input.kind {
+            Some(kind @ (proto::FLOAT | proto::DOUBLE | proto::INT32 | proto::INT64 | proto::BOOL)) => kind,
+            Some(proto::TEXT) => {
+                let fix = "encode texts before the model, and convert the part behind them";
+                return Err(Problem::new(format!("its input `{name}` is text"), fix));
+            }
+            _ => return Err(Problem::new(format!("its input `{name}` is no tensor of numbers"), AGAIN)),
+        };
+        let alone = inputs.len() == 1;
+        let width = match input.shape.as_deref() {
+            Some([_, Some(width)]) => usize::try_from(*width).ok(),
+            Some([_, None]) | None if alone => width,
+            Some([_, None] | [_]) | None => Some(1),
+            Some(_) => None,
+        };
+        let width = width.filter(|width| *width > 0 && from + width <= MODEL_INPUTS_MAX).ok_or_else(|| {
+            Problem::new(format!("the shape of its input `{name}` is not [rows, columns]"), "convert it with a known number of columns")
+        })?;
+        slots.push(Slot { name: input.name.to_owned(), from, width, kind });
+        from += width;
+    }
+    if slots.is_empty() { Err(Problem::new("it has no input", AGAIN)) } else { Ok(slots) }
+}
+
+/// Which value of the graph is the answer.
+struct Scores {
+    name: String,
+    /// Whether it is one number per class.
+    are_classes: bool,
+    /// The classes, if the file says.
+    classes: Vec<String>,
+}
+
+fn scores(graph: &Graph<'_>) -> Result<Scores, Problem> {
+    let makers: HashMap<&str, &Node<'_>> = graph.nodes.iter().flat_map(|node| node.outputs.iter().map(move |name| (*name, node))).collect();
+    let mut labels = None;
+    let mut found: Vec<&str> = Vec::new();
+    for output in &graph.outputs {
+        match output.kind {
+            Some(proto::FLOAT | proto::DOUBLE) => found.push(output.name),
+            Some(_) => labels = Some(output.name),
+            // Probabilities in dictionaries: what goes into them is what is wanted.
+            None => match makers.get(output.name) {
+                Some(node) if node.op == "ZipMap" => found.extend(node.inputs.first()),
+                _ => return Err(Problem::new(format!("its output `{}` is no tensor", output.name.escape_debug()), AGAIN)),
+            },
+        }
+    }
+    if found.len() > 1 {
+        let likely: Vec<&str> = found.iter().copied().filter(|name| name.contains("proba")).collect();
+        found = if likely.len() == 1 { likely } else { found };
+    }
+    let [name] = found.as_slice() else {
+        let what = if found.is_empty() { "it gives labels alone, no scores".to_owned() } else { format!("it has {} outputs of numbers", found.len()) };
+        return Err(Problem::new(what, "convert it with one output of scores (and, for classifiers, one of labels)"));
+    };
+    let classes = labels.map(|label| classes(graph, &makers, label)).unwrap_or_default();
+    let maker = makers.get(name).is_some_and(|node| node.op.ends_with("Classifier"));
+    Ok(Scores { name: (*name).to_owned(), are_classes: labels.is_some() || maker, classes })
+}
+
+/// The classes, found from the output of labels backwards: in the attributes of a classifier, or in the list that labels are taken from.
+fn classes(graph: &Graph<'_>, makers: &HashMap<&str, &Node<'_>>, label: &str) -> Vec<String> {
+    let mut at = label;
+    for _ in 0..graph.nodes.len().min(64) {
+        let Some(node) = makers.get(at) else { break };
+        let written = node.attributes.iter().find(|a| a.name.starts_with("classlabels_"));
+        if let Some(written) = written {
+            let words = written.texts.iter().map(|word| String::from_utf8_lossy(word).into_owned());
+            return written.ints.iter().map(i64::to_string).chain(words).collect();
+        }
+        let Some(first) = node.inputs.first() else { break };
+        if let Some(list) = graph.constants.iter().find(|constant| constant.name == *first) {
+            let words = list.texts.iter().map(|word| String::from_utf8_lossy(word).into_owned());
+            return list.numbers.iter().map(f64::to_string).chain(words).collect();
+        }
+        at = first;
+    }
+    Vec::new()
+}
+
+/// What runs a graph that our own steps do not, and how many numbers it gives per row.
+type Beyond = fn(&[u8], &[Slot], &str, &str) -> Result<(Engine, usize), Problem>;
+
+#[cfg(feature = "onnx")]
+fn beyond(bytes: &[u8], slots: &[Slot], scores: &str, _: &str) -> Result<(Engine, usize), Problem> {
+    let (plan, given) = tract::Plan::of(bytes, slots, scores).map_err(|why| Problem::new(why, "train it as LightGBM or XGBoost, or ask for the operator"))?;
+    Ok((Engine::Tract(plan), given))
+}
+
+#[cfg(not(feature = "onnx"))]
+fn beyond(_: &[u8], _: &[Slot], _: &str, what: &str) -> Result<(Engine, usize), Problem> {
+    Err(Problem::new(
+        format!("it needs {what}, which this gristmill was built without"),
+        "build one that runs any graph: cargo install --path crates/gristmill --features onnx",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn golden(name: &str) -> Vec<u8> {
+        let folder = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/foreign");
+        std::fs::read(folder.join(name)).expect(name)
+    }
+
+    #[test]
+    fn what_converters_write_is_understood() {
+        let words = Onnx::read(&golden("onnx_forest_words.onnx"), None).map_err(|p| p.why).expect("reads");
+        assert_eq!((words.task(), words.classes(), words.outputs()), (Task::Binary, &["no".to_owned(), "yes".to_owned()][..], 1));
+        assert_eq!(words.names(), ["X0", "X1", "X2", "X3", "X4"]);
+        let zipped = Onnx::read(&golden("onnx_zipmap.onnx"), None).map_err(|p| p.why).expect("dictionaries are seen through");
+        assert_eq!((zipped.task(), zipped.outputs()), (Task::Binary, 1));
+        let problem = Onnx::read(&golden("onnx_refused_external.onnx"), None).err().expect("weights elsewhere");
+        assert!(problem.fix.contains("save_as_external_data=False"), "{problem:?}");
+    }
+}
