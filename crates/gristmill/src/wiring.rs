@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_kernel::graph::Graph;
 use gristmill_kernel::port::{
-    AsOfPlan, FlowOrder, Journal, JournalEntry, JournalState, Online, OnlineRow, Ports, RegisteredVersions, Runs as _, SlotState, TableShape, Tokens,
+    AsOfPlan, FlowOrder, Journal, JournalEntry, JournalState, Online, OnlineRow, Ports, RegisteredVersions, Runs as _, SlotState,
+    TableShape, Tokens,
 };
 use gristmill_kernel::table::{Catalog, Relation};
 use gristmill_kernel::version::{AliasState, Place, Which};
@@ -376,7 +377,13 @@ impl Owner {
         let ports = Ports { online: owned.online, journal: owned.journal, ..workspace.state.ports.clone() };
         let egress = Arc::new(WebEgress::new(workspace.project.file.alerts.allow_private)?);
         let worker_name = format!("{}-{}", std::process::id(), ports.ids.run().short());
-        let stepper = Stepper::new(ports.clone(), stages(egress, crate::tracking::registered(&workspace.state)), workspace.project.dir.clone(), worker_name, observer);
+        let stepper = Stepper::new(
+            ports.clone(),
+            stages(egress, crate::tracking::registered(&workspace.state)),
+            workspace.project.dir.clone(),
+            worker_name,
+            observer,
+        );
         let worker = Arc::new(Worker::new(Arc::new(stepper), workspace.graph.clone()));
         Ok(Owner { ports, worker, _lock: lock })
     }

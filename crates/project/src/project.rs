@@ -181,7 +181,8 @@ impl Project {
             ModelChoice::Registered(choice) => match self.file.models.keys().find(|name| name.as_str() == choice.name) {
                 Some(own) => {
                     let what = format!("endpoints.{endpoint} answers with {choice}, but models.{own} is a model of this project");
-                    Fault::invalid(Code::BAD_VALUE, what).fix(format!("write model = \"{own}\": the endpoint follows its champion by itself"))
+                    Fault::invalid(Code::BAD_VALUE, what)
+                        .fix(format!("write model = \"{own}\": the endpoint follows its champion by itself"))
                 }
                 None => return,
             },

@@ -59,7 +59,8 @@ fn an_endpoint_of_a_registered_model_stands_alone() {
     let text = folder.good().show("endpoints.upsell").expect("shown").text();
     assert!(text.contains("model") && text.contains("\"mlflow:Upsell EU@champion\""), "{text}");
     let other = Folder::new(&toml.replace("@champion", "@7")).good().graph(&Words).expect("a graph");
-    let changed: Vec<String> = difference(&graph, &other).into_iter().filter(|(_, c)| *c != Change::Keep).map(|(a, _)| a.to_string()).collect();
+    let changed: Vec<String> =
+        difference(&graph, &other).into_iter().filter(|(_, c)| *c != Change::Keep).map(|(a, _)| a.to_string()).collect();
     assert_eq!(changed, ["endpoints.upsell"]);
     let alone = Folder(tempfile::tempdir().expect("a folder"));
     alone.put("gristmill.toml", "project = \"p\"\n[endpoints.upsell]\nmodel = \"mlflow:upsell@3\"\n");

@@ -240,7 +240,9 @@ impl<'a> Work<'a> {
         let half = self.deadline.saturating_duration_since(Instant::now()) / 2;
         let work = async {
             // Columns of the request are read anew: two registered models need not have the same.
-            if !model.shape.asks_request() && model.views.iter().all(|view| self.endpoint.stable.views.iter().any(|stable| stable.same(view))) {
+            if !model.shape.asks_request()
+                && model.views.iter().all(|view| self.endpoint.stable.views.iter().any(|stable| stable.same(view)))
+            {
                 return Ok((None, self.judge(model, table, places).await?));
             }
             let rows: Vec<usize> = places.iter().map(|place| open[*place]).collect();

@@ -174,7 +174,10 @@ utc_time_created: '2026-11-21 14:03:20.120391'
         assert_eq!(of(tensor).expect("reads").inputs, Inputs::Tensors(1));
         let odd = r#"'[{"type": "array", "items": {"type": "long"}, "name": "x"}, {"type": "datetime", "name": "y"}]'"#;
         let Inputs::Columns(columns) = of(odd).expect("reads").inputs else { panic!("columns") };
-        assert_eq!((columns[0].kind.clone(), columns[1].kind.clone()), (ColumnKind::Other("array".into()), ColumnKind::Other("datetime".into())));
+        assert_eq!(
+            (columns[0].kind.clone(), columns[1].kind.clone()),
+            (ColumnKind::Other("array".into()), ColumnKind::Other("datetime".into()))
+        );
         assert!(of(r#"'[{"type": "long", "name": "x"}, {"type": "long", "name": "x"}]'"#).is_err());
         assert!(of("'[{'").is_err());
         assert!(MlModel::read(b"a: 1\n").is_err() && MlModel::read(b"\xff").is_err());

@@ -79,7 +79,10 @@ const CONVERSIONS: [(&str, &str); 9] = [
     ("keras", "convert it with tf2onnx and register that with mlflow.onnx.log_model(..., save_as_external_data=False)"),
     ("spark", "convert it with onnxmltools.convert_sparkml and register that with mlflow.onnx.log_model"),
     ("h2o", "train it as LightGBM or XGBoost, which are served as they are"),
-    ("transformers", "export it with optimum.exporters.onnx and register that with mlflow.onnx.log_model(..., save_as_external_data=False)"),
+    (
+        "transformers",
+        "export it with optimum.exporters.onnx and register that with mlflow.onnx.log_model(..., save_as_external_data=False)",
+    ),
     (
         "python_function",
         "it is Python code, which is not run here: register the model inside it with mlflow.lightgbm, mlflow.xgboost or mlflow.onnx",

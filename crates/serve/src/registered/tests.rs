@@ -91,7 +91,8 @@ fn xgboost_predicts_as_xgboost() {
     assert!(cases.len() >= 30, "{}", cases.len());
     for (name, case) in cases {
         let class = if case["best"] == true { "xgboost.sklearn.XGBClassifier" } else { "xgboost.core.Booster" };
-        let flavor = MlModel::read(format!("flavors:\n  xgboost:\n    model_class: {class}\n").as_bytes()).expect("reads").flavors.remove("xgboost");
+        let flavor =
+            MlModel::read(format!("flavors:\n  xgboost:\n    model_class: {class}\n").as_bytes()).expect("reads").flavors.remove("xgboost");
         let answering = read_xgboost(&golden(case["file"].as_str().expect("a file")), &flavor.expect("there"), &Inputs::Unsaid);
         let model = loaded(answering.unwrap_or_else(|refused| panic!("{name}: {}", refused.why)));
         assert_eq!(model.shape.task, task_of(&case), "{name}");
@@ -135,8 +136,7 @@ async fn stored(files: &[(&str, Vec<u8>)]) -> Stored {
     let manifest = Manifest::new(listed).expect("a manifest");
     let place = Place::Blob { digest: blobs.put(manifest.write().expect("writes").into()).await.expect("stored") };
     let (meta, digest) = (Value::Null, manifest.digest());
-    let version =
-        Version { id: id(), digest, place, rows: None, meta, run: RunId("r".into()), made_at: Timestamp::from_micros(0) };
+    let version = Version { id: id(), digest, place, rows: None, meta, run: RunId("r".into()), made_at: Timestamp::from_micros(0) };
     Stored { blobs, version }
 }
 
@@ -182,8 +182,7 @@ async fn what_cannot_answer_is_refused_with_the_way_out() {
         (vec![("model.lgb", vec![])], "no file `MLmodel`", "log_model"),
         (vec![("MLmodel", b"flavors: [".to_vec())], "in braces", "current mlflow"),
         (vec![("MLmodel", b"flavors:\n  mystery:\n    data: x\n".to_vec())], "flavours mystery", "mlflow.lightgbm"),
-    ]
-    {
+    ] {
         let fault = refusal(&files).await;
         assert!(fault.message.contains(why), "{} lacks {why}", fault.message);
         assert!(fault.fix.as_deref().is_some_and(|f| f.contains(fix)), "{fault}");

@@ -378,7 +378,9 @@ mod tests {
 
     #[test]
     fn texts_over_several_lines() {
-        let yaml = read("a: '[{\"x\": 1},\n  {\"y\": ''2''}]'\nb: one\n  two\n\nc: \"be\\\n  \\ en \\xE9\\u00e9\\n\"\nd: 'p\n\n  q'\ne: |-\n  k\n    l\n\n  m\nf: 1\n");
+        let yaml = read(
+            "a: '[{\"x\": 1},\n  {\"y\": ''2''}]'\nb: one\n  two\n\nc: \"be\\\n  \\ en \\xE9\\u00e9\\n\"\nd: 'p\n\n  q'\ne: |-\n  k\n    l\n\n  m\nf: 1\n",
+        );
         assert_eq!(yaml.get("a"), Some(&text("[{\"x\": 1}, {\"y\": '2'}]")));
         assert_eq!(yaml.get("b"), Some(&text("one two")));
         assert_eq!(yaml.get("c"), Some(&text("be en éé\n")));

@@ -316,7 +316,9 @@ impl Builder {
                         return Err(format!("node {number} asks about input {feature} of {}", forest.width));
                     }
                     let ask = match test {
-                        Test::Below(limit) | Test::AtMost(limit) if limit.is_nan() => return Err(format!("node {number} has no threshold")),
+                        Test::Below(limit) | Test::AtMost(limit) if limit.is_nan() => {
+                            return Err(format!("node {number} has no threshold"));
+                        }
                         Test::Below(limit) => Ask::Below(limit),
                         Test::AtMost(limit) => Ask::AtMost(limit),
                         Test::Within(bits) => Ask::Within(forest.set(bits)?),
@@ -370,7 +372,8 @@ mod tests {
     /// One split over two leaves: -1 left, 1 right.
     fn stump(test: Test<'_>, missing: Missing, default_left: bool, precision: Precision) -> Forest {
         let mut builder = Builder::new(1, vec![0.0], precision, Link::Identity).expect("a builder");
-        let read = |node| Ok(if node == 0 { split(0, test, missing, default_left) } else { FileNode::Leaf(if node == 1 { -1.0 } else { 1.0 }) });
+        let read =
+            |node| Ok(if node == 0 { split(0, test, missing, default_left) } else { FileNode::Leaf(if node == 1 { -1.0 } else { 1.0 }) });
         builder.tree(0, 3, read).expect("a tree");
         builder.finish()
     }
@@ -404,7 +407,8 @@ mod tests {
     #[test]
     fn sets_hold_codes_and_nothing_else() {
         let set = stump(Test::Within(&[0b1010, 1]), Missing::NaN, false, Precision::Double);
-        for (x, left) in [(1.0, true), (3.9, true), (32.0, true), (0.0, false), (33.0, false), (-1.0, false), (-0.5, false), (1e300, false)] {
+        for (x, left) in [(1.0, true), (3.9, true), (32.0, true), (0.0, false), (33.0, false), (-1.0, false), (-0.5, false), (1e300, false)]
+        {
             assert_eq!(goes_left(&set, x), left, "{x}");
         }
         assert!(!goes_left(&set, f64::INFINITY) && !goes_left(&set, f64::NAN));
@@ -417,7 +421,8 @@ mod tests {
             let why = builder.tree(0, nodes.len(), |node| Ok(nodes[node])).expect_err(part);
             assert!(why.contains(part), "{why}");
         };
-        let to = |left, right| FileNode::Split { feature: 0, test: Test::Below(0.0), left, right, missing: Missing::NaN, default_left: true };
+        let to =
+            |left, right| FileNode::Split { feature: 0, test: Test::Below(0.0), left, right, missing: Missing::NaN, default_left: true };
         check(&[to(0, 1), FileNode::Leaf(0.0)], "twice");
         check(&[to(1, 1), FileNode::Leaf(0.0)], "twice");
         check(&[to(1, 7), FileNode::Leaf(0.0)], "node 7 of 2");

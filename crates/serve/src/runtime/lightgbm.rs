@@ -128,7 +128,8 @@ impl Header {
         let names: Vec<String> = section.list("feature_names", width)?;
         let infos: Vec<String> = section.list("feature_infos", width)?;
         // A range is `[low:high]`, categories are `1:4:2`, and an input with one value alone is `none`, whatever it holds.
-        let of = |holds: fn(&str) -> bool| infos.iter().enumerate().filter(|(_, i)| holds(i)).map(|(input, _)| input).collect::<Vec<usize>>();
+        let of =
+            |holds: fn(&str) -> bool| infos.iter().enumerate().filter(|(_, i)| holds(i)).map(|(input, _)| input).collect::<Vec<usize>>();
         let categorical = of(|info| !info.starts_with('[') && info != "none");
         let perhaps = of(|info| !info.starts_with('['));
         let (link, task) = objective(section.0.get("objective").copied().unwrap_or_default(), outputs)?;

@@ -9,10 +9,10 @@
 
 mod doc;
 pub mod forest;
-pub mod lightgbm;
-pub mod onnx;
 #[cfg(test)]
 mod fuzz;
+pub mod lightgbm;
+pub mod onnx;
 pub mod xgboost;
 
 use gristmill_kernel::model::{ModelFile, Task};

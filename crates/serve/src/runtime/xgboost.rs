@@ -117,9 +117,12 @@ impl Objective {
             "binary:hinge" => (Link::Step, Task::Binary),
             "multi:softprob" | "multi:softmax" => (Link::Softmax, Task::Multiclass),
             "count:poisson" | "reg:gamma" | "reg:tweedie" | "survival:cox" | "survival:aft" => (Link::Exp, Task::Regression),
-            "reg:squarederror" | "reg:linear" | "reg:squaredlogerror" | "reg:absoluteerror" | "reg:pseudohubererror" | "reg:quantileerror" => {
-                (Link::Identity, Task::Regression)
-            }
+            "reg:squarederror"
+            | "reg:linear"
+            | "reg:squaredlogerror"
+            | "reg:absoluteerror"
+            | "reg:pseudohubererror"
+            | "reg:quantileerror" => (Link::Identity, Task::Regression),
             "rank:pairwise" | "rank:ndcg" | "rank:map" => (Link::Identity, Task::Ranking),
             other => {
                 let shown: String = other.chars().take(40).flat_map(char::escape_debug).collect();

@@ -104,7 +104,8 @@ async fn a_canary_shares_the_rows_and_what_cannot_be_loaded_leaves_the_old_one()
     let arms: Vec<&str> = body["predictions"].as_array().expect("predictions").iter().map(|p| p["arm"].as_str().expect("an arm")).collect();
     assert!(arms.contains(&"stable") && arms.contains(&"canary"), "rows without an entity are shared out by what they hold: {arms:?}");
     let (_, again) = bench.post("/predict/churn", json!({ "rows": rows })).await;
-    let twice: Vec<&str> = again["predictions"].as_array().expect("predictions").iter().map(|p| p["arm"].as_str().expect("an arm")).collect();
+    let twice: Vec<&str> =
+        again["predictions"].as_array().expect("predictions").iter().map(|p| p["arm"].as_str().expect("an arm")).collect();
     assert_eq!(arms, twice, "equal rows take the same arm");
     let digest = bench.ports.blobs.put(Manifest::default().write().expect("writes").into()).await.expect("stored");
     bench.make("models.churn", Place::Blob { digest }, json!(3), None).await;

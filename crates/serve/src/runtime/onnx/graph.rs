@@ -279,7 +279,13 @@ impl Function {
     fn of(self, x: f64) -> f64 {
         match self {
             // NaN stays NaN.
-            Function::Relu => if x < 0.0 { 0.0 } else { x },
+            Function::Relu => {
+                if x < 0.0 {
+                    0.0
+                } else {
+                    x
+                }
+            }
             Function::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Function::Tanh => x.tanh(),
             Function::Exp => x.exp(),

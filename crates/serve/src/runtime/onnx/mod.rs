@@ -205,7 +205,11 @@ fn scores(graph: &Graph<'_>) -> Result<Scores, Problem> {
         found = if likely.len() == 1 { likely } else { found };
     }
     let [name] = found.as_slice() else {
-        let what = if found.is_empty() { "it gives labels alone, no scores".to_owned() } else { format!("it has {} outputs of numbers", found.len()) };
+        let what = if found.is_empty() {
+            "it gives labels alone, no scores".to_owned()
+        } else {
+            format!("it has {} outputs of numbers", found.len())
+        };
         return Err(Problem::new(what, "convert it with one output of scores (and, for classifiers, one of labels)"));
     };
     let classes = labels.map(|label| classes(graph, &makers, label)).unwrap_or_default();
@@ -238,7 +242,8 @@ type Beyond = fn(&[u8], &[Slot], &str, &str) -> Result<(Engine, usize), Problem>
 
 #[cfg(feature = "onnx")]
 fn beyond(bytes: &[u8], slots: &[Slot], scores: &str, _: &str) -> Result<(Engine, usize), Problem> {
-    let (plan, given) = tract::Plan::of(bytes, slots, scores).map_err(|why| Problem::new(why, "train it as LightGBM or XGBoost, or ask for the operator"))?;
+    let (plan, given) = tract::Plan::of(bytes, slots, scores)
+        .map_err(|why| Problem::new(why, "train it as LightGBM or XGBoost, or ask for the operator"))?;
     Ok((Engine::Tract(plan), given))
 }
 

@@ -205,7 +205,8 @@ fn product<'a>(build: &mut Build<'a>, node: &Node<'a>, product: Product) -> Adde
 }
 
 fn gemm<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
-    let plain = int(node, "transA").unwrap_or(0) == 0 && float(node, "alpha").unwrap_or(1.0) == 1.0 && float(node, "beta").unwrap_or(1.0) == 1.0;
+    let plain =
+        int(node, "transA").unwrap_or(0) == 0 && float(node, "alpha").unwrap_or(1.0) == 1.0 && float(node, "beta").unwrap_or(1.0) == 1.0;
     let bias = match node.inputs.get(2) {
         None => None,
         Some(_) => Some(build.constant(node, 2).ok_or_else(|| unknown(node))?.numbers.clone()),
@@ -363,12 +364,13 @@ impl<'n, 'a> Trees<'n, 'a> {
         for (tree, mut places) in trees {
             let inner = || places.iter().filter(|place| self.modes[**place] != b"LEAF");
             let children: std::collections::HashSet<i64> = inner().flat_map(|p| [self.if_true[*p], self.if_false[*p]]).collect();
-            let root = places.iter().position(|place| !children.contains(&self.ids[*place].1)).ok_or_else(|| format!("tree {tree} has no root"))?;
+            let root = places
+                .iter()
+                .position(|place| !children.contains(&self.ids[*place].1))
+                .ok_or_else(|| format!("tree {tree} has no root"))?;
             places.swap(0, root);
             let local: HashMap<usize, usize> = places.iter().enumerate().map(|(local, place)| (*place, local)).collect();
-            builder
-                .tree(0, places.len(), |at| self.node(places[at], &local, paired))
-                .map_err(|why| format!("tree {tree}: {why}"))?;
+            builder.tree(0, places.len(), |at| self.node(places[at], &local, paired)).map_err(|why| format!("tree {tree}: {why}"))?;
         }
         Ok(if average { builder.averaged(count).finish() } else { builder.finish() })
     }

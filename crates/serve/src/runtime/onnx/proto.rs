@@ -263,7 +263,11 @@ fn fixed32(field: Field<'_>, budget: &Budget) -> Result<Vec<u32>> {
         Field::Bytes(packed) => {
             let (chunks, rest) = packed.as_chunks::<4>();
             budget.spend(chunks.len())?;
-            if rest.is_empty() { Ok(chunks.iter().map(|c| u32::from_le_bytes(*c)).collect()) } else { Err("a list of numbers is cut off".into()) }
+            if rest.is_empty() {
+                Ok(chunks.iter().map(|c| u32::from_le_bytes(*c)).collect())
+            } else {
+                Err("a list of numbers is cut off".into())
+            }
         }
         Field::Varint(_) | Field::Fixed64(_) => Err("a list of numbers has another type".into()),
     }
@@ -276,7 +280,11 @@ fn fixed64(field: Field<'_>, budget: &Budget) -> Result<Vec<u64>> {
         Field::Bytes(packed) => {
             let (chunks, rest) = packed.as_chunks::<8>();
             budget.spend(chunks.len())?;
-            if rest.is_empty() { Ok(chunks.iter().map(|c| u64::from_le_bytes(*c)).collect()) } else { Err("a list of numbers is cut off".into()) }
+            if rest.is_empty() {
+                Ok(chunks.iter().map(|c| u64::from_le_bytes(*c)).collect())
+            } else {
+                Err("a list of numbers is cut off".into())
+            }
         }
         Field::Varint(_) | Field::Fixed32(_) => Err("a list of numbers has another type".into()),
     }
