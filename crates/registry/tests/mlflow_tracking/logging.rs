@@ -183,8 +183,7 @@ async fn runs_remember_what_they_read_and_made() {
     long["dataset"]["digest"] = json!("d".repeat(37));
     let long = json!({ "run_id": run, "datasets": [long] });
     server.refused("runs/log-inputs", long, 400, INVALID, "'digest' exceeds the maximum length of 36 characters").await;
-    let nameless = json!({ "run_id": run, "datasets": [{ "dataset": { "digest": "d" } }] });
-    server.refused("runs/log-inputs", nameless, 400, INVALID, "Missing value for required parameter 'datasets[0].dataset.name'").await;
+    server.refused("runs/log-inputs", json!({ "run_id": "../x" }), 400, INVALID, "Invalid value \"../x\" for parameter 'run_id'").await;
     server.refused("runs/log-inputs", json!({ "run_id": "nobody", "datasets": [] }), 404, MISSING, "Run with id=nobody not found").await;
     server.refused("runs/outputs", json!({ "run_id": run }), 400, INVALID, "Missing value for required parameter 'models'").await;
 }

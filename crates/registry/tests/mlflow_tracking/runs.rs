@@ -57,13 +57,10 @@ async fn runs_change_end_and_are_deleted() {
     assert_eq!((&info["status"], &info["run_name"]), (&json!("FAILED"), &json!("second")));
     let run = server.read(&format!("runs/get?run_id={id}")).await["run"].clone();
     assert_eq!(value_of(&run["data"]["tags"], "mlflow.runName"), Some("second".into()));
-    for (word, shown) in [("KILLED", "KILLED"), ("SCHEDULED", "SCHEDULED"), ("RUNNING", "RUNNING")] {
+    for (word, shown) in [("KILLED", "KILLED"), ("SCHEDULED", "SCHEDULED"), ("RUNNING", "RUNNING"), ("NEWER", "RUNNING")] {
         let info = server.done("runs/update", json!({ "run_id": id, "status": word })).await["run_info"].clone();
         assert_eq!(info["status"], shown);
     }
-    server
-        .refused("runs/update", json!({ "run_id": id, "status": "DONE" }), 400, INVALID, "Invalid value \"DONE\" for parameter 'status'")
-        .await;
     server.refused("runs/update", json!({ "run_id": "nobody" }), 404, MISSING, "Run with id=nobody not found").await;
 
     server.done("runs/delete", json!({ "run_id": id })).await;

@@ -65,9 +65,8 @@ async fn runs_are_found_by_what_they_logged() {
         (json!({ "max_results": 0 }), "Invalid value 0 for parameter 'max_results'"),
         (json!({ "order_by": ["metrics.auc UP"] }), "Invalid ordering key in order_by clause"),
         (json!({ "order_by": [5] }), "Invalid value [5] for parameter 'order_by'"),
-        (json!({ "page_token": "%" }), "Invalid page token, could not base64-decode"),
+        (json!({ "page_token": "abc" }), "Invalid page token, could not base64-decode"),
         (json!({ "experiment_ids": ["x"] }), "Invalid experiment ID 'x'"),
-        (json!({ "run_view_type": "SOME" }), "Invalid value \"SOME\" for parameter 'run_view_type'"),
     ] {
         let mut body = json!({ "experiment_ids": ["0"] });
         body.as_object_mut().expect("an object").extend(change.as_object().cloned().expect("an object"));

@@ -61,6 +61,24 @@ impl Word {
         }
     }
 
+    /// What MLflow adds to the word: a state as SQL has them, and a class. Not every word has them.
+    fn class(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Word::InvalidParameterValue => Some(("KAM00", "INVALID_PARAMETER_VALUE")),
+            Word::ResourceAlreadyExists => Some(("KAM00", "RESOURCE_ALREADY_EXISTS")),
+            Word::ResourceDoesNotExist | Word::EndpointNotFound => Some(("KAM00", "RESOURCE_NOT_FOUND")),
+            Word::PermissionDenied => Some(("KAM00", "PERMISSION_DENIED")),
+            Word::TemporarilyUnavailable | Word::InternalError => Some(("XXM00", "CLIENT_INTERNAL_ERROR")),
+            Word::ResourceConflict
+            | Word::Unauthenticated
+            | Word::RequestLimitExceeded
+            | Word::NotImplemented
+            | Word::DeadlineExceeded
+            | Word::Cancelled
+            | Word::DataLoss => None,
+        }
+    }
+
     /// The status that goes with it. Clients try again on 429, 500, 503 and 504.
     fn status(self) -> u16 {
         match self {
@@ -115,6 +133,10 @@ fn body(status: StatusCode, fault: &Fault, id: &str) -> Value {
         fault.message.clone()
     };
     let mut body = json!({ "error_code": word(fault).as_str(), "message": message });
+    if let Some((state, class)) = word(fault).class() {
+        body["sqlstate"] = state.into();
+        body["error_class"] = class.into();
+    }
     if let Some(fix) = &fault.fix {
         body["fix"] = fix.as_str().into();
     }

@@ -155,14 +155,13 @@ async fn delete_tag(m: Arc<Mlflow>, call: Call) -> Result<Response> {
 
 async fn search(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let ask: wire::SearchAsk = read(call).await?;
-    let view = view(ask.view_type.as_ref()).ok_or_else(|| validate::bad_word("view_type", ask.view_type.as_ref()))?;
     let mut order = order::attributes(&ask.order_by.unwrap_or_default(), EXPERIMENT_ATTRIBUTES)?;
     if order.is_empty() {
         order = vec![order::by("creation_time", false), order::by("experiment_id", true)];
     }
     let search = Search {
         experiments: Vec::new(),
-        view,
+        view: view(ask.view_type.as_ref()),
         filter: filter::experiments(ask.filter.as_deref().unwrap_or_default())?,
         order,
         limit: validate::max_results(ask.max_results, 1_000)?,
@@ -186,7 +185,7 @@ async fn search_datasets(m: Arc<Mlflow>, call: Call) -> Result<Response> {
             ids.len()
         )));
     }
-    let ids = ids.iter().map(|id| validate::experiment_id(id)).collect::<Result<Vec<_>>>()?;
+    let ids = validate::experiment_ids(&ids)?;
     let found = m.tracking.datasets(&ids).await?.into_iter().map(|(experiment, dataset, context)| wire::DatasetSummary {
         experiment_id: experiment.to_string(),
         name: dataset.key.name,

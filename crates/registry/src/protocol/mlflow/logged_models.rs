@@ -163,7 +163,7 @@ fn asked(ask: wire::SearchAsk) -> Result<Search> {
             }
             (name, digest) => name.map(|name| (name, digest)),
         };
-        order::logged_model(&by.field_name, by.ascending.unwrap_or(true), dataset)
+        order::logged_model(by.field_name.as_deref().unwrap_or_default(), by.ascending.unwrap_or(true), dataset)
     });
     Ok(Search {
         view: ViewType::ActiveOnly,
@@ -174,7 +174,7 @@ fn asked(ask: wire::SearchAsk) -> Result<Search> {
             wanted => validate::max_results(wanted, MODELS_UNSAID)?.min(SEARCH_RUNS_MAX),
         },
         offset: page_token::read(ask.page_token.as_deref())?,
-        experiments: ask.experiment_ids.iter().map(|id| validate::experiment_id(id)).collect::<Result<_>>()?,
+        experiments: validate::experiment_ids(&ask.experiment_ids)?,
     })
 }
 

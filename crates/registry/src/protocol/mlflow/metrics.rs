@@ -3,6 +3,7 @@
 use super::error::invalid;
 use super::request::{self, Int, invalid_text, read};
 use super::runs::{RUN_NAME, checked_param, checked_tag};
+use super::wire::NamedPairAsk;
 use super::wire::metric as wire;
 use super::wire::run::BatchAsk;
 use super::{Mlflow, done, page_token, validate};
@@ -45,18 +46,19 @@ pub(super) async fn log_metric(m: Arc<Mlflow>, call: Call) -> Result<Response> {
 fn checked_point(ask: wire::PointAsk, within: &str) -> Result<Point> {
     let path = |field: &str| if within.is_empty() { field.to_owned() } else { format!("{within}.{field}") };
     validate::key(&ask.key, &path("name"))?;
-    validate::within("Metric name", validate::KEY_CHARS_MAX, &ask.key)?;
     if ask.timestamp.0 < 0 {
-        let why = format!("metric '{}' (value={}). Timestamp must be a nonnegative long (64-bit integer) ", ask.key, ask.value.0);
+        let value = validate::python_float(ask.value.0);
+        let why = format!("metric '{}' (value={value}). Timestamp must be a nonnegative long (64-bit integer) ", ask.key);
         return Err(invalid(invalid_text(&path("timestamp"), &Value::from(ask.timestamp.0), Some(&why))));
     }
+    validate::within("Metric name", validate::KEY_CHARS_MAX, &ask.key)?;
     Ok(ask.into())
 }
 
 pub(super) async fn log_batch(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let actor = call.caller().actor.clone();
     let ask: BatchAsk = read(call).await?;
-    let id = RunId(ask.run_id);
+    let id = validate::run_id(ask.run_id)?;
     let (batch, name) = checked_batch(ask.metrics.unwrap_or_default(), ask.params.unwrap_or_default(), ask.tags.unwrap_or_default())?;
     m.tracking.log(&id, batch, m.now()).await?;
     if name.is_some() {
@@ -66,15 +68,15 @@ pub(super) async fn log_batch(m: Arc<Mlflow>, call: Call) -> Result<Response> {
 }
 
 /// A batch within MLflow's limits, and the run's new name if the batch gives one.
-fn checked_batch(
-    metrics: Vec<wire::PointAsk>,
-    params: Vec<super::wire::PairAsk>,
-    tags: Vec<super::wire::PairAsk>,
-) -> Result<(Batch, Option<String>)> {
+fn checked_batch(metrics: Vec<wire::PointAsk>, params: Vec<NamedPairAsk>, tags: Vec<NamedPairAsk>) -> Result<(Batch, Option<String>)> {
     let batch = Batch {
         metrics: metrics.into_iter().enumerate().map(|(at, m)| checked_point(m, &format!("metrics[{at}]"))).collect::<Result<_>>()?,
-        params: params.into_iter().enumerate().map(|(at, p)| checked_param(p, &format!("params[{at}].key"))).collect::<Result<_>>()?,
-        tags: tags.into_iter().enumerate().map(|(at, t)| checked_tag(t, &format!("tags[{at}].key"))).collect::<Result<_>>()?,
+        params: params
+            .into_iter()
+            .enumerate()
+            .map(|(at, p)| checked_param(p.into(), &format!("params[{at}].key")))
+            .collect::<Result<_>>()?,
+        tags: tags.into_iter().enumerate().map(|(at, t)| checked_tag(t.into(), &format!("tags[{at}].key"))).collect::<Result<_>>()?,
     };
     let (metrics, params, tags) = (batch.metrics.len(), batch.params.len(), batch.tags.len());
     at_most("metrics", TRACK_BATCH_METRICS_MAX, metrics)?;
@@ -187,15 +189,14 @@ async fn history_bulk(m: Arc<Mlflow>, call: Call) -> Result<Response> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::PairAsk;
     use super::*;
 
     fn point(key: &str) -> wire::PointAsk {
         let text = format!(r#"{{"key":{},"value":1,"timestamp":2}}"#, Value::from(key));
         serde_json::from_str(&text).expect("a point")
     }
-    fn pair(key: &str, value: &str) -> PairAsk {
-        PairAsk { key: key.into(), value: Some(value.into()) }
+    fn pair(key: &str, value: &str) -> NamedPairAsk {
+        NamedPairAsk { key: key.into(), value: Some(value.into()) }
     }
     fn refused(metrics: usize, params: usize, tags: usize) -> String {
         let metrics = (0..metrics).map(|at| point(&format!("m{at}"))).collect();
@@ -235,6 +236,6 @@ mod tests {
         );
         let early: wire::PointAsk = serde_json::from_str(r#"{"key":"a","value":1,"timestamp":-1}"#).expect("a point");
         let text = checked_point(early, "").expect_err("negative").message;
-        assert!(text.starts_with("Invalid value -1 for parameter 'timestamp' supplied: metric 'a' (value=1)."), "{text}");
+        assert!(text.starts_with("Invalid value -1 for parameter 'timestamp' supplied: metric 'a' (value=1.0)."), "{text}");
     }
 }

@@ -32,7 +32,17 @@ pub(crate) trait Ask: DeserializeOwned {
 pub(crate) struct Field {
     name: &'static str,
     is: Is,
-    required: bool,
+    required: Required,
+}
+
+/// Whether a field must be there, and when that is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Required {
+    No,
+    /// Before its type: an empty text is missing.
+    First,
+    /// After its type: an empty text is of the wrong type, if it should be something else.
+    Last,
 }
 
 /// What a field holds.
@@ -61,7 +71,7 @@ pub(crate) enum Is {
 impl Field {
     /// A field that may be absent.
     pub(crate) const fn new(name: &'static str, is: Is) -> Field {
-        Field { name, is, required: false }
+        Field { name, is, required: Required::No }
     }
     /// A text that may be absent.
     pub(crate) const fn text(name: &'static str) -> Field {
@@ -69,7 +79,11 @@ impl Field {
     }
     /// It must be there, and not be empty.
     pub(crate) const fn required(self) -> Field {
-        Field { required: true, ..self }
+        Field { required: Required::First, ..self }
+    }
+    /// The same; MLflow looks at the type first.
+    pub(crate) const fn required_last(self) -> Field {
+        Field { required: Required::Last, ..self }
     }
 }
 
@@ -112,6 +126,8 @@ fn flag(text: &str) -> Result<bool> {
 /// Reads a JSON body. Nothing, and what is no JSON, is an empty object, as MLflow has it: then the required parameters are missing.
 pub(crate) fn from_body<T: Ask>(bytes: &[u8]) -> Result<T> {
     check_json_depth(bytes)?;
+    // A mark of the byte order is no part of the text.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if let Ok(ask) = serde_json::from_slice(bytes) {
         return Ok(ask);
     }
@@ -156,10 +172,14 @@ fn problem(fields: &[Field], map: &Map<String, Value>, within: &str) -> Option<S
         if field.name == "run_id" && value.is_none() {
             value = map.get("run_uuid").filter(|v| !v.is_null());
         }
+        let required = field.required != Required::No;
         match value {
-            None if field.required => Some(missing_text(&path)),
-            Some(Value::String(text)) if field.required && text.is_empty() => Some(missing_text(&path)),
+            None if required => Some(missing_text(&path)),
             None => None,
+            Some(Value::String(text)) if required && text.is_empty() => match field.required {
+                Required::Last => unfit(field.is, &Value::from(""), &path).or_else(|| Some(missing_text(&path))),
+                _ => Some(missing_text(&path)),
+            },
             Some(value) => unfit(field.is, value, &path),
         }
     })

@@ -1,7 +1,6 @@
 //! Runs: start, look, change, delete; parameters and tags; what they read and made.
 //!
-//! Differs from MLflow on purpose: the names of tags given at the start are checked like those given later; a state that does not exist is
-//! refused instead of passed over.
+//! Names and values have MLflow's limits where MLflow has them: tags that are given at the start have none.
 
 use super::error::{invalid, unknown};
 use super::request::{self, read};
@@ -70,8 +69,8 @@ async fn create(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let actor = call.caller().actor.clone();
     let ask: wire::CreateAsk = read(call).await?;
     let experiment = m.active_experiment(validate::experiment_id(ask.experiment_id.as_deref().unwrap_or_default())?).await?;
-    let tags = ask.tags.unwrap_or_default().into_iter().enumerate().map(|(at, tag)| checked_tag(tag, &format!("tags[{at}].key")));
-    let mut tags = tags.collect::<Result<BTreeMap<_, _>>>()?;
+    // Not checked here, as in MLflow: what clients write at the start is theirs, and none of it becomes a path.
+    let mut tags: BTreeMap<String, String> = ask.tags.unwrap_or_default().into_iter().map(PairAsk::taken).collect();
     let name = run_name(ask.run_name, &tags, &m)?;
     tags.insert(RUN_NAME.into(), name.clone());
     let run = NewTrackedRun {
@@ -83,7 +82,7 @@ async fn create(m: Arc<Mlflow>, call: Call) -> Result<Response> {
         tags,
     };
     let run = m.tracking.create_run(run, &actor, m.now()).await?;
-    json(&wire::One { run: wire::Run::new(&run, &experiment.artifact_location) })
+    json(&wire::One { run: wire::Run::begun(&run, &experiment.artifact_location) })
 }
 
 /// The name of a new run: as it was given, once or twice the same, or an invented one.
@@ -128,10 +127,8 @@ async fn update(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let actor = call.caller().actor.clone();
     let ask: wire::UpdateAsk = read(call).await?;
     let id = request::run_id(ask.run_id, ask.run_uuid)?;
-    let status = match &ask.status {
-        None => None,
-        Some(word) => Some(wire::status_of_word(&word.0).ok_or_else(|| validate::bad_word("status", Some(word)))?),
-    };
+    // A word that does not exist says nothing, as protocol buffers have it.
+    let status = ask.status.and_then(|word| wire::status_of_word(&word.0));
     let name = ask.run_name.filter(|name| !name.is_empty()).map(|name| validate::cut(name, validate::RUN_TAG_CHARS_MAX));
     let update = RunUpdate { status, ended_at: ask.end_time.map(|at| moment(at.0)), name };
     let run = m.tracking.update_run(&id, update, &actor, m.now()).await?;
@@ -157,7 +154,7 @@ async fn set_lifecycle(m: Arc<Mlflow>, call: Call, to: Lifecycle) -> Result<Resp
 async fn log_param(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let ask: wire::PairOfRunAsk = read(call).await?;
     let id = request::run_id(ask.run_id, ask.run_uuid)?;
-    let param = checked_param(PairAsk { key: ask.key, value: ask.value }, "key")?;
+    let param = checked_param(PairAsk { key: Some(ask.key), value: ask.value }, "key")?;
     m.tracking.log(&id, Batch { params: vec![param], ..Batch::default() }, m.now()).await?;
     done()
 }
@@ -166,7 +163,7 @@ async fn set_tag(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let actor = call.caller().actor.clone();
     let ask: wire::PairOfRunAsk = read(call).await?;
     let id = request::run_id(ask.run_id, ask.run_uuid)?;
-    let (key, value) = checked_tag(PairAsk { key: ask.key, value: ask.value }, "key")?;
+    let (key, value) = checked_tag(PairAsk { key: Some(ask.key), value: ask.value }, "key")?;
     if key == RUN_NAME {
         // The name and its tag are one; an empty name changes nothing.
         let update = RunUpdate { name: Some(value).filter(|name| !name.is_empty()), ..RunUpdate::default() };
@@ -186,19 +183,21 @@ async fn delete_tag(m: Arc<Mlflow>, call: Call) -> Result<Response> {
 
 async fn log_inputs(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let ask: wire::InputsAsk = read(call).await?;
-    let id = RunId(ask.run_id);
+    let id = validate::run_id(ask.run_id)?;
     let datasets = ask.datasets.unwrap_or_default().into_iter().map(dataset_input).collect::<Result<Vec<_>>>()?;
-    let models = ask.models.unwrap_or_default().into_iter().map(|used| ModelUse { model: used.model_id, step: 0 }).collect();
+    let models =
+        ask.models.unwrap_or_default().into_iter().map(|used| ModelUse { model: used.model_id.unwrap_or_default(), step: 0 }).collect();
     m.tracking.log_inputs(&id, datasets, models).await?;
     done()
 }
 
 /// A dataset within MLflow's limits.
 fn dataset_input(input: wire::DatasetInputAsk) -> Result<DatasetInput> {
-    let dataset = input.dataset;
+    let dataset = input.dataset.unwrap_or_default();
+    let (name, digest) = (dataset.name.unwrap_or_default(), dataset.digest.unwrap_or_default());
     let (source_type, source) = (dataset.source_type.unwrap_or_default(), dataset.source.unwrap_or_default());
-    validate::within("name", 500, &dataset.name)?;
-    validate::within("digest", 36, &dataset.digest)?;
+    validate::within("name", 500, &name)?;
+    validate::within("digest", 36, &digest)?;
     validate::within("source", 65_535, &source)?;
     validate::within("schema", 1_048_575, dataset.schema.as_deref().unwrap_or_default())?;
     validate::within("profile", 16_777_215, dataset.profile.as_deref().unwrap_or_default())?;
@@ -211,7 +210,7 @@ fn dataset_input(input: wire::DatasetInputAsk) -> Result<DatasetInput> {
     Ok(DatasetInput {
         tags: tags.collect::<Result<Vec<_>>>()?,
         dataset: Dataset {
-            key: DatasetKey { name: dataset.name, digest: dataset.digest },
+            key: DatasetKey { name, digest },
             source_type,
             source,
             schema: dataset.schema.filter(|s| !s.is_empty()),
@@ -222,7 +221,8 @@ fn dataset_input(input: wire::DatasetInputAsk) -> Result<DatasetInput> {
 
 async fn log_outputs(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let ask: wire::OutputsAsk = read(call).await?;
-    let models = ask.models.into_iter().map(|made| ModelUse { model: made.model_id, step: made.step.unwrap_or_default().0 });
+    let models =
+        ask.models.into_iter().map(|made| ModelUse { model: made.model_id.unwrap_or_default(), step: made.step.unwrap_or_default().0 });
     m.tracking.log_outputs(&RunId(ask.run_id), models.collect()).await?;
     done()
 }

@@ -40,10 +40,10 @@ fn asked(ask: wire::SearchAsk) -> Result<Search> {
     let experiments = ask.experiment_ids.unwrap_or_default();
     Ok(Search {
         limit: validate::max_results(ask.max_results, RUNS_UNSAID)?,
-        view: view(ask.run_view_type.as_ref()).ok_or_else(|| validate::bad_word("run_view_type", ask.run_view_type.as_ref()))?,
+        view: view(ask.run_view_type.as_ref()),
         filter: filter::runs(ask.filter.as_deref().unwrap_or_default())?,
         order: order::runs(&ask.order_by.unwrap_or_default())?,
         offset: page_token::read(ask.page_token.as_deref())?,
-        experiments: experiments.iter().map(|id| validate::experiment_id(id)).collect::<Result<_>>()?,
+        experiments: validate::experiment_ids(&experiments)?,
     })
 }

@@ -2,11 +2,11 @@
 //!
 //! One rule per kind of name, used wherever that name comes in.
 
-use super::error::invalid;
+use super::error::{invalid, unknown};
 use super::request::{EnumWord, Int, invalid_text};
 use gristmill_kernel::limits::SEARCH_RUNS_MAX;
 use gristmill_kernel::tracking::ExperimentId;
-use gristmill_kernel::{Fault, Result};
+use gristmill_kernel::{Code, Fault, Result, RunId};
 use serde_json::Value;
 
 /// Longest name of a metric, parameter or tag.
@@ -146,12 +146,64 @@ pub(crate) fn bad_word(path: &str, word: Option<&EnumWord>) -> Fault {
     invalid(invalid_text(path, &word, None))
 }
 
-/// The id of an experiment: digits. Empty is the default experiment.
+/// The id of an experiment, as a number is written. Empty is the default experiment.
 pub(crate) fn experiment_id(text: &str) -> Result<ExperimentId> {
     if text.is_empty() {
         return Ok(ExperimentId(0));
     }
-    text.parse().map(ExperimentId).map_err(|_| invalid(format!("Invalid experiment ID '{text}'. Experiment ID must be a valid integer.")))
+    let number = written_number(text)?;
+    id_of_number(number).ok_or_else(|| unknown(Code::UNKNOWN_EXPERIMENT, format!("No Experiment with id={number} exists")))
+}
+
+/// The ids of experiments to look in; those that cannot be are left out.
+pub(crate) fn experiment_ids(texts: &[String]) -> Result<Vec<ExperimentId>> {
+    let ids = texts.iter().map(|text| written_number(text).map(id_of_number));
+    Ok(ids.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+fn id_of_number(number: i128) -> Option<ExperimentId> {
+    i64::try_from(number).ok().and_then(|number| u64::try_from(number).ok()).map(ExperimentId)
+}
+
+/// A whole number as Python reads one: with spaces around it, a sign, zeros before it.
+fn written_number(text: &str) -> Result<i128> {
+    let bad = || invalid(format!("Invalid experiment ID '{text}'. Experiment ID must be a valid integer."));
+    text.trim().parse().map_err(|_| bad())
+}
+
+/// The id of a run where MLflow looks at its letters.
+pub(crate) fn run_id(text: String) -> Result<RunId> {
+    let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+    let rest = text.chars().skip(1).all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    if first && rest && text.chars().count() <= 256 {
+        return Ok(RunId(text));
+    }
+    Err(invalid(invalid_text("run_id", &Value::from(text), None)))
+}
+
+/// A float as Python shows it.
+pub(crate) fn python_float(value: f64) -> String {
+    match value {
+        v if v.is_nan() => "nan".into(),
+        v if v.is_infinite() => if v > 0.0 { "inf" } else { "-inf" }.into(),
+        v => format!("{v:?}"),
+    }
+}
+
+/// JSON as Python shows what it read.
+pub(crate) fn python_shown(value: &Value) -> String {
+    match value {
+        Value::Null => "None".into(),
+        Value::Bool(true) => "True".into(),
+        Value::Bool(false) => "False".into(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => python_quoted(text),
+        Value::Array(items) => format!("[{}]", items.iter().map(python_shown).collect::<Vec<_>>().join(", ")),
+        Value::Object(map) => {
+            let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{}: {}", python_quoted(key), python_shown(value))).collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ impl Cursor<'_> {
     /// What follows the dot: in quotes, or everything that a plain name may hold.
     fn key(&mut self) -> Result<String> {
         match self.peek() {
-            Some(quote @ ('"' | '`')) => self.quoted(quote),
+            Some(quote @ ('"' | '`' | '\'')) => self.quoted(quote),
             // Not every server takes `-`, `/` and `:` without quotes; nothing else can be meant by them here.
             _ => Ok(self.skip(|c| c.is_alphanumeric() || "_.-/:@$".contains(c)).to_owned()),
         }

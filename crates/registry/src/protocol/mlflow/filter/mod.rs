@@ -186,7 +186,7 @@ pub(crate) fn run_field(entity: &Option<String>, key: &str, attributes: &[Attrib
 pub(crate) fn tagged_field(entity: &Option<String>, key: &str, attributes: &[Attribute]) -> Result<Known> {
     match entity.as_deref() {
         Some("tag" | "tags") => Ok(Known { field: Field::Tag(key.into()), numeric: false, name: key.to_owned() }),
-        None | Some("attribute" | "attributes") => attribute(key, attributes),
+        None | Some("attribute") => attribute(key, attributes),
         Some(other) => Err(bad(format!("Invalid entity type '{other}'. Valid entity types are ('attribute', 'tag', 'tags')"))),
     }
 }

@@ -54,10 +54,14 @@ pub(crate) fn parse(text: &str, read: &dyn Fn(Clause) -> Result<Filter>) -> Resu
         return Ok(Filter::default());
     }
     let mut parser = Parser { tokens: &tokens, at: 0, depth: 0, read };
-    let filter = parser.any()?;
-    match parser.rest() {
-        [] => Ok(filter),
-        rest => Err(invalid_clause(&raw(rest))),
+    let mut filter = parser.any()?;
+    // MLflow looks at comparisons only: an `AND` without them says nothing.
+    if filter.is_none() && parser.rest().is_empty() {
+        filter = Some(Filter::default());
+    }
+    match (filter, parser.rest()) {
+        (Some(filter), []) => Ok(filter),
+        (_, rest) => Err(invalid_clause(&raw(rest))),
     }
 }
 
@@ -93,20 +97,29 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn any(&mut self) -> Result<Filter> {
-        let mut parts = vec![self.all()?];
+    /// Alternatives; nothing if there is nothing.
+    fn any(&mut self) -> Result<Option<Filter>> {
+        let start = self.at;
+        let Some(first) = self.all()? else { return Ok(None) };
+        let mut parts = vec![first];
         while self.keyword("OR") {
-            parts.push(self.all()?);
+            parts.push(self.all()?.ok_or_else(|| invalid_clause(&raw(&self.tokens[start..])))?);
         }
-        Ok(joined(parts, Filter::Any))
+        Ok(Some(joined(parts, Filter::Any)))
     }
 
-    fn all(&mut self) -> Result<Filter> {
-        let mut parts = vec![self.unary()?];
-        while self.keyword("AND") {
-            parts.push(self.unary()?);
+    /// Comparisons that all hold. MLflow passes over `AND`s that are too many and does not miss one between two comparisons.
+    fn all(&mut self) -> Result<Option<Filter>> {
+        let mut parts = Vec::new();
+        loop {
+            while self.keyword("AND") {}
+            match self.peek() {
+                None | Some(Token { is: Word::Close, .. }) => break,
+                Some(token) if token.is_keyword("OR") => break,
+                Some(_) => parts.push(self.unary()?),
+            }
         }
-        Ok(joined(parts, Filter::All))
+        Ok((!parts.is_empty()).then(|| joined(parts, Filter::All)))
     }
 
     fn unary(&mut self) -> Result<Filter> {
@@ -122,8 +135,8 @@ impl<'a> Parser<'a> {
             self.deeper()?;
             let inner = self.any()?;
             self.depth -= 1;
-            return match self.take() {
-                Some(Token { is: Word::Close, .. }) => Ok(inner),
+            return match (inner, self.take()) {
+                (Some(inner), Some(Token { is: Word::Close, .. })) => Ok(inner),
                 _ => Err(invalid_clause(&raw(&self.tokens[start..]))),
             };
         }
@@ -162,7 +175,7 @@ impl<'a> Parser<'a> {
     fn comparator(&mut self) -> Result<Option<String>> {
         if let Some(Token { is: Word::Operator(operator), .. }) = self.peek() {
             self.at += 1;
-            return Ok(Some(if operator == "<>" { "!=".into() } else { operator.clone() }));
+            return Ok(Some(operator.clone()));
         }
         for keyword in ["LIKE", "ILIKE", "RLIKE", "IN", "BETWEEN"] {
             if self.keyword(keyword) {

@@ -23,6 +23,7 @@ fn comparisons_of_runs_are_read() {
     for (written, field, op) in [
         ("metrics.auc > 0.8", metric("auc"), Op::Greater(number(0.8))),
         ("metric.auc>=1e-3", metric("auc"), Op::GreaterOrEqual(number(1e-3))),
+        ("metrics.'val loss' = 2", metric("val loss"), Op::Equal(number(2.0))),
         ("metrics.`val loss` < -0.5", metric("val loss"), Op::Less(number(-0.5))),
         ("metrics.\"a.b/c\" <= 2", metric("a.b/c"), Op::LessOrEqual(number(2.0))),
         ("metrics.val.loss = 3", metric("val.loss"), Op::Equal(number(3.0))),
@@ -48,6 +49,15 @@ fn comparisons_of_runs_are_read() {
         assert_eq!(runs(written).expect(written), test_of(field, op), "{written}");
     }
     assert_eq!(runs("  ").expect("empty"), Filter::default());
+}
+
+#[test]
+fn ands_that_are_too_many_or_too_few_are_passed_over_as_mlflow_does() {
+    let wanted = runs("metrics.a > 1 AND metrics.b > 2").expect("fits");
+    for written in ["metrics.a > 1 metrics.b > 2", "and metrics.a > 1 AND AND metrics.b > 2 AND", "(metrics.a > 1) (AND metrics.b > 2)"] {
+        assert_eq!(runs(written).expect(written), wanted, "{written}");
+    }
+    assert_eq!(runs("AND").expect("nothing"), Filter::default());
 }
 
 #[test]
@@ -77,11 +87,14 @@ fn filters_that_mean_nothing_are_refused_in_mlflows_words() {
         ("metrics.acc LIKE 1", "Invalid comparator 'LIKE' not one of"),
         ("params.acc > '1'", "Invalid comparator '>' not one of"),
         ("status RLIKE 'x'", "Invalid comparator 'RLIKE' not one of"),
-        ("metrics.acc > 1 metrics.b > 2", "Invalid clause(s) in filter string: 'metrics.b > 2'"),
+        ("metrics.acc > 1 metrics.b", "Invalid clause(s) in filter string: 'metrics.b'"),
+        ("metrics.acc <> 1", "Invalid comparator '<>' not one of"),
+        ("metrics.acc > 1 OR", "Invalid clause(s) in filter string"),
+        ("OR metrics.acc > 1", "Invalid clause(s) in filter string: 'OR metrics.acc > 1'"),
+        ("()", "Invalid clause(s) in filter string: '( )'"),
+        ("NOT", "Invalid clause(s) in filter string"),
         ("metrics.acc", "Invalid clause(s) in filter string: 'metrics.acc'"),
         ("metrics.acc >", "Invalid clause(s) in filter string"),
-        ("metrics.acc > 1 AND", "Invalid clause(s) in filter string"),
-        ("AND metrics.acc > 1", "Invalid clause(s) in filter string"),
         ("(metrics.acc > 1", "Invalid clause(s) in filter string: '( metrics.acc > 1'"),
         ("metrics.acc > 1)", "Invalid clause(s) in filter string: ')'"),
         ("params.a = 'x", "Invalid clause(s) in filter string: ''x'"),

@@ -130,6 +130,7 @@ pub(crate) struct Experiment<'a> {
     creation_time: i64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<Pair<'a>>,
+    workspace: &'static str,
 }
 
 impl<'a> From<&'a kernel::Experiment> for Experiment<'a> {
@@ -142,6 +143,8 @@ impl<'a> From<&'a kernel::Experiment> for Experiment<'a> {
             last_update_time: experiment.updated_at.millis(),
             creation_time: experiment.created_at.millis(),
             tags: pairs(&experiment.tags),
+            // There is one, and MLflow calls it so.
+            workspace: "default",
         }
     }
 }

@@ -103,14 +103,14 @@ pub(crate) struct SearchAsk {
 
 impl Ask for SearchAsk {
     const FIELDS: &'static [Field] = &[
-        Field::new("experiment_ids", Is::Texts).required(),
+        Field::new("experiment_ids", Is::Texts).required_last(),
         Field::text("filter"),
         Field::new("datasets", Is::Items(&[Field::text("dataset_name"), Field::text("dataset_digest")])),
         Field::new("max_results", Is::Int),
         Field::new(
             "order_by",
             Is::Items(&[
-                Field::text("field_name").required(),
+                Field::text("field_name"),
                 Field::new("ascending", Is::Flag),
                 Field::text("dataset_name"),
                 Field::text("dataset_digest"),
@@ -130,8 +130,7 @@ pub(crate) struct DatasetAsk {
 /// One key of the order.
 #[derive(Debug, Deserialize)]
 pub(crate) struct OrderAsk {
-    #[serde(deserialize_with = "filled")]
-    pub field_name: String,
+    pub field_name: Option<String>,
     pub ascending: Option<bool>,
     pub dataset_name: Option<String>,
     pub dataset_digest: Option<String>,
@@ -178,10 +177,8 @@ struct Info<'a> {
     last_updated_timestamp_ms: i64,
     artifact_uri: String,
     status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model_type: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source_run_id: Option<&'a str>,
+    model_type: &'a str,
+    source_run_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     status_message: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -208,8 +205,8 @@ impl<'a> Model<'a> {
                 last_updated_timestamp_ms: model.updated_at.millis(),
                 artifact_uri: locations::of_model(location, &model.id),
                 status: status_word(model.status),
-                model_type: model.model_type.as_deref(),
-                source_run_id: model.source_run.as_ref().map(|run| run.0.as_str()),
+                model_type: model.model_type.as_deref().unwrap_or_default(),
+                source_run_id: model.source_run.as_ref().map_or("", |run| run.0.as_str()),
                 status_message: model.status_message.as_deref(),
                 tags: pairs(&model.tags),
             },

@@ -50,7 +50,7 @@ impl Ask for LogAsk {
         Field::text("run_uuid"),
         Field::text("key").required(),
         Field::new("value", Is::Float).required(),
-        Field::new("timestamp", Is::Int).required(),
+        Field::new("timestamp", Is::Int).required_last(),
         Field::new("step", Is::Int),
         Field::text("model_id"),
         Field::text("dataset_name"),

@@ -17,14 +17,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The fields of a tag or parameter.
-pub(crate) const PAIR: &[Field] = &[Field::text("key").required(), Field::text("value")];
+pub(crate) const PAIR: &[Field] = &[Field::text("key"), Field::text("value")];
+/// The same, where MLflow looks whether there is a name before it looks at the name.
+pub(crate) const NAMED_PAIR: &[Field] = &[Field::text("key").required(), Field::text("value")];
 
 /// A tag or parameter that a client sends.
 #[derive(Debug, Deserialize)]
 pub(crate) struct PairAsk {
-    /// Its name.
-    #[serde(deserialize_with = "filled")]
-    pub key: String,
+    /// Its name; absent is empty.
+    pub key: Option<String>,
     /// Its value; absent is empty.
     pub value: Option<String>,
 }
@@ -32,7 +33,23 @@ pub(crate) struct PairAsk {
 impl PairAsk {
     /// Name and value.
     pub(crate) fn taken(self) -> (String, String) {
-        (self.key, self.value.unwrap_or_default())
+        (self.key.unwrap_or_default(), self.value.unwrap_or_default())
+    }
+}
+
+/// The same, and the name is there.
+#[derive(Debug, Deserialize)]
+pub(crate) struct NamedPairAsk {
+    /// Its name.
+    #[serde(deserialize_with = "filled")]
+    pub key: String,
+    /// Its value; absent is empty.
+    pub value: Option<String>,
+}
+
+impl From<NamedPairAsk> for PairAsk {
+    fn from(pair: NamedPairAsk) -> PairAsk {
+        PairAsk { key: Some(pair.key), value: pair.value }
     }
 }
 
@@ -53,12 +70,12 @@ pub(crate) fn moment(millis: i64) -> Timestamp {
     Timestamp::from_micros(millis.saturating_mul(1_000))
 }
 
-/// Which lifecycles a client asks for: a word or its number.
-pub(crate) fn view(word: Option<&EnumWord>) -> Option<ViewType> {
+/// Which lifecycles a client asks for: a word or its number. A word that does not exist says nothing: that is how protocol buffers take the
+/// words of clients that are newer than their server.
+pub(crate) fn view(word: Option<&EnumWord>) -> ViewType {
     match word.map(|w| w.0.as_str()) {
-        None | Some("ACTIVE_ONLY" | "1" | "active_only") => Some(ViewType::ActiveOnly),
-        Some("DELETED_ONLY" | "2" | "deleted_only") => Some(ViewType::DeletedOnly),
-        Some("ALL" | "3" | "all") => Some(ViewType::All),
-        Some(_) => None,
+        Some("DELETED_ONLY" | "2") => ViewType::DeletedOnly,
+        Some("ALL" | "3") => ViewType::All,
+        _ => ViewType::ActiveOnly,
     }
 }

@@ -1,7 +1,7 @@
 //! Runs.
 
 use super::metric::{POINT, PointAsk, Shown};
-use super::{PAIR, Pair, PairAsk, pairs};
+use super::{NAMED_PAIR, NamedPairAsk, PAIR, Pair, PairAsk, pairs};
 use crate::protocol::mlflow::locations;
 use crate::protocol::mlflow::request::{Ask, EnumWord, Field, Int, Is, filled};
 use gristmill_kernel::RunStatus;
@@ -104,16 +104,16 @@ pub(crate) struct BatchAsk {
     #[serde(deserialize_with = "filled")]
     pub run_id: String,
     pub metrics: Option<Vec<PointAsk>>,
-    pub params: Option<Vec<PairAsk>>,
-    pub tags: Option<Vec<PairAsk>>,
+    pub params: Option<Vec<NamedPairAsk>>,
+    pub tags: Option<Vec<NamedPairAsk>>,
 }
 
 impl Ask for BatchAsk {
     const FIELDS: &'static [Field] = &[
         Field::text("run_id").required(),
         Field::new("metrics", Is::Items(POINT)),
-        Field::new("params", Is::Items(PAIR)),
-        Field::new("tags", Is::Items(PAIR)),
+        Field::new("params", Is::Items(NAMED_PAIR)),
+        Field::new("tags", Is::Items(NAMED_PAIR)),
     ];
 }
 
@@ -151,36 +151,34 @@ pub(crate) struct InputsAsk {
 impl Ask for InputsAsk {
     const FIELDS: &'static [Field] = &[
         Field::text("run_id").required(),
-        Field::new("datasets", Is::Items(&[Field::new("dataset", Is::Object(DATASET)).required(), Field::new("tags", Is::Items(PAIR))])),
+        Field::new("datasets", Is::Items(&[Field::new("dataset", Is::Object(DATASET)), Field::new("tags", Is::Items(PAIR))])),
         Field::new("models", Is::Items(MODEL_USE)),
     ];
 }
 
 const DATASET: &[Field] = &[
-    Field::text("name").required(),
-    Field::text("digest").required(),
+    Field::text("name"),
+    Field::text("digest"),
     Field::text("source_type"),
     Field::text("source"),
     Field::text("schema"),
     Field::text("profile"),
 ];
 
-const MODEL_USE: &[Field] = &[Field::text("model_id").required(), Field::new("step", Is::Int)];
+const MODEL_USE: &[Field] = &[Field::text("model_id"), Field::new("step", Is::Int)];
 
 /// A dataset that a run read.
 #[derive(Debug, Deserialize)]
 pub(crate) struct DatasetInputAsk {
-    pub dataset: DatasetAsk,
+    pub dataset: Option<DatasetAsk>,
     pub tags: Option<Vec<PairAsk>>,
 }
 
 /// A dataset as a client describes it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(crate) struct DatasetAsk {
-    #[serde(deserialize_with = "filled")]
-    pub name: String,
-    #[serde(deserialize_with = "filled")]
-    pub digest: String,
+    pub name: Option<String>,
+    pub digest: Option<String>,
     pub source_type: Option<String>,
     pub source: Option<String>,
     pub schema: Option<String>,
@@ -190,8 +188,7 @@ pub(crate) struct DatasetAsk {
 /// A logged model that a run read or made.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ModelUseAsk {
-    #[serde(deserialize_with = "filled")]
-    pub model_id: String,
+    pub model_id: Option<String>,
     pub step: Option<Int>,
 }
 
@@ -247,10 +244,15 @@ pub(crate) struct Run<'a> {
     info: Info<'a>,
     data: Data<'a>,
     inputs: Inputs<'a>,
-    outputs: Outputs<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outputs: Option<Outputs<'a>>,
 }
 
 impl<'a> Run<'a> {
+    /// A run that has just begun: nothing was made yet, and MLflow does not say so.
+    pub(crate) fn begun(run: &'a TrackedRun, location: &str) -> Run<'a> {
+        Run { outputs: None, ..Run::new(run, location) }
+    }
     /// A run; `location` is where the artifacts of its experiment begin.
     pub(crate) fn new(run: &'a TrackedRun, location: &str) -> Run<'a> {
         Run {
@@ -260,9 +262,9 @@ impl<'a> Run<'a> {
                 dataset_inputs: run.datasets.iter().map(DatasetInput::from).collect(),
                 model_inputs: run.model_inputs.iter().map(|used| ModelUse { model_id: &used.model, step: None }).collect(),
             },
-            outputs: Outputs {
+            outputs: Some(Outputs {
                 model_outputs: run.model_outputs.iter().map(|made| ModelUse { model_id: &made.model, step: Some(made.step) }).collect(),
-            },
+            }),
         }
     }
 }
