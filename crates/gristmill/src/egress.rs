@@ -61,13 +61,17 @@ impl WebEgress {
         let refused = |why: String| {
             Fault::invalid(Code::BAD_VALUE, why).fix("use a public https address, or allow private ones: [alerts] allow_private = true")
         };
-        let url = reqwest::Url::parse(url.expose_secret()).map_err(|_| refused("Invalid webhook URL".to_owned()))?;
         // Without encryption only where the project allows its own network.
         let schemes: &[&str] = if self.allow_private { &["https", "http"] } else { &["https"] };
-        if !schemes.contains(&url.scheme()) {
-            let allowed = schemes.join(", ");
-            return Err(refused(format!("Invalid webhook URL scheme: '{}'. Allowed schemes are: {allowed}.", url.scheme())));
+        let scheme = |scheme: &str| match schemes.contains(&scheme) {
+            true => Ok(()),
+            false => Err(refused(format!("Invalid webhook URL scheme: '{scheme}'. Allowed schemes are: {}.", schemes.join(", ")))),
+        };
+        if !url.expose_secret().contains(':') {
+            scheme("")?;
         }
+        let url = reqwest::Url::parse(url.expose_secret()).map_err(|_| refused("Invalid webhook URL".to_owned()))?;
+        scheme(url.scheme())?;
         let host = url.host_str().ok_or_else(|| refused("Webhook URL must include a hostname".to_owned()))?.to_owned();
         let port = url.port_or_known_default().unwrap_or(443);
         let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
@@ -226,7 +230,8 @@ mod tests {
             ("https://[::ffff:10.0.0.1]/x", "must not resolve to a non-public IP address."),
             ("https://user:pass@127.0.0.1/x", "must not resolve to a non-public IP address."),
             ("https://no-such-host.invalid/x", "Cannot resolve Webhook URL hostname 'no-such-host.invalid'"),
-            ("nonsense", "Invalid webhook URL"),
+            ("nonsense", "Invalid webhook URL scheme: ''. Allowed schemes are: https."),
+            ("https://", "Invalid webhook URL"),
         ] {
             let fault = strict.check(&secret(url.into())).await.unwrap_err();
             assert_eq!(fault.kind, Kind::Invalid, "{url}");

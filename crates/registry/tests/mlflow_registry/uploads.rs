@@ -228,6 +228,6 @@ async fn signed_addresses_read_and_write_one_file_for_a_while() {
     ] {
         server.refused("POST", &format!("artifacts/presigned-{path}-url"), ask, invalid(words)).await;
     }
-    let none = (404, "RESOURCE_DOES_NOT_EXIST", "No such artifact: 'nothing'");
+    let none = (404, "RESOURCE_DOES_NOT_EXIST", "/artifacts/nothing'");
     server.refused("POST", "artifacts/presigned-download-url", json!({ "run_id": run, "path": "nothing" }), none).await;
 }

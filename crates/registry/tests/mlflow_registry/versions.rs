@@ -53,9 +53,9 @@ async fn a_logged_model_becomes_a_version_and_remembers_it() {
     assert_eq!(uri, shown["info"]["artifact_uri"]);
     let (status, _, body) = server.file("GET", "/model-versions/get-artifact?name=m&version=1&path=MLmodel", &[], "").await;
     assert_eq!((status, &body[..]), (200, &b"flavors: {onnx}"[..]));
-    // The model is inferred from the source; another one is a contradiction.
+    // The model is named beside the source; none or another one is a contradiction.
     let ask = json!({ "name": "m", "source": format!("models:/{model}") });
-    assert_eq!(server.ok("POST", "model-versions/create", ask).await["model_version"]["run_id"].as_str(), Some(run.as_str()));
+    server.refused("POST", "model-versions/create", ask, (400, INVALID, "The model_id request parameter must identify the resource")).await;
     let (other, _) = server.logged_model().await;
     let ask = json!({ "name": "m", "source": format!("models:/{model}"), "model_id": other });
     server.refused("POST", "model-versions/create", ask, (400, INVALID, "The model_id request parameter must identify the resource")).await;

@@ -109,7 +109,10 @@ async fn create(mlflow: Arc<Mlflow>, call: Call) -> Result<Response> {
         files: files(&mlflow, resolved.files.as_ref()).await?,
     };
     let version = mlflow.registry.create_model_version(new, &actor, mlflow.now()).await?;
-    note_on_logged_model(&mlflow, &resolved, &version).await?;
+    // A copy of a version is not noted: its model was registered once.
+    if ask.model_id.as_deref().is_some_and(|id| !id.is_empty()) {
+        note_on_logged_model(&mlflow, &resolved, &version).await?;
+    }
     let (source, run) = (resolved.source, resolved.run.map(|RunId(id)| id));
     mlflow.hooks.tell(Told::VersionCreated { name: version.name.clone(), version: version.id.number, source, run, tags, description });
     shown(&version)

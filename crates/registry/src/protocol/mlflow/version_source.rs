@@ -107,8 +107,9 @@ pub(crate) async fn resolve(mlflow: &Mlflow, asked: Asked<'_>) -> Result<Resolve
     match parse(asked.source)? {
         Source::Registered(name, which) => registered(mlflow, &asked, &name, which).await,
         Source::LoggedModel(id) => match model {
-            Some(named) if named != id => Err(not_within(asked.source, "model_id")),
-            _ => logged(mlflow, asked.source, &id, run).await,
+            Some(named) if named == id => logged(mlflow, asked.source, &id, run).await,
+            // As in MLflow: who registers a logged model says so twice.
+            _ => Err(not_within(asked.source, "model_id")),
         },
         Source::Run(id, path) => match (model, run) {
             (None, Some(named)) if named == id.0 => {

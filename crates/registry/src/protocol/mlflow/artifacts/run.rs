@@ -40,7 +40,7 @@ pub(crate) async fn get(mlflow: Arc<Mlflow>, call: Call) -> Result<Response> {
     let file = key::file(&path)?;
     let address = location::of_run(&mlflow, &run).await?;
     let key = key::below(&location::kept(&address)?, Some(file.as_str()))?;
-    send::send(&mlflow, &key, &path, &headers).await
+    send::send(&mlflow, &key, key.as_str(), &headers).await
 }
 
 /// `GET /model-versions/get-artifact`
@@ -51,7 +51,8 @@ pub(crate) async fn get_of_version(mlflow: Arc<Mlflow>, call: Call) -> Result<Re
     let name = request::needed(ask.name, "name")?;
     let version = request::needed(ask.version, "version")?;
     let root = model_versions::files_of(&mlflow, &name, &version).await?;
-    send::send(&mlflow, &key::below(&root, Some(file.as_str()))?, &path, &headers).await
+    let key = key::below(&root, Some(file.as_str()))?;
+    send::send(&mlflow, &key, key.as_str(), &headers).await
 }
 
 /// `GET logged-models/{model_id}/artifacts/files`
@@ -63,7 +64,7 @@ pub(crate) async fn get_of_model(mlflow: Arc<Mlflow>, call: Call) -> Result<Resp
     let file = key::file(&path)?;
     let address = location::of_model(&mlflow, &model).await?;
     let key = key::below(&location::kept(&address)?, Some(file.as_str()))?;
-    send::send(&mlflow, &key, &path, &headers).await
+    send::send(&mlflow, &key, key.as_str(), &headers).await
 }
 
 /// The arguments of a download, and its headers, which say which part is wanted.
@@ -101,7 +102,7 @@ pub(crate) async fn sign_download(mlflow: Arc<Mlflow>, call: Call) -> Result<Res
     let lasts = lasting(&ask)?;
     let address = location::of_run(&mlflow, &request::run_id(ask.run_id, None)?).await?;
     let key = key::below(&location::kept(&address)?, Some(file.as_str()))?;
-    let info = send::find(&mlflow, &key, &ask.path).await?;
+    let info = send::find(&mlflow, &key, key.as_str()).await?;
     let presigned_url = signed_address(&mlflow, &origin, Grant::Read(key.as_str()), &key, lasts);
     json(&PresignedUrl { presigned_url, file_size: Some(info.bytes) })
 }

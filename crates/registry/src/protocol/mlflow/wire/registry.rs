@@ -79,7 +79,8 @@ pub(crate) struct ModelVersionWire {
     pub current_stage: &'static str,
     pub description: String,
     pub source: String,
-    pub run_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
     pub status: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Tag>,
@@ -100,7 +101,8 @@ impl ModelVersionWire {
             current_stage: version.stage.as_str(),
             description: version.description.clone(),
             source: version.source.clone(),
-            run_id: version.run.as_ref().map_or_else(String::new, |run| run.0.clone()),
+            // Without a run MLflow shows an empty one; the version of a logged model without a run shows none.
+            run_id: version.run.as_ref().map(|run| run.0.clone()).or_else(|| version.model.is_none().then(String::new)),
             // A version is complete before anybody can see it.
             status: "READY",
             tags: tags(&version.tags),
