@@ -93,7 +93,9 @@ fn an_endpoint_follows_the_alias_of_a_registered_model() {
     point(&server, &register(&server, &xgboost));
     let (_, expected) = cases("mlmodel_xgboost");
     let done = |s: &Server| answering(s, &rows).filter(|(model, scores)| model.ends_with("@2") && close(scores, &expected));
-    server.wait_for("the rollout", 60, done);
+    // A new version that comes in the middle of a rollout replaces it, so the next one waits until this one is through.
+    let through = |s: &Server| done(s).filter(|_| project.run(&["logs", "--json"]).out.contains("completed its rollout"));
+    server.wait_for("the rollout", 60, through);
 
     // A version that cannot answer gets no traffic, and somebody is told how to convert it.
     point(&server, &register(&server, &[("MLmodel", golden("mlmodel_sklearn.yaml")), ("model.pkl", b"\x80\x04.".to_vec())]));

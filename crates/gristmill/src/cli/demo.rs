@@ -59,7 +59,8 @@ impl Demo {
         let ended = match (told, self.exit) {
             (Ok(()), false) => {
                 cx.out.say("\nCtrl-C stops the server; the next `gristmill demo` goes on from here.");
-                until_told_to_stop().await.map_err(Faults::from)
+                until_told_to_stop()?.await;
+                Ok(())
             }
             (told, _) => told,
         };

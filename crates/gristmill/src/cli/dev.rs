@@ -31,16 +31,16 @@ impl Dev {
         workspace.save_lock()?;
         let options =
             Options { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: self.port, open: true, names: Vec::new(), observer: cx.out.observer() };
+        let stop = until_told_to_stop()?;
         let server = Server::start(cx, &workspace, options).await?;
         announce(cx, &server.url);
         submit(cx, &workspace, "dev").await?;
         let (tell, mut changed) = tokio::sync::mpsc::channel(16);
         let _watching = watch(&workspace, tell)?;
-        let stop = until_told_to_stop();
         tokio::pin!(stop);
         loop {
             tokio::select! {
-                stopped = &mut stop => { stopped?; break }
+                () = &mut stop => break,
                 Some(()) = changed.recv() => {
                     tokio::time::sleep(SETTLE).await;
                     while changed.try_recv().is_ok() {}

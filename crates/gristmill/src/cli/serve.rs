@@ -27,10 +27,11 @@ impl Serve {
         let workspace = Workspace::load(cx).await?;
         workspace.save_lock()?;
         let options = Options { host: self.host, port: self.port, open: false, names: self.names, observer: cx.out.observer() };
+        let stop = until_told_to_stop()?;
         let server = Server::start(cx, &workspace, options).await?;
         first_token(cx, &workspace).await?;
         announce(cx, &server.url);
-        until_told_to_stop().await?;
+        stop.await;
         cx.out.say("stopping: no new requests, those in flight are answered");
         server.stop().await?;
         Ok(Exit::Done)
@@ -60,12 +61,15 @@ pub fn announce(cx: &Cx, url: &str) {
     cx.out.say(format!("serving  {url}/  status page, {url}/openapi.json, {url}/metrics"));
 }
 
-/// Ctrl-C or SIGTERM.
-pub async fn until_told_to_stop() -> Result<(), Fault> {
-    let bad = |e: std::io::Error| Fault::io("signals", e);
-    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(bad)?;
-    tokio::select! {
-        ended = tokio::signal::ctrl_c() => ended.map_err(bad),
-        _ = term.recv() => Ok(()),
-    }
+/// Ctrl-C or SIGTERM. Both are listened for from the call on, not from the first wait on: a server that answers can be told to stop.
+pub fn until_told_to_stop() -> Result<impl Future<Output = ()>, Fault> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|e: std::io::Error| Fault::io("signals", e));
+    let (mut term, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = term.recv() => {}
+        }
+    })
 }
