@@ -1,10 +1,10 @@
 //! The embedded key-value databases under online rows and the journal: redb, a copy-on-write B-tree in one file.
 //!
 //! # Why redb
-//! Measured against fjall 3.1 (an LSM tree) with `online_bench 800000`: batches of 10,000 kept rows, then reads of an entity's 150 rows, then small durable
-//! appends. Medians of three runs on two busy cores: a read takes 27 µs (fjall 102 µs), its 99th percentile 0.08 ms (fjall 20 ms, while it
-//! compacts); 82,000 rows/s are written (fjall 75,000); a durable append takes 0.25 ms (fjall 0.57 ms); the file is 2.2 times as large. Reads are
-//! what a prediction waits for, so reads decide. `cargo xtask bench online-store` measures again.
+//! Measured against fjall 3.1 (an LSM tree) with `online_bench 800000`: synced batches of 10,000 kept rows, then reads of an entity's 150 rows, then small
+//! durable appends. Medians of three runs on two cores, redb then fjall: a read 24 µs and 92 µs (99th percentile 55 and 181 µs); 86,000 and 183,000 rows/s
+//! written; a durable append 0.27 and 0.15 ms; 231 and 104 MB on disk. A prediction waits for reads, writes come in batches beside it, and under load
+//! fjall's reads waited up to 20 ms for its compaction: so reads decide. `cargo xtask bench online-store` measures again.
 //!
 //! # Layout, on one page
 //! Two databases in `kv/` of the state folder, each exclusive to one process and with one writer, so that a batch of kept rows does not hold up an
