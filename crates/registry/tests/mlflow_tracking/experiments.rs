@@ -87,6 +87,7 @@ async fn experiments_are_searched_by_get_and_by_post() {
         let page = server.read(&format!("experiments/search?max_results=10&view_type={view}")).await;
         assert_eq!(names(&page).len(), count, "{view}");
     }
+    server.not_read("experiments/search?view_type=ALL", 400, INVALID, "Invalid value 0 for parameter 'max_results'").await;
     server.not_read("experiments/search?max_results=0", 400, INVALID, "Invalid value 0 for parameter 'max_results'").await;
     server.not_read("experiments/search?max_results=50001", 400, INVALID, "It must be at most 50000").await;
     server.not_read("experiments/search?max_results=5&page_token=abc", 400, INVALID, "could not base64-decode").await;

@@ -29,13 +29,15 @@ async fn runs_begin_with_names_and_tags() {
     assert_eq!(server.read(&format!("runs/get?run_id={id}&run_uuid={id}")).await["run"]["info"], *info);
     assert_eq!(server.read(&format!("runs/get?run_uuid={id}")).await["run"]["info"], *info);
 
-    let named = server.done("runs/create", json!({ "tags": [{ "key": "mlflow.runName", "value": "from tag" }] })).await;
+    let named =
+        server.done("runs/create", json!({ "experiment_id": "0", "tags": [{ "key": "mlflow.runName", "value": "from tag" }] })).await;
     assert_eq!(named["run"]["info"]["run_name"], "from tag");
-    let invented = server.done("runs/create", json!({})).await["run"].clone();
+    let invented = server.done("runs/create", json!({ "experiment_id": "0" })).await["run"].clone();
     let name = text(&invented["info"]["run_name"]);
     assert_eq!((name.split('-').count(), value_of(&invented["data"]["tags"], "mlflow.runName")), (3, Some(name)));
-    let twice = json!({ "run_name": "a", "tags": [{ "key": "mlflow.runName", "value": "b" }] });
+    let twice = json!({ "experiment_id": "0", "run_name": "a", "tags": [{ "key": "mlflow.runName", "value": "b" }] });
     server.refused("runs/create", twice, 400, INVALID, "Both 'run_name' argument and 'mlflow.runName' tag are specified").await;
+    server.refused("runs/create", json!({}), 400, INVALID, "Missing value for required parameter 'experiment_id'").await;
     server.refused("runs/create", json!({ "experiment_id": "77" }), 404, MISSING, "No Experiment with id=77 exists").await;
     server.refused("runs/create", json!({ "experiment_id": 5 }), 400, INVALID, "Invalid value 5 for parameter 'experiment_id'").await;
     server.refused("runs/create", json!({ "start_time": "x" }), 400, INVALID, "Invalid value \"x\" for parameter 'start_time'").await;

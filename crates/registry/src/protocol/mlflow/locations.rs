@@ -36,7 +36,7 @@ pub(crate) fn check_root(location: &str) -> Result<()> {
     if location.starts_with("runs:") {
         return Err(invalid(format!("Artifact location cannot be a runs:/ URI. Given: '{location}'")));
     }
-    let Some((scheme, _)) = location.split_once("://") else { return Err(bad_location(location)) };
+    let Some((scheme, _)) = location.split_once(":/") else { return Err(bad_location(location)) };
     let plain = !location.contains(['#', '?', ';', '\\', '%']) && !location.chars().any(char::is_control);
     let climbs = location.split('/').any(|part| part == ".." || part == ".");
     if THEIRS.contains(&scheme) && plain && !climbs { Ok(()) } else { Err(bad_location(location)) }

@@ -1,7 +1,7 @@
 //! Points of metrics: one, a batch, and the histories.
 
 use super::error::invalid;
-use super::request::{self, Int, invalid_text, read};
+use super::request::{self, Int, SEE_DOCS, invalid_text, read};
 use super::runs::{RUN_NAME, checked_param, checked_tag};
 use super::wire::NamedPairAsk;
 use super::wire::metric as wire;
@@ -135,7 +135,7 @@ async fn history_bulk_interval(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let ask: wire::IntervalAsk = read(call).await?;
     if ask.run_ids.len() > RUNS_MAX {
         return Err(invalid(format!(
-            "GetMetricHistoryBulkInterval request must specify at most {RUNS_MAX} run_ids. Received {} run_ids.",
+            "GetMetricHistoryBulkInterval request must specify at most {RUNS_MAX} run_ids. Received {} run_ids.{SEE_DOCS}",
             ask.run_ids.len()
         )));
     }
@@ -144,7 +144,7 @@ async fn history_bulk_interval(m: Arc<Mlflow>, call: Call) -> Result<Response> {
         Some(Int(wanted)) => usize::try_from(wanted)
             .ok()
             .filter(|wanted| (1..=POINTS_PER_RUN_MAX).contains(wanted))
-            .ok_or_else(|| invalid(format!("max_results must be between 1 and {POINTS_PER_RUN_MAX}.")))?,
+            .ok_or_else(|| invalid(format!("max_results must be between 1 and {POINTS_PER_RUN_MAX}.{SEE_DOCS}")))?,
     };
     let steps = match (ask.start_step, ask.end_step) {
         (Some(Int(start)), Some(Int(end))) if start > end => {

@@ -1,7 +1,7 @@
 //! Page tokens: base64 of `{"offset": n}`, as MLflow makes them. Clients pass them back and look at nothing.
 
 use super::error::invalid;
-use super::validate::{python_quoted, python_shown};
+use super::validate::{python_bytes, python_shown};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gristmill_kernel::Result;
@@ -21,8 +21,8 @@ pub(crate) fn next(more: bool, offset: usize, items: usize) -> Option<String> {
 pub(crate) fn read(token: Option<&str>) -> Result<usize> {
     let Some(token) = token.filter(|t| !t.is_empty()) else { return Ok(0) };
     let decoded = decode(token).ok_or_else(|| invalid("Invalid page token, could not base64-decode"))?;
-    let parsed: Value = serde_json::from_slice(&decoded)
-        .map_err(|_| invalid(format!("Invalid page token, decoded value=b{}", python_quoted(&String::from_utf8_lossy(&decoded)))))?;
+    let parsed: Value =
+        serde_json::from_slice(&decoded).map_err(|_| invalid(format!("Invalid page token, decoded value={}", python_bytes(&decoded))))?;
     let unreadable = || invalid(format!("Invalid page token, parsed value={}", python_shown(&parsed)));
     let offset = match parsed.get("offset") {
         Some(Value::Number(number)) => number.as_u64(),
@@ -59,6 +59,7 @@ mod tests {
         for (token, text) in [
             ("abc", "Invalid page token, could not base64-decode"),
             ("%%%", "Invalid page token, decoded value=b''"),
+            ("nonsense", "Invalid page token, decoded value=b'\\x9e\\x89\\xecz{\\x1e'"),
             ("bm9uc2Vuc2U=", "Invalid page token, decoded value=b'nonsense'"),
             ("e30=", "Invalid page token, parsed value={}"),
             ("eyJvZmZzZXQiOiAwfQ==", "Invalid page token, parsed value={'offset': 0}"),

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 /// What every explanation of a parameter ends with.
-const SEE_DOCS: &str = " See the API docs for more information about request parameters.";
+pub(crate) const SEE_DOCS: &str = " See the API docs for more information about request parameters.";
 
 /// A request: its fields as MLflow names them.
 pub(crate) trait Ask: DeserializeOwned {
@@ -143,10 +143,12 @@ pub(crate) fn from_body<T: Ask>(bytes: &[u8]) -> Result<T> {
 
 fn from_value<T: Ask>(value: Value) -> Result<T> {
     let Value::Object(map) = &value else { return Err(invalid("the request is not a JSON object")) };
-    if let Some(text) = problem(T::FIELDS, map, "") {
+    let read = T::deserialize(&value);
+    // Like MLflow: only where something does not fit is every type looked at, and then a word that would have fitted may not.
+    if let Some(text) = problem(T::FIELDS, map, "", read.is_err()) {
         return Err(invalid(text + SEE_DOCS));
     }
-    T::deserialize(value).map_err(|e| invalid(format!("the request cannot be read: {e}")))
+    read.map_err(|e| invalid(format!("the request cannot be read: {e}")))
 }
 
 /// POST and PUT say what they send; the others need not.
@@ -161,8 +163,8 @@ fn check_content_type(call: &Call) -> Result<()> {
     }
 }
 
-/// The first thing wrong with the fields of an object.
-fn problem(fields: &[Field], map: &Map<String, Value>, within: &str) -> Option<String> {
+/// The first thing wrong with the fields of an object: what is missing and, where asked, what is of the wrong type.
+fn problem(fields: &[Field], map: &Map<String, Value>, within: &str, types: bool) -> Option<String> {
     fields.iter().find_map(|field| {
         let path = if within.is_empty() { field.name.to_owned() } else { format!("{within}.{}", field.name) };
         let mut value = map.get(field.name).filter(|v| !v.is_null());
@@ -175,16 +177,16 @@ fn problem(fields: &[Field], map: &Map<String, Value>, within: &str) -> Option<S
             None if required => Some(missing_text(&path)),
             None => None,
             Some(Value::String(text)) if required && text.is_empty() => match field.required {
-                Required::Last => unfit(field.is, &Value::from(""), &path).or_else(|| Some(missing_text(&path))),
+                Required::Last => unfit(field.is, &Value::from(""), &path, types).or_else(|| Some(missing_text(&path))),
                 _ => Some(missing_text(&path)),
             },
-            Some(value) => unfit(field.is, value, &path),
+            Some(value) => unfit(field.is, value, &path, types),
         }
     })
 }
 
 /// What is wrong with a value that is there.
-fn unfit(is: Is, value: &Value, path: &str) -> Option<String> {
+fn unfit(is: Is, value: &Value, path: &str, types: bool) -> Option<String> {
     let fits = match is {
         Is::Text => value.is_string(),
         Is::Int => Int::deserialize(value).is_ok(),
@@ -195,15 +197,15 @@ fn unfit(is: Is, value: &Value, path: &str) -> Option<String> {
         Is::Object(_) => value.is_object(),
         Is::Word => value.is_string() || value.is_i64(),
     };
-    if !fits {
+    if types && !fits {
         return Some(invalid_text(path, value, Some(&format!(" Hint: Value was of type '{}'.", python_type(value)))));
     }
     match (is, value) {
         (Is::Items(fields), Value::Array(items)) => items.iter().enumerate().find_map(|(at, item)| match item {
-            Value::Object(map) => problem(fields, map, &format!("{path}[{at}]")),
-            other => Some(invalid_text(&format!("{path}[{at}]"), other, None)),
+            Value::Object(map) => problem(fields, map, &format!("{path}[{at}]"), types),
+            other => types.then(|| invalid_text(&format!("{path}[{at}]"), other, None)),
         }),
-        (Is::Object(fields), Value::Object(map)) => problem(fields, map, path),
+        (Is::Object(fields), Value::Object(map)) => problem(fields, map, path, types),
         _ => None,
     }
 }

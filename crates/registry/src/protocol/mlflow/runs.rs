@@ -68,7 +68,8 @@ impl Mlflow {
 async fn create(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let actor = call.caller().actor.clone();
     let ask: wire::CreateAsk = read(call).await?;
-    let experiment = m.active_experiment(validate::experiment_id(ask.experiment_id.as_deref().unwrap_or_default())?).await?;
+    let experiment = request::needed(ask.experiment_id.filter(|id| !id.is_empty()), "experiment_id")?;
+    let experiment = m.active_experiment(validate::experiment_id(&experiment)?).await?;
     // Not checked here, as in MLflow: what clients write at the start is theirs, and none of it becomes a path.
     let mut tags: BTreeMap<String, String> = ask.tags.unwrap_or_default().into_iter().map(PairAsk::taken).collect();
     let name = run_name(ask.run_name, &tags, &m)?;

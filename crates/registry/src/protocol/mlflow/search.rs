@@ -1,7 +1,7 @@
 //! The search for runs.
 
 use super::error::invalid;
-use super::request::{Int, invalid_text, read};
+use super::request::{Int, SEE_DOCS, invalid_text, read};
 use super::wire::run as wire;
 use super::wire::view;
 use super::{Mlflow, filter, order, page_token, validate};
@@ -34,8 +34,8 @@ fn asked(ask: wire::SearchAsk) -> Result<Search> {
     if let Some(Int(wanted)) = ask.max_results
         && wanted > SEARCH_RUNS_MAX as i64
     {
-        let why = " Hint: Value was of type 'int'. See the API docs for more information about request parameters.";
-        return Err(invalid(invalid_text("max_results", &Value::from(wanted), Some(why))));
+        let why = " Hint: Value was of type 'int'.";
+        return Err(invalid(invalid_text("max_results", &Value::from(wanted), Some(why)) + SEE_DOCS));
     }
     let experiments = ask.experiment_ids.unwrap_or_default();
     Ok(Search {

@@ -12,13 +12,13 @@ pub const PROTOCOL_VERSION: &str = "3.17.2";
 
 pub(super) fn routes(m: &Arc<Mlflow>) -> Routes {
     let get = &Method::GET;
-    let text = |path: &str, text: &'static str| {
-        let answer = move |_: Call| async move { Ok(plain(StatusCode::OK, "text/html; charset=utf-8", text)) };
+    let text = |path: &str, media_type: &'static str, text: &'static str| {
+        let answer = move |_: Call| async move { Ok(plain(StatusCode::OK, media_type, text)) };
         shaped(route(Method::GET, path, Permission::Public, answer))
     };
     let mut routes = vec![
-        text("/health", "OK").about("MLflow: whether the server answers"),
-        text("/version", PROTOCOL_VERSION).about("MLflow: the version whose protocol this is"),
+        text("/health", "text/plain; charset=utf-8", "OK").about("MLflow: whether the server answers"),
+        text("/version", "text/html; charset=utf-8", PROTOCOL_VERSION).about("MLflow: the version whose protocol this is"),
     ];
     // Like MLflow's own, without a login: clients ask this to learn how to log in. It tells nothing about the project.
     routes.extend(super::v3(m, get, "/mlflow/server-info", Permission::Public, info));

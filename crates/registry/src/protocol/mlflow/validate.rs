@@ -130,7 +130,7 @@ pub(crate) fn experiment_tag(name: &str, value: &str) -> Result<()> {
 
 /// How many results a client wants, with what it means not to say.
 pub(crate) fn max_results(wanted: Option<Int>, unsaid: usize) -> Result<usize> {
-    let Some(Int(wanted)) = wanted else { return Ok(unsaid) };
+    let wanted = wanted.map_or(unsaid as i64, |wanted| wanted.0);
     match usize::try_from(wanted) {
         Ok(wanted) if wanted > SEARCH_RUNS_MAX => {
             Err(invalid(format!("Invalid value {wanted} for parameter 'max_results' supplied. It must be at most {SEARCH_RUNS_MAX}")))
@@ -188,6 +188,25 @@ pub(crate) fn python_float(value: f64) -> String {
         v if v.is_infinite() => if v > 0.0 { "inf" } else { "-inf" }.into(),
         v => format!("{v:?}"),
     }
+}
+
+/// Bytes as Python shows them.
+pub(crate) fn python_bytes(bytes: &[u8]) -> String {
+    let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') { '"' } else { '\'' };
+    let mut out = format!("b{quote}");
+    for byte in bytes {
+        match byte {
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            b if char::from(*b) == quote => out.extend(['\\', quote]),
+            b' '..=b'~' => out.push(char::from(*byte)),
+            _ => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    out.push(quote);
+    out
 }
 
 /// JSON as Python shows what it read.

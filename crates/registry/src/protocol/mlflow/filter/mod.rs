@@ -304,7 +304,7 @@ fn text_op(known: &Known, clause: &Clause) -> Result<Op> {
             Field::Param(_) => format!("Expected a quoted string value for parameter (e.g. 'my-value'). Got value {}", other.raw()),
             Field::Tag(_) => format!("Expected a quoted string value for tag (e.g. 'my-value'). Got value {}", other.raw()),
             Field::Dataset(_) => format!("Expected a quoted string value for dataset attributes. Got value {}", other.raw()),
-            _ => format!("Expected a quoted string value or a list of quoted string values for attributes. Got value {}", other.raw()),
+            _ => format!("Expected a quoted string value for attributes. Got value {}", other.raw()),
         })),
     };
     let value = |literal: &Literal| text(literal).map(Value::Text);

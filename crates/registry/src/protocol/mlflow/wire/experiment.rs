@@ -80,7 +80,8 @@ pub(crate) struct SearchAsk {
 
 impl Ask for SearchAsk {
     const FIELDS: &'static [Field] = &[
-        Field::new("view_type", Is::Word),
+        // A word is only looked at where another field does not fit, and then MLflow wants its number.
+        Field::new("view_type", Is::Int),
         Field::new("max_results", Is::Int),
         Field::new("order_by", Is::Texts),
         Field::text("filter"),

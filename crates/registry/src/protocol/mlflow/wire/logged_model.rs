@@ -67,7 +67,7 @@ pub(crate) struct FinishAsk {
 }
 
 impl Ask for FinishAsk {
-    const FIELDS: &'static [Field] = &[Field::new("status", Is::Word).required()];
+    const FIELDS: &'static [Field] = &[Field::new("status", Is::Int).required_last()];
 }
 
 /// Adds parameters.
