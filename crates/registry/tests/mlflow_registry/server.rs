@@ -13,7 +13,6 @@ use gristmill_web::{App, Body, Caller, Credentials, Door, Doorkeeper, HeaderMap,
 use http_body_util::BodyExt;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// The token is the permission's word; `all` is everything.
@@ -69,8 +68,7 @@ pub struct Server {
     pub mlflow: Arc<Mlflow>,
     pub outside: Arc<Outside>,
     pub routes: Routes,
-    /// The folder in which everything is kept, within a folder that holds nothing else.
-    pub state: PathBuf,
+    /// A folder that holds nothing but the state folder.
     pub folder: tempfile::TempDir,
     app: App,
 }
@@ -98,7 +96,7 @@ impl Server {
         let routes = routes(mlflow.clone());
         let door = Door { keeper: Arc::new(Keeper), hosts: Hosts::new([]), ids };
         let app = App::new(routes.clone(), door).unwrap();
-        Server { world, mlflow, outside, routes, state, folder, app }
+        Server { world, mlflow, outside, routes, folder, app }
     }
 
     /// Sends a request as it is.
@@ -152,7 +150,7 @@ impl Server {
     /// Uploads a file.
     pub async fn put(&self, key: &str, content: &'static [u8]) {
         let (status, _, body) = self.file("PUT", &format!("/api/2.0/mlflow-artifacts/artifacts/{key}"), &[], content).await;
-        assert_eq!((status, &body[..]), (200, &b"{}"[..]), "{key}");
+        assert_eq!((status, &body[..]), (200, &b""[..]), "{key}");
     }
 
     /// An experiment and a run in it.
