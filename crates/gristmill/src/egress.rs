@@ -70,6 +70,10 @@ impl WebEgress {
         if !url.expose_secret().contains(':') {
             scheme("")?;
         }
+        // A parser of web addresses takes the first name it finds for the host, however many slashes there are.
+        if url.expose_secret().split_once("://").is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(['/', '?', '#', '\\'])) {
+            return Err(refused("Webhook URL must include a hostname".to_owned()));
+        }
         let url = reqwest::Url::parse(url.expose_secret()).map_err(|_| refused("Invalid webhook URL".to_owned()))?;
         scheme(url.scheme())?;
         let host = url.host_str().ok_or_else(|| refused("Webhook URL must include a hostname".to_owned()))?.to_owned();
@@ -231,7 +235,9 @@ mod tests {
             ("https://user:pass@127.0.0.1/x", "must not resolve to a non-public IP address."),
             ("https://no-such-host.invalid/x", "Cannot resolve Webhook URL hostname 'no-such-host.invalid'"),
             ("nonsense", "Invalid webhook URL scheme: ''. Allowed schemes are: https."),
-            ("https://", "Invalid webhook URL"),
+            ("https://", "Webhook URL must include a hostname"),
+            ("https:///127.0.0.1/x", "Webhook URL must include a hostname"),
+            ("https://\\127.0.0.1/x", "Webhook URL must include a hostname"),
         ] {
             let fault = strict.check(&secret(url.into())).await.unwrap_err();
             assert_eq!(fault.kind, Kind::Invalid, "{url}");

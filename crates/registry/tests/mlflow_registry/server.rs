@@ -68,7 +68,7 @@ pub struct Server {
     pub mlflow: Arc<Mlflow>,
     pub outside: Arc<Outside>,
     pub routes: Routes,
-    /// The folder in which everything is kept.
+    /// A folder that holds nothing but the state folder.
     pub folder: tempfile::TempDir,
     app: App,
 }
@@ -152,7 +152,7 @@ impl Server {
     /// Uploads a file.
     pub async fn put(&self, key: &str, content: &'static [u8]) {
         let (status, _, body) = self.file("PUT", &format!("/api/2.0/mlflow-artifacts/artifacts/{key}"), &[], content).await;
-        assert_eq!((status, &body[..]), (200, &b"{}"[..]), "{key}");
+        assert_eq!((status, &body[..]), (200, &b""[..]), "{key}");
     }
 
     /// An experiment and a run in it.

@@ -247,7 +247,10 @@ async fn unknown_versions_and_bad_numbers_are_told_apart() {
             ("m", "one", (400, INVALID, "Parameter 'version' must be an integer, got 'one'.")),
             ("m", "", (400, INVALID, "Missing value for required parameter 'version'.")),
         ] {
-            if method == "GET" {
+            if path.ends_with("get-download-uri") && version.is_empty() {
+                let wanted = (400, INVALID, "Parameter 'version' must be an integer, got ''.");
+                server.refused(method, &format!("{path}?name={name}&version="), json!(null), wanted).await;
+            } else if method == "GET" {
                 server.refused(method, &format!("{path}?name={name}&version={version}"), json!(null), wanted).await;
             } else {
                 let mut body = more.clone();

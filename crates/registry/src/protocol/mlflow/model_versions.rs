@@ -11,8 +11,8 @@ use super::request;
 use super::version_source::{Asked, Resolved, files_of as source_of, resolve, stage_of};
 use super::webhooks::{About, Told};
 use super::wire::registry::{
-    CreateVersionAsk, DownloadUri, ModelVersionWire, OneVersion, SearchAsk, ShowAliases, StageAsk, UpdateVersionAsk, VersionAsk,
-    VersionTagAsk, Versions,
+    CreateVersionAsk, DownloadUri, DownloadUriAsk, ModelVersionWire, OneVersion, SearchAsk, ShowAliases, StageAsk, UpdateVersionAsk,
+    VersionAsk, VersionTagAsk, Versions,
 };
 use super::{Mlflow, aliases, done, error, order, page_token, v2, validate};
 use gristmill_kernel::port::ArtifactKey;
@@ -203,7 +203,7 @@ async fn search(mlflow: Arc<Mlflow>, call: Call) -> Result<Response> {
 
 /// `GET model-versions/get-download-uri`
 async fn download_uri(mlflow: Arc<Mlflow>, call: Call) -> Result<Response> {
-    let ask: VersionAsk = request::read(call).await?;
+    let ask: DownloadUriAsk = request::read(call).await?;
     let (artifact_uri, _) = source_of(&mlflow, &find(&mlflow, &ask.name, &ask.version).await?).await?;
     json(&DownloadUri { artifact_uri })
 }

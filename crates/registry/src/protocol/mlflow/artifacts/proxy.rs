@@ -5,7 +5,7 @@ use super::super::{Mlflow, done, request};
 use super::{key, send};
 use gristmill_kernel::Result;
 use gristmill_kernel::port::{ArtifactEntry, ArtifactKey};
-use gristmill_web::{Call, Response, json};
+use gristmill_web::{Body, Call, Response, json};
 use std::sync::Arc;
 
 /// `GET mlflow-artifacts/artifacts?path=`: what is directly beneath a folder.
@@ -26,7 +26,7 @@ pub(crate) async fn put(mlflow: Arc<Mlflow>, call: Call) -> Result<Response> {
     match call.param("path").and_then(key::file) {
         Ok(key) => {
             mlflow.artifacts.put_artifact(&key, call.stream(), mlflow.now()).await?;
-            done()
+            Ok(Response::new(Body::empty()))
         }
         // The client is sending already; it would meet a closed connection instead of the answer.
         Err(fault) => Err(call.refuse(fault).await),

@@ -86,8 +86,9 @@ pub(crate) async fn update(mlflow: Arc<Mlflow>, call: Call) -> Result<Response> 
     if ask.secret.is_some() {
         webhook.secret = secret(ask.secret)?;
     }
-    if let Some(word) = ask.status {
-        webhook.active = active(&word.0)?;
+    // A word that is none is as good as none, as in MLflow.
+    if let Some(Ok(active)) = ask.status.map(|word| active(&word.0)) {
+        webhook.active = active;
     }
     webhook.updated_at = mlflow.now();
     mlflow.hooks.store().put_webhook(&webhook, &actor, mlflow.now()).await?;
@@ -188,6 +189,7 @@ fn events(asked: &[EventAsk]) -> Result<Vec<WebhookEvent>> {
             events.push(event);
         }
     }
+    events.sort_by_key(|event| (event.entity(), event.action()));
     Ok(events)
 }
 

@@ -297,6 +297,18 @@ impl Ask for VersionAsk {
     const FIELDS: &'static [Field] = &[NAME, VERSION];
 }
 
+/// `model-versions/get-download-uri`: nothing is required before it is looked up.
+#[derive(Debug, Deserialize)]
+pub(crate) struct DownloadUriAsk {
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub version: String,
+}
+impl Ask for DownloadUriAsk {
+    const FIELDS: &'static [Field] = &[Field::text("name"), Field::text("version")];
+}
+
 /// `model-versions/update`
 #[derive(Debug, Deserialize)]
 pub(crate) struct UpdateVersionAsk {
