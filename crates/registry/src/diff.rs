@@ -4,6 +4,7 @@ use crate::promote::find;
 use gristmill_kernel::model::ModelFile;
 use gristmill_kernel::port::Ports;
 use gristmill_kernel::run::Run;
+use gristmill_kernel::tracking::manifest::Manifest;
 use gristmill_kernel::version::{Place, Version, Which};
 use gristmill_kernel::{Fault, Result, VersionRef};
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,6 +113,10 @@ async fn features(ports: &Ports, version: &Version) -> Result<BTreeMap<String, S
         return Ok(BTreeMap::new());
     }
     let bytes = ports.blobs.get(digest).await?.ok_or_else(|| Fault::damaged(format!("the content of {} is gone", version.id)))?;
+    // Of a version that a client registered: its files.
+    if let Ok(manifest) = Manifest::read(&bytes) {
+        return Ok(manifest.files().iter().map(|(key, digest)| (key.clone(), digest.short())).collect());
+    }
     let model = ModelFile::read(&bytes)?;
     let kind = |kind| match kind {
         gristmill_kernel::view::FeatureType::Number => "number",

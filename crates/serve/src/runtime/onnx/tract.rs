@@ -27,10 +27,10 @@ impl Plan {
                     _ => f32::datum_type(),
                 };
                 let input = model.input_outlets()?.iter().position(|outlet| model.node(outlet.node).name == slot.name);
-                let input = input.ok_or_else(|| format_err!("there is no input {}", slot.name))?;
+                let input = input.ok_or_else(|| TractError::msg(format!("there is no input {}", slot.name)))?;
                 model.set_input_fact(input, InferenceFact::dt_shape(kind, tvec!(1, slot.width)))?;
             }
-            let outlet = model.find_outlet_label(answer).ok_or_else(|| format_err!("there is no output {answer}"))?;
+            let outlet = model.find_outlet_label(answer).ok_or_else(|| TractError::msg(format!("there is no output {answer}")))?;
             model.select_output_outlets(&[outlet])?;
             model.into_optimized()
         };
@@ -74,6 +74,6 @@ impl Plan {
         let inputs = self.slots.iter().map(tensor).collect::<TractResult<TVec<TValue>>>()?;
         let outputs = self.model.run(inputs)?;
         let answer = outputs[0].cast_to::<f64>()?;
-        Ok(answer.to_array_view::<f64>()?.iter().copied().collect())
+        Ok(answer.to_plain_array_view::<f64>()?.iter().copied().collect())
     }
 }
