@@ -134,3 +134,17 @@ pub const TRACK_GROUP_MAX: usize = 512;
 pub const TRACK_WAITING_MAX: usize = 16_384;
 /// Runs in one page of a search.
 pub const SEARCH_RUNS_MAX: usize = 50_000;
+/// Rows of one answer of a foreign database.
+pub const FOREIGN_ROWS_MAX: usize = 100_000;
+/// Longest value of a foreign database, and longest small file of a foreign tracker.
+pub const FOREIGN_CELL_BYTES_MAX: usize = 32 << 20;
+/// Longest JSON answer of a foreign server.
+pub const FOREIGN_ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Entries of one folder of a foreign tracker.
+pub const FOREIGN_ENTRIES_MAX: usize = 1_000_000;
+/// Deepest folder of a foreign tracker.
+pub const FOREIGN_DEPTH_MAX: usize = 32;
+/// Runs that an import works on at the same time.
+pub const IMPORT_RUNS_AT_ONCE: usize = 16;
+/// Things that an import lists by name when it could not take them; the rest is counted.
+pub const IMPORT_SKIPPED_SHOWN: usize = 1_000;

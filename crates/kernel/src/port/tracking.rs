@@ -23,8 +23,14 @@ use std::ops::Range;
 pub trait Tracking: Send + Sync {
     // experiments
     /// Makes an experiment. Without a location it is `mlflow-artifacts:/ID`.
-    async fn create_experiment(&self, name: &str, location: Option<&str>, tags: BTreeMap<String, String>, actor: &Actor, now: Timestamp)
-    -> Result<ExperimentId>;
+    async fn create_experiment(
+        &self,
+        name: &str,
+        location: Option<&str>,
+        tags: BTreeMap<String, String>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<ExperimentId>;
     /// One experiment, deleted or not.
     async fn experiment(&self, id: ExperimentId) -> Result<Option<Experiment>>;
     /// One experiment by its name, deleted or not.
@@ -93,8 +99,14 @@ pub trait Tracking: Send + Sync {
 #[async_trait]
 pub trait ModelRegistry: Send + Sync {
     /// Registers a name.
-    async fn create_model(&self, name: &str, description: &str, tags: BTreeMap<String, String>, actor: &Actor, now: Timestamp)
-    -> Result<RegisteredModel>;
+    async fn create_model(
+        &self,
+        name: &str,
+        description: &str,
+        tags: BTreeMap<String, String>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<RegisteredModel>;
     /// One by name.
     async fn registered_model(&self, name: &str) -> Result<Option<RegisteredModel>>;
     /// One by asset.
@@ -117,8 +129,15 @@ pub trait ModelRegistry: Send + Sync {
     /// Sets description.
     async fn describe_model_version(&self, name: &str, number: u64, description: &str, now: Timestamp) -> Result<ModelVersion>;
     /// Moves it to a stage; `archive_others` archives the versions that are there.
-    async fn set_stage(&self, name: &str, number: u64, stage: ModelStage, archive_others: bool, actor: &Actor, now: Timestamp)
-    -> Result<ModelVersion>;
+    async fn set_stage(
+        &self,
+        name: &str,
+        number: u64,
+        stage: ModelStage,
+        archive_others: bool,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<ModelVersion>;
     /// Hides it and takes away its aliases; its number is never given again.
     async fn delete_model_version(&self, name: &str, number: u64, actor: &Actor, now: Timestamp) -> Result<()>;
     /// Sets (`Some`) or removes a tag.

@@ -1,0 +1,108 @@
+//! Taking over what another tracker wrote: with its ids, numbers and moments, and reading a foreign database file.
+//!
+//! What is made here day by day goes through [`super::Tracking`] and [`super::ModelRegistry`], which give ids and moments themselves. An import
+//! keeps those of the other tracker; everything it need not keep (points, params, tags, files) takes the ordinary ports.
+
+use crate::tracking::registry::ModelStage;
+use crate::tracking::{Experiment, LoggedModel};
+use crate::{Actor, Digest, Result, RunId, Timestamp};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+
+/// What taking something over did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Taken {
+    /// It was not there and is now.
+    New,
+    /// It was there, and something that was missing was added.
+    Added,
+    /// It was there with all of this; nothing was written.
+    Same,
+}
+
+/// A registered model as another registry has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportedModel {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it or one of its versions changed last.
+    pub updated_at: Timestamp,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A version of a registered model as another registry has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportedVersion {
+    /// The registered model.
+    pub name: String,
+    /// Its number there.
+    pub number: u64,
+    /// Where its files are, as an `mlflow-artifacts:` URI of ours, or as the other registry said if they are elsewhere.
+    pub source: String,
+    /// The run that made it.
+    pub run: Option<RunId>,
+    /// A link to a run elsewhere.
+    pub run_link: Option<String>,
+    /// The logged model it was registered from.
+    pub model: Option<String>,
+    /// What it is.
+    pub description: String,
+    /// Who registered it.
+    pub user: Option<String>,
+    /// Its stage.
+    pub stage: ModelStage,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it changed last.
+    pub updated_at: Timestamp,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// The artifact keys it consists of, relative to its source, with the digest of each. Empty if its files are elsewhere.
+    pub files: Vec<(String, Digest)>,
+}
+
+/// Writes what another tracker wrote, as it is there.
+///
+/// The same rule for each: what is not there is made, ids and moments as given; what is there keeps its values, and only tags (and params)
+/// that it lacks are added. So taking the same thing over twice writes nothing the second time, and what people changed since stays.
+/// `now` dates the audit line, never the thing. Errors: [`crate::Code::ALREADY_EXISTS`] where an id, name or number belongs to something else.
+#[async_trait]
+pub trait TrackingImport: Send + Sync {
+    /// An experiment with its id. The same id under another name, or the same name under another id, is a conflict. It is made active,
+    /// whatever its lifecycle: its runs come after it; see [`super::Tracking::set_experiment_lifecycle`]. `address` is ignored.
+    async fn import_experiment(&self, experiment: Experiment, actor: &Actor, now: Timestamp) -> Result<Taken>;
+    /// A logged model with its id, status and moments. Its `metrics` are ignored: they are points of its runs, which come after it. It is
+    /// made active; see [`super::Tracking::delete_logged_model`].
+    async fn import_logged_model(&self, model: LoggedModel, actor: &Actor, now: Timestamp) -> Result<Taken>;
+    /// A registered model with its moments.
+    async fn import_model(&self, model: ImportedModel, actor: &Actor, now: Timestamp) -> Result<Taken>;
+    /// A version with its number, which may leave a gap behind the versions that are there; numbers in a gap are never given to new versions.
+    /// The number of a version with another run or source is a conflict. Its stage is as given; other versions keep theirs.
+    async fn import_model_version(&self, version: ImportedVersion, actor: &Actor, now: Timestamp) -> Result<Taken>;
+}
+
+/// One value of a foreign database.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// Nothing.
+    Null,
+    /// An integer.
+    Int(i64),
+    /// A number.
+    Real(f64),
+    /// A text.
+    Text(String),
+}
+
+/// A database file of somebody else, opened for reading. Nothing in it is believed: schema and values are input like a request's body.
+#[async_trait]
+pub trait ForeignDb: Send + Sync {
+    /// The rows of one query with its values bound in order, at most [`crate::limits::FOREIGN_ROWS_MAX`]. More rows, binary values and
+    /// values above [`crate::limits::FOREIGN_CELL_BYTES_MAX`] are errors.
+    async fn rows(&self, query: &str, values: &[Cell]) -> Result<Vec<Vec<Cell>>>;
+}
