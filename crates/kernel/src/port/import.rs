@@ -66,23 +66,29 @@ pub struct ImportedVersion {
     pub files: Vec<(String, Digest)>,
 }
 
-/// Writes what another tracker wrote, as it is there.
+/// Experiments and logged models of another tracker, as they are there.
 ///
-/// The same rule for each: what is not there is made, ids and moments as given; what is there keeps its values, and only tags (and params)
-/// that it lacks are added. So taking the same thing over twice writes nothing the second time, and what people changed since stays.
-/// `now` dates the audit line, never the thing. Errors: [`crate::Code::ALREADY_EXISTS`] where an id, name or number belongs to something else.
+/// The same rule for everything that is imported: what is not there is made, ids and moments as given; what is there keeps its values, and only
+/// tags (and params) that it lacks are added. So taking the same thing over twice writes nothing the second time, and what people changed since
+/// stays. `now` dates the audit line, never the thing. Errors: [`crate::Code::ALREADY_EXISTS`] where an id, name or number belongs to
+/// something else.
 #[async_trait]
 pub trait TrackingImport: Send + Sync {
-    /// An experiment with its id. The same id under another name, or the same name under another id, is a conflict. It is made active,
-    /// whatever its lifecycle: its runs come after it; see [`super::Tracking::set_experiment_lifecycle`]. `address` is ignored.
+    /// An experiment with its id. The same id under another name, or the same name under another id, is a conflict. A new one is active,
+    /// whatever its lifecycle says: its runs come after it; see [`super::Tracking::set_experiment_lifecycle`]. `address` is ignored.
     async fn import_experiment(&self, experiment: Experiment, actor: &Actor, now: Timestamp) -> Result<Taken>;
-    /// A logged model with its id, status and moments. Its `metrics` are ignored: they are points of its runs, which come after it. It is
-    /// made active; see [`super::Tracking::delete_logged_model`].
+    /// A logged model with its id, status and moments. Its `metrics` are ignored: they are points of its runs, which come after it. A new one
+    /// is active; see [`super::Tracking::delete_logged_model`].
     async fn import_logged_model(&self, model: LoggedModel, actor: &Actor, now: Timestamp) -> Result<Taken>;
+}
+
+/// Registered models of another registry, as they are there; the rule of [`TrackingImport`] holds.
+#[async_trait]
+pub trait RegistryImport: Send + Sync {
     /// A registered model with its moments.
     async fn import_model(&self, model: ImportedModel, actor: &Actor, now: Timestamp) -> Result<Taken>;
-    /// A version with its number, which may leave a gap behind the versions that are there; numbers in a gap are never given to new versions.
-    /// The number of a version with another run or source is a conflict. Its stage is as given; other versions keep theirs.
+    /// A version with its number, which may leave a gap; new versions are numbered behind the highest number there ever was. The number of a
+    /// version with another source is a conflict, that of a version that was deleted here too. Its stage is as given; other versions keep theirs.
     async fn import_model_version(&self, version: ImportedVersion, actor: &Actor, now: Timestamp) -> Result<Taken>;
 }
 
