@@ -314,7 +314,7 @@ pub struct Run {
     pub due_at: Timestamp,
     /// When its last attempt began.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When it ended. Runs that tracking clients write (`experiments.*`) may lack it, or keep it when they are opened again.
     pub ended_at: Option<Timestamp>,
 }
 

@@ -19,6 +19,7 @@ mod stores;
 mod story;
 pub mod suite;
 pub mod system;
+mod tracked;
 
 pub use foreign::open_foreign_sqlite;
 pub use lock::{LOCK_FILE, StateLock};

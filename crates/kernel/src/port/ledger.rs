@@ -95,7 +95,7 @@ pub trait Ledger: Send + Sync {
     async fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>>;
     /// The newest succeeded run with this work key.
     async fn run_by_key(&self, key: &Digest) -> Result<Option<Run>>;
-    /// Every value of one metric of a run, by step.
+    /// Every value of one metric of a run, by step: one per step of a run that we drive, maybe several of a run that a client writes.
     async fn metric_history(&self, run: &RunId, key: &str) -> Result<Vec<(Metric, Timestamp)>>;
     /// One version.
     async fn version(&self, asset: &Address, which: &Which) -> Result<Option<Version>>;

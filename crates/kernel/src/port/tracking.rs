@@ -17,8 +17,20 @@ use std::ops::Range;
 /// Experiments, tracked runs, logged models.
 ///
 /// Errors: [`crate::Code::UNKNOWN_EXPERIMENT`], [`crate::Code::UNKNOWN_RUN`], [`crate::Code::UNKNOWN_LOGGED_MODEL`] (not found);
-/// [`crate::Code::ALREADY_EXISTS`] (a name is taken, by a deleted one too); [`crate::Code::NOT_ACTIVE`] (the thing was deleted);
-/// [`crate::Code::PARAM_CHANGED`].
+/// [`crate::Code::ALREADY_EXISTS`] (a name is taken, by a deleted one too); [`crate::Code::NOT_ACTIVE`] (the thing was deleted, or is a run
+/// of the product that has ended); [`crate::Code::PARAM_CHANGED`]; [`crate::Code::OVERLOADED`] (too many writes wait for a commit).
+///
+/// The runs that the product itself drives (stage `train`, address `models.*`) are among the runs. Clients may log to them while they are
+/// open, and may always name, tag and softly delete them; their state and end are the product's, and they are never purged.
+///
+/// A search knows these attributes (moments are milliseconds, words are as the protocol's clients know them):
+/// - runs: `run_id`, `run_name`, `user_id`, `status` (`SCHEDULED`, `RUNNING`, `FINISHED`, `FAILED`, `KILLED`), `artifact_uri`, `start_time`,
+///   `end_time`, `experiment_id` (a number), `lifecycle_stage`;
+/// - experiments: `name`, `experiment_id` (a number), `artifact_location`, `creation_time`, `last_update_time`, `lifecycle_stage`;
+/// - logged models: `name`, `model_id`, `model_type`, `status` (`PENDING`, `READY`, `FAILED`), `status_message`, `source_run_id`,
+///   `experiment_id` (a number), `creation_timestamp`, `last_updated_timestamp`, `lifecycle_stage`.
+///
+/// Another attribute is [`crate::Code::BAD_FILTER`]. A text that is compared with a number attribute is read as a number.
 #[async_trait]
 pub trait Tracking: Send + Sync {
     // experiments
@@ -49,7 +61,7 @@ pub trait Tracking: Send + Sync {
     async fn create_run(&self, run: NewTrackedRun, actor: &Actor, now: Timestamp) -> Result<TrackedRun>;
     /// One run, deleted or not.
     async fn tracked_run(&self, id: &RunId) -> Result<Option<TrackedRun>>;
-    /// Changes an active run; returns it.
+    /// Changes an active run; returns it. Of a run that the product drives only the name changes.
     async fn update_run(&self, id: &RunId, update: RunUpdate, actor: &Actor, now: Timestamp) -> Result<TrackedRun>;
     /// Deletes softly or restores.
     async fn set_run_lifecycle(&self, id: &RunId, to: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()>;
@@ -57,39 +69,40 @@ pub trait Tracking: Send + Sync {
     async fn log(&self, id: &RunId, batch: Batch, now: Timestamp) -> Result<()>;
     /// Removes a tag of an active run; one that is not there is [`crate::Code::UNKNOWN_TAG`].
     async fn delete_run_tag(&self, id: &RunId, key: &str) -> Result<()>;
-    /// Notes what an active run read. Known datasets and uses change nothing.
+    /// Notes what an active run read. Known datasets (of the same experiment, by name and digest) and known uses change nothing.
     async fn log_inputs(&self, id: &RunId, datasets: Vec<DatasetInput>, models: Vec<ModelUse>) -> Result<()>;
     /// Notes the logged models that an active run made.
     async fn log_outputs(&self, id: &RunId, models: Vec<ModelUse>) -> Result<()>;
-    /// Points of one metric, in the order (step, moment, value); none for an unknown metric.
+    /// Points of one metric, in the order (moment, step, value); none for an unknown metric or run. What they are about (model, dataset) is
+    /// told by the logged model.
     async fn history(&self, id: &RunId, key: &str, wanted: HistoryWanted) -> Result<Page<Point>>;
     /// Points of one metric of several runs with `steps.start <= step < steps.end`, at most `limit` per run, thinned evenly over the steps
-    /// with the first and the last kept. In the order of the runs given, then (step, moment).
+    /// with the first and the last kept (a limit of 1 keeps the last). In the order of the runs given, then (step, moment, value).
     async fn sampled_history(&self, runs: &[RunId], key: &str, steps: Option<Range<i64>>, limit: usize) -> Result<Vec<(RunId, Point)>>;
     /// Runs; ties by start, newest first, then id.
     async fn search_runs(&self, search: &Search) -> Result<Page<TrackedRun>>;
-    /// The datasets that runs of these experiments read, with the context of the use.
+    /// The datasets that runs of these experiments read, with the context of the use (the tag `mlflow.data.context`), each once.
     async fn datasets(&self, experiments: &[ExperimentId]) -> Result<Vec<(ExperimentId, Dataset, Option<String>)>>;
 
     // logged models
-    /// Writes a new logged model, status pending.
+    /// Writes a new logged model of an active experiment; its status is pending, whatever it says.
     async fn create_logged_model(&self, model: LoggedModel, now: Timestamp) -> Result<LoggedModel>;
     /// One that is not deleted; `deleted_too` shows the others.
     async fn logged_model(&self, id: &str, view: ViewType) -> Result<Option<LoggedModel>>;
     /// Sets where it stands.
     async fn finish_logged_model(&self, id: &str, status: LoggedModelStatus, now: Timestamp) -> Result<LoggedModel>;
-    /// Adds parameters.
+    /// Adds parameters; another value for a known one is a conflict.
     async fn log_model_params(&self, id: &str, params: Vec<(String, String)>, now: Timestamp) -> Result<()>;
-    /// Sets (`Some`) or removes tags.
+    /// Sets (`Some`) or removes tags; removing one that is not there is [`crate::Code::UNKNOWN_TAG`].
     async fn set_model_tags(&self, id: &str, tags: Vec<(String, Option<String>)>, now: Timestamp) -> Result<()>;
     /// Deletes softly.
     async fn delete_logged_model(&self, id: &str, now: Timestamp) -> Result<()>;
-    /// Logged models; ties by newest first.
+    /// Logged models; ties by newest first, then id.
     async fn search_logged_models(&self, search: &Search) -> Result<Page<LoggedModel>>;
 
     // retention
-    /// Removes for good what was deleted softly before `before`: runs with everything they logged, experiments without runs, logged models.
-    /// Returns how many things went.
+    /// Removes for good what was deleted softly at `before` or earlier: runs with everything they logged, experiments without runs, logged
+    /// models. Returns how many things went. Never the experiment 0, never runs that the product drove.
     async fn purge(&self, before: Timestamp, actor: &Actor, now: Timestamp) -> Result<u64>;
 }
 

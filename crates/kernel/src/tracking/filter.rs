@@ -13,8 +13,10 @@ use std::cmp::Ordering;
 pub enum Field {
     /// A column of its own, by its canonical name: `status`, `start_time`, `name`.
     Attribute(String),
-    /// The latest value of a metric.
+    /// The latest value of a metric; of a logged model, every value that was logged about it (holds if it holds for any of them).
     Metric(String),
+    /// Of a logged model: the values of a metric that were measured on one dataset (its name, and its digest if given).
+    MetricOn(String, (String, Option<String>)),
     /// A parameter.
     Param(String),
     /// A tag.

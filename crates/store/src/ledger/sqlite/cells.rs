@@ -2,10 +2,23 @@
 
 use gristmill_kernel::{Fault, Result, Timestamp, VersionRef};
 use serde::de::DeserializeOwned;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{Sqlite, SqliteRow};
+use sqlx::{Decode, Row, Type};
 use std::fmt;
 use std::str::FromStr;
+
+/// A value by its position, for lists of thousands of rows: nothing is made unless it is damage.
+pub(super) fn at<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
+    row: &'r SqliteRow,
+    index: usize,
+    table: &'static str,
+    column: &'static str,
+) -> Result<T> {
+    row.try_get(index).map_err(|e| {
+        Fault::damaged(format!("ledger table `{table}`, column `{column}`: {e}"))
+            .fix("restore the ledger from a backup; `gristmill doctor` lists what is damaged")
+    })
+}
 
 /// One row of a table while it is decoded.
 pub(super) struct Cells<'r> {

@@ -3,6 +3,7 @@
 use super::SqliteLedger;
 use super::open::fault;
 use super::read;
+use super::runs::Held;
 use super::write::{append, apply_move, commit, insert_run, known, must_be_open, put_metrics, put_param, reread, stored_number, write};
 use crate::{rules, story};
 use gristmill_kernel::run::Finish;
@@ -15,12 +16,12 @@ impl SqliteLedger {
         rules::finish_fits(&finish)?;
         let mut db = self.writer().await;
         let mut tx = write(&mut db).await?;
-        let run = must_be_open(&mut tx, id).await?.run;
+        let Held { run, seq, .. } = must_be_open(&mut tx, id).await?;
         let outputs = write_outputs(&mut tx, &run, &finish, now).await?;
         for (name, value) in &finish.params {
-            put_param(&mut tx, id, name, value).await?;
+            put_param(&mut tx, seq, name, value).await?;
         }
-        put_metrics(&mut tx, id, &finish.metrics, now).await?;
+        put_metrics(&mut tx, seq, &finish.metrics, now).await?;
         write_checks(&mut tx, id, &finish).await?;
         write_end(&mut tx, id, &finish, now).await?;
         append(&mut tx, now, story::finished(&run, &finish, &outputs)).await?;

@@ -4,7 +4,7 @@
 //! moment and never wait for the writer; lists cost a fixed number of statements, whatever the number of runs.
 //!
 //! `schema` is the page with the tables, `open` the connections and migrations, `cells` the decoding (damage is named), `read` and
-//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens.
+//! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens, `tracking` what experiment tracking adds.
 
 mod cells;
 mod finish;
@@ -15,6 +15,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod tracking;
 mod write;
 
 use async_trait::async_trait;
@@ -29,8 +30,10 @@ use tokio::sync::Mutex;
 
 /// The ledger in one SQLite file.
 pub struct SqliteLedger {
-    writer: Mutex<SqliteConnection>,
+    writer: Arc<Mutex<SqliteConnection>>,
     readers: SqlitePool,
+    /// Small writes of tracking clients, committed together.
+    group: Arc<tracking::Group>,
     clock: Arc<dyn Clock>,
     path: PathBuf,
 }

@@ -2,8 +2,9 @@
 
 use super::SqliteLedger;
 use super::schema::{MIGRATIONS, newest};
+use super::tracking::Group;
 use gristmill_kernel::port::Clock;
-use gristmill_kernel::{Code, Fault, Kind, Result};
+use gristmill_kernel::{Code, Fault, Kind, Result, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 const READERS_MAX: u32 = 4;
 /// Prepared statements kept per connection.
 const STATEMENTS_KEPT: usize = 200;
+/// Rows a query is ahead of its reader: each time one of the two waits costs more than a row.
+const ROWS_AHEAD: usize = 1_000;
+/// Pages in the write-ahead log before they go to their places. Tracking writes the same few pages again and again: the later, the fewer.
+const CHECKPOINT_PAGES: &str = "4000";
+/// Cached pages per connection, in KiB (negative by SQLite's convention).
+const CACHE_KIB: &str = "-16000";
 
 pub(super) async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteLedger> {
     let options = SqliteConnectOptions::new()
@@ -26,18 +33,24 @@ pub(super) async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteLed
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
-        .statement_cache_capacity(STATEMENTS_KEPT);
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("cache_size", CACHE_KIB)
+        .row_buffer_size(ROWS_AHEAD)
+        .statement_cache_capacity(STATEMENTS_KEPT)
+        .disable_statement_logging();
     let mut writer = options.connect().await.map_err(|e| fault("open the ledger", e))?;
-    migrate(&mut writer, path).await?;
+    migrate(&mut writer, path, clock.now()).await?;
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS_MAX)
         .min_connections(0)
         .acquire_timeout(BUSY_TIMEOUT)
         .connect_lazy_with(options.pragma("query_only", "on"));
-    Ok(SqliteLedger { writer: Mutex::new(writer), readers, clock, path: path.to_owned() })
+    let writer = Arc::new(Mutex::new(writer));
+    let group = Arc::new(Group::new(Arc::clone(&writer)));
+    Ok(SqliteLedger { writer, readers, group, clock, path: path.to_owned() })
 }
 
-async fn migrate(db: &mut SqliteConnection, path: &Path) -> Result<()> {
+async fn migrate(db: &mut SqliteConnection, path: &Path, now: Timestamp) -> Result<()> {
     let stored = stored_version(db).await?;
     refuse_newer(stored, path)?;
     if stored == newest() {
@@ -59,6 +72,12 @@ async fn migrate(db: &mut SqliteConnection, path: &Path) -> Result<()> {
             .await
             .map_err(|e| fault("migrate the ledger", e))?;
     }
+    // A migration's text cannot know the moment at which it makes experiment 0.
+    sqlx::query("UPDATE experiments SET created_at = $1, updated_at = $1 WHERE id = 0 AND created_at = 0")
+        .bind(now.micros())
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| fault("migrate the ledger", e))?;
     tx.commit().await.map_err(|e| fault("migrate the ledger", e))
 }
 

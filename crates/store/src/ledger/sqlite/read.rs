@@ -109,12 +109,15 @@ impl SqliteLedger {
 
     pub(super) async fn history_of_metric(&self, run: &RunId, key: &str) -> Result<Vec<(Metric, Timestamp)>> {
         let mut db = self.reader().await?;
-        let rows = sqlx::query("SELECT run, step, value, at FROM run_metrics WHERE run = $1 AND name = $2 ORDER BY step")
-            .bind(&run.0)
-            .bind(key)
-            .fetch_all(&mut *db)
-            .await
-            .map_err(|e| fault("read a metric", e))?;
+        let rows = sqlx::query(
+            "SELECT run, step, at, CASE WHEN nan = 0 THEN value END AS value FROM run_metrics \
+             WHERE run = (SELECT seq FROM runs WHERE id = $1) AND name = $2 ORDER BY step, at, run_metrics.value, nan",
+        )
+        .bind(&run.0)
+        .bind(key)
+        .fetch_all(&mut *db)
+        .await
+        .map_err(|e| fault("read a metric", e))?;
         rows.iter()
             .map(|row| {
                 let c = Cells::keyed(row, "run_metrics", "run")?;

@@ -5,7 +5,7 @@ use super::cells::Cells;
 use super::open::fault;
 use gristmill_kernel::port::RunFilter;
 use gristmill_kernel::{Digest, Result, Run, RunId, RunStatus};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection};
 use std::collections::HashMap;
 
@@ -17,15 +17,18 @@ const IN_VALUES_MAX: usize = 512;
 macro_rules! run_columns {
     () => {
         "id, seq, stage, address, spec, work_key, parent, actor, reason, status, verdict, skipped_for, summary, error, attempt, \
-         cancel_asked, submitted_at, due_at, started_at, ended_at, worker, lease_until"
+         cancel_asked, submitted_at, due_at, started_at, ended_at, worker, lease_until, by_client"
     };
 }
 pub(super) use run_columns;
 
-/// A run and who holds it.
+/// A run, its number and who holds it.
 pub(super) struct Held {
     pub run: Run,
+    pub seq: i64,
     pub worker: Option<String>,
+    /// Whether a tracking client drives it.
+    pub by_client: bool,
 }
 
 /// A run's own row, without what hangs on it.
@@ -59,10 +62,12 @@ pub(super) fn bare(row: &SqliteRow) -> Result<Held> {
         started_at: c.maybe_time("started_at")?,
         ended_at: c.maybe_time("ended_at")?,
     };
-    if run.status.is_final() != run.ended_at.is_some() {
+    let by_client = c.int("by_client")? != 0;
+    // Clients end runs without saying when, and open ended ones again.
+    if !by_client && run.status.is_final() != run.ended_at.is_some() {
         return Err(c.damage("ended_at", format_args!("does not fit status `{}`", run.status)));
     }
-    Ok(Held { run, worker: c.maybe_text("worker")? })
+    Ok(Held { run, seq: c.int("seq")?, worker: c.maybe_text("worker")?, by_client })
 }
 
 /// One run with who holds it, without what hangs on it: enough for every write.
@@ -79,7 +84,7 @@ pub(super) async fn held(db: &mut SqliteConnection, id: &RunId) -> Result<Option
 pub(super) async fn one(db: &mut SqliteConnection, id: &RunId) -> Result<Option<Run>> {
     let mut tx = db.begin().await.map_err(|e| fault("read a run", e))?;
     let Some(held) = held(&mut tx, id).await? else { return Ok(None) };
-    Ok(whole(&mut tx, vec![held.run]).await?.pop())
+    Ok(whole(&mut tx, vec![held]).await?.pop())
 }
 
 /// The newest succeeded run with this work key.
@@ -95,15 +100,22 @@ pub(super) async fn newest_succeeded(db: &mut SqliteConnection, key: &Digest) ->
     .await
     .map_err(|e| fault("read a run", e))?;
     let Some(row) = row else { return Ok(None) };
-    let run = bare(&row)?.run;
-    Ok(whole(&mut tx, vec![run]).await?.pop())
+    let held = bare(&row)?;
+    Ok(whole(&mut tx, vec![held]).await?.pop())
 }
 
 /// Adds what hangs on runs: six statements per 512 runs.
-pub(super) async fn whole(db: &mut SqliteConnection, mut runs: Vec<Run>) -> Result<Vec<Run>> {
-    for part in runs.chunks_mut(IN_VALUES_MAX) {
+pub(super) async fn whole(db: &mut SqliteConnection, found: Vec<Held>) -> Result<Vec<Run>> {
+    let numbers: Vec<i64> = found.iter().map(|held| held.seq).collect();
+    let mut runs: Vec<Run> = found.into_iter().map(|held| held.run).collect();
+    for (part, numbers) in runs.chunks_mut(IN_VALUES_MAX).zip(numbers.chunks(IN_VALUES_MAX)) {
         let at: HashMap<String, usize> = part.iter().enumerate().map(|(i, run)| (run.id.0.clone(), i)).collect();
         let ids: Vec<String> = part.iter().map(|run| run.id.0.clone()).collect();
+        let by_number: HashMap<i64, usize> = numbers.iter().enumerate().map(|(i, number)| (*number, i)).collect();
+        let numbered = |c: &Cells<'_>| -> Result<usize> {
+            let number = c.int("run")?;
+            by_number.get(&number).copied().ok_or_else(|| c.damage("run", format_args!("names `{number}`, which was not asked for")))
+        };
         let find = |c: &Cells<'_>| -> Result<usize> {
             let id = c.text("run")?;
             at.get(&id).copied().ok_or_else(|| c.damage("run", format_args!("names `{id}`, which was not asked for")))
@@ -124,31 +136,35 @@ pub(super) async fn whole(db: &mut SqliteConnection, mut runs: Vec<Run>) -> Resu
                 gristmill_kernel::Check { condition: c.text("condition")?, verdict: c.word("verdict")?, observed: c.text("observed")? };
             part[find(&c)?].checks.push(check);
         }
-        for row in hanging(db, "run, name, value", "run_params", "name", &ids).await? {
+        for row in hanging(db, "run, name, value", "run_params", "name", numbers).await? {
             let c = Cells::keyed(&row, "run_params", "run")?;
-            part[find(&c)?].params.insert(c.text("name")?, c.text("value")?);
+            part[numbered(&c)?].params.insert(c.text("name")?, c.text("value")?);
         }
-        for row in hanging(db, "run, name, value", "run_tags", "name", &ids).await? {
+        for row in hanging(db, "run, name, value", "run_tags", "name", numbers).await? {
             let c = Cells::keyed(&row, "run_tags", "run")?;
-            part[find(&c)?].tags.insert(c.text("name")?, c.text("value")?);
+            part[numbered(&c)?].tags.insert(c.text("name")?, c.text("value")?);
         }
-        for row in hanging(db, "run, name, value", "run_metrics_latest", "name", &ids).await? {
+        for row in hanging(db, "run, name, value", "run_metrics_latest", "name", numbers).await? {
             let c = Cells::keyed(&row, "run_metrics_latest", "run")?;
-            part[find(&c)?].metrics.insert(c.text("name")?, c.float("value")?);
+            part[numbered(&c)?].metrics.insert(c.text("name")?, c.float("value")?);
         }
     }
     Ok(runs)
 }
 
-async fn hanging(db: &mut SqliteConnection, columns: &str, table: &str, order: &str, ids: &[String]) -> Result<Vec<SqliteRow>> {
-    let places = [1, 8, 64, IN_VALUES_MAX].into_iter().find(|n| *n >= ids.len()).unwrap_or(IN_VALUES_MAX);
+/// Rows of a table that hang on these runs, by their ids or their numbers.
+async fn hanging<K>(db: &mut SqliteConnection, columns: &str, table: &str, order: &str, keys: &[K]) -> Result<Vec<SqliteRow>>
+where
+    K: Clone + Send + for<'q> sqlx::Encode<'q, Sqlite> + sqlx::Type<Sqlite>,
+{
+    let Some(last) = keys.last() else { return Ok(Vec::new()) };
+    let places = [1, 8, 64, IN_VALUES_MAX].into_iter().find(|n| *n >= keys.len()).unwrap_or(IN_VALUES_MAX);
     let list = placeholders(1, places);
     // Only names from this file and placeholders enter the text.
     let sql = format!("SELECT {columns} FROM {table} WHERE run IN ({list}) ORDER BY run, {order}");
     let mut query = sqlx::query(AssertSqlSafe(sql));
-    let last = ids.last().map_or("", String::as_str);
     for i in 0..places {
-        query = query.bind(ids.get(i).map_or(last, String::as_str));
+        query = query.bind(keys.get(i).unwrap_or(last).clone());
     }
     query.fetch_all(db).await.map_err(|e| fault(format_args!("read {table}"), e))
 }
@@ -181,7 +197,7 @@ impl SqliteLedger {
         let mut db = self.reader().await?;
         let mut tx = db.begin().await.map_err(|e| fault("list runs", e))?;
         let rows = query.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(&mut *tx).await.map_err(|e| fault("list runs", e))?;
-        let runs = rows.iter().map(|row| bare(row).map(|held| held.run)).collect::<Result<Vec<Run>>>()?;
-        whole(&mut tx, runs).await
+        let found = rows.iter().map(bare).collect::<Result<Vec<Held>>>()?;
+        whole(&mut tx, found).await
     }
 }

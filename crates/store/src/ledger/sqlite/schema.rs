@@ -3,12 +3,18 @@
 //! | table | one row is | written |
 //! |---|---|---|
 //! | `gristmill_format` | the version of this schema | by migrations |
-//! | `runs` | a run; `seq` is the number of its first audit line, so newer runs have greater ones | inserted once, updated until it ends |
+//! | `runs` | a run; `seq` is the number of its first audit line, so newer runs have greater ones; `by_client`: a tracking client drives it | inserted once, updated until it ends |
 //! | `run_inputs`, `run_outputs` | a version a run read, made or found unchanged, in order | once |
 //! | `run_checks` | a condition behind a run's verdict | when it ends |
 //! | `run_params`, `run_tags` | a parameter, a tag | while open |
-//! | `run_metrics` | a value of a metric at a step; NULL is NaN | while open |
-//! | `run_metrics_latest` | the value at the greatest step, so that lists need no history | with `run_metrics` |
+//! | `run_metrics` | a point of a metric; all of it is the key | while open |
+//! | `run_metrics_latest` | the point with the greatest step, so that lists and searches need no history; NULL is NaN | with `run_metrics` |
+//! | `experiments`, `experiment_tags` | a group of `train` runs; `address` is the asset whose runs they are | made, renamed, deleted softly |
+//! | `datasets` | a dataset as clients describe it, per experiment | once |
+//! | `run_datasets`, `run_dataset_tags` | that a run read a dataset, and what for | once |
+//! | `run_models` | that a run read or made a logged model | once |
+//! | `logged_models`, `logged_model_params`, `logged_model_tags`, `logged_model_metrics` | a model that a run logged | until it is registered or deleted |
+//! | `numbers` | the last number given to things whose numbers are never given again | with them |
 //! | `versions` | an immutable version; `number` counts from 1 per asset without gaps | when its run ends |
 //! | `aliases` | where an alias stands | moves |
 //! | `alias_moves` | a move; `seq` is its audit line | once |
@@ -16,19 +22,22 @@
 //! | `audit` | a line of the hash chain; `run` repeats `detail.run` for look-ups | once |
 //!
 //! Rules: times are microseconds since 1970; digests, addresses and words are the text the kernel prints; JSON is text. Every statement
-//! is portable to PostgreSQL (`$1` placeholders, no SQLite-only function), which is why there is no `STRICT` and no `rowid`.
+//! is portable to PostgreSQL (`$1` placeholders, no SQLite-only function), which is why there is no `STRICT` and no `rowid`. Tracking makes
+//! two exceptions: `?` placeholders where a statement takes hundreds of values, and `GLOB` for a `LIKE` that minds case.
 //!
 //! To change it: append a migration. Never edit one that was released: golden ledgers of each version open in the tests.
 
+mod v2;
+
 /// Each migration brings the schema from the version before to its own.
-pub(super) const MIGRATIONS: &[(i64, &str)] = &[(1, V1)];
+pub(super) const MIGRATIONS: &[(i64, &str)] = &[(1, V1), (2, v2::TEXT)];
 
 /// The version this binary writes.
 pub(super) fn newest() -> i64 {
     MIGRATIONS.last().map_or(0, |(version, _)| *version)
 }
 
-const V1: &str = "
+pub(super) const V1: &str = "
 CREATE TABLE runs (
     id           TEXT PRIMARY KEY NOT NULL,
     seq          BIGINT NOT NULL UNIQUE,

@@ -3,7 +3,8 @@
 use super::SqliteLedger;
 use super::open::fault;
 use super::runs::{Held, bare, held, run_columns, whole};
-use super::{read, runs};
+use super::tracking::rows::{self, PointRow};
+use super::{read, runs, tracking};
 use crate::story::{self, Line};
 use gristmill_kernel::run::{Annotation, Metric, NewRun, RunError};
 use gristmill_kernel::version::{AliasMove, AliasState};
@@ -11,6 +12,7 @@ use gristmill_kernel::{Actor, Code, Fault, Kind, Result, Run, RunId, RunStatus, 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{Connection, Transaction};
+use std::collections::BTreeMap;
 use tokio::sync::MutexGuard;
 
 /// Appends a line to the chain and returns its number.
@@ -72,6 +74,9 @@ pub(super) async fn insert_run(db: &mut SqliteConnection, run: &NewRun, lease: O
     .execute(&mut *db)
     .await
     .map_err(|e| fault("submit a run", e))?;
+    if crate::tracked::is_ours(run.stage, &run.address) {
+        tracking::join_experiment(db, run, seq, now).await?;
+    }
     for (position, input) in run.inputs.iter().enumerate() {
         sqlx::query("INSERT INTO run_inputs (run, position, asset, number) VALUES ($1, $2, $3, $4)")
             .bind(&run.id.0)
@@ -94,7 +99,7 @@ pub(super) async fn known(db: &mut SqliteConnection, token: Option<&str>) -> Res
         .await
         .map_err(|e| fault("look for an idempotency token", e))?;
     let Some(row) = row else { return Ok(None) };
-    Ok(whole(db, vec![bare(&row)?.run]).await?.pop())
+    Ok(whole(db, vec![bare(&row)?]).await?.pop())
 }
 
 /// A run that must exist.
@@ -102,9 +107,12 @@ pub(super) async fn must(db: &mut SqliteConnection, id: &RunId) -> Result<Held> 
     held(db, id).await?.ok_or_else(|| unknown_run(id))
 }
 
-/// A run that must exist and be open.
+/// A run that must exist, be open, and not be a tracking client's.
 pub(super) async fn must_be_open(db: &mut SqliteConnection, id: &RunId) -> Result<Held> {
     let held = must(db, id).await?;
+    if held.by_client {
+        return Err(crate::tracked::not_ours(&held.run));
+    }
     if held.run.status.is_final() {
         return Err(crate::rules::ended(&held.run));
     }
@@ -145,50 +153,33 @@ async fn fail_interrupted(db: &mut SqliteConnection, step: &Held, now: Timestamp
     Ok(())
 }
 
-/// Writes parameters, metrics and tags.
-pub(super) async fn put_metrics(db: &mut SqliteConnection, run: &RunId, metrics: &[Metric], now: Timestamp) -> Result<()> {
+/// Writes values of metrics: one per key and step, the last one stands; the latest is the one with the greatest step.
+pub(super) async fn put_metrics(db: &mut SqliteConnection, run: i64, metrics: &[Metric], now: Timestamp) -> Result<()> {
+    let mut kept: BTreeMap<(&str, i64), f64> = BTreeMap::new();
     for metric in metrics {
-        let value = (!metric.value.is_nan()).then_some(metric.value);
-        sqlx::query(
-            "INSERT INTO run_metrics (run, name, step, value, at) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (run, name, step) DO UPDATE SET value = excluded.value, at = excluded.at",
-        )
-        .bind(&run.0)
-        .bind(&metric.key)
-        .bind(metric.step)
-        .bind(value)
-        .bind(now.micros())
-        .execute(&mut *db)
-        .await
-        .map_err(|e| fault("write a metric", e))?;
-        sqlx::query(
-            "INSERT INTO run_metrics_latest (run, name, step, value) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (run, name) DO UPDATE SET step = excluded.step, value = excluded.value \
-             WHERE excluded.step >= run_metrics_latest.step",
-        )
-        .bind(&run.0)
-        .bind(&metric.key)
-        .bind(metric.step)
-        .bind(value)
-        .execute(&mut *db)
-        .await
-        .map_err(|e| fault("write a metric", e))?;
+        kept.insert((&metric.key, metric.step), metric.value);
     }
-    Ok(())
+    let mut latest: BTreeMap<&str, PointRow> = BTreeMap::new();
+    let mut points = Vec::with_capacity(kept.len());
+    for ((name, step), value) in kept {
+        sqlx::query("DELETE FROM run_metrics WHERE run = $1 AND name = $2 AND step = $3")
+            .bind(run)
+            .bind(name)
+            .bind(step)
+            .execute(&mut *db)
+            .await
+            .map_err(|e| fault("write a metric", e))?;
+        let point = PointRow::new(run, name, step, now, value);
+        latest.insert(name, point.clone());
+        points.push(point);
+    }
+    rows::put_points(db, &points).await?;
+    rows::put_latest(db, &latest.into_values().collect::<Vec<_>>(), rows::Newer::Step).await
 }
 
 /// Writes a parameter over what was there.
-pub(super) async fn put_param(db: &mut SqliteConnection, run: &RunId, name: &str, value: &str) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO run_params (run, name, value) VALUES ($1, $2, $3) ON CONFLICT (run, name) DO UPDATE SET value = excluded.value",
-    )
-    .bind(&run.0)
-    .bind(name)
-    .bind(value)
-    .execute(db)
-    .await
-    .map_err(|e| fault("write a parameter", e))?;
-    Ok(())
+pub(super) async fn put_param(db: &mut SqliteConnection, run: i64, name: &str, value: &str) -> Result<()> {
+    rows::put_words(db, rows::Words::Params, &[(run, name.to_owned(), value.to_owned())]).await
 }
 
 /// Moves an alias and writes its line.
@@ -250,7 +241,7 @@ impl SqliteLedger {
         if let Some(known) = known(&mut tx, run.idempotency.as_deref()).await? {
             return Ok(known);
         }
-        let waiting = sqlx::query("SELECT count(*) FROM runs WHERE status = 'queued'").fetch_one(&mut *tx).await;
+        let waiting = sqlx::query("SELECT count(*) FROM runs WHERE status = 'queued' AND by_client = 0").fetch_one(&mut *tx).await;
         let waiting = read::only_number(&waiting.map_err(|e| fault("count the queue", e))?)?;
         if waiting >= limits::QUEUE_RUNS_MAX as i64 {
             return Err(crate::rules::queue_full());
@@ -282,7 +273,7 @@ impl SqliteLedger {
         drop(reader);
         let mut db = self.writer().await;
         let mut tx = write(&mut db).await?;
-        let Some(Held { mut run, worker: lost }) = next_to_lease(&mut tx, now).await? else { return Ok(None) };
+        let Some(Held { mut run, worker: lost, .. }) = next_to_lease(&mut tx, now).await? else { return Ok(None) };
         if run.status == RunStatus::Running {
             interrupt_steps(&mut tx, &run.id, now).await?;
         }
@@ -326,7 +317,7 @@ impl SqliteLedger {
         let rows = sqlx::query(concat!(
             "SELECT ",
             run_columns!(),
-            " FROM runs WHERE status = 'running' AND (worker IS NULL OR worker <> $1) ORDER BY seq"
+            " FROM runs WHERE status = 'running' AND by_client = 0 AND (worker IS NULL OR worker <> $1) ORDER BY seq"
         ))
         .bind(worker)
         .fetch_all(&mut *tx)
@@ -366,26 +357,17 @@ impl SqliteLedger {
         let held = must_be_open(&mut tx, id).await?;
         for (name, value) in &note.params {
             let row = sqlx::query_scalar::<_, String>("SELECT value FROM run_params WHERE run = $1 AND name = $2")
-                .bind(&id.0)
+                .bind(held.seq)
                 .bind(name)
                 .fetch_optional(&mut *tx)
                 .await
                 .map_err(|e| fault("read a parameter", e))?;
             crate::rules::param_fits(id, name, row.as_deref(), value)?;
-            put_param(&mut tx, id, name, value).await?;
+            put_param(&mut tx, held.seq, name, value).await?;
         }
-        for (name, value) in &note.tags {
-            sqlx::query(
-                "INSERT INTO run_tags (run, name, value) VALUES ($1, $2, $3) ON CONFLICT (run, name) DO UPDATE SET value = excluded.value",
-            )
-            .bind(&id.0)
-            .bind(name)
-            .bind(value)
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| fault("write a tag", e))?;
-        }
-        put_metrics(&mut tx, id, &note.metrics, now).await?;
+        let tags: Vec<_> = note.tags.iter().map(|(name, value)| (held.seq, name.clone(), value.clone())).collect();
+        rows::put_words(&mut tx, rows::Words::Tags, &tags).await?;
+        put_metrics(&mut tx, held.seq, &note.metrics, now).await?;
         if let Some(summary) = &note.summary {
             sqlx::query("UPDATE runs SET summary = $2 WHERE id = $1")
                 .bind(&id.0)
@@ -434,7 +416,7 @@ pub(super) async fn write(db: &mut SqliteConnection) -> Result<Transaction<'_, S
 /// The run as this transaction left it.
 pub(super) async fn reread(db: &mut SqliteConnection, id: &RunId) -> Result<Run> {
     let held = must(db, id).await?;
-    runs::whole(db, vec![held.run])
+    runs::whole(db, vec![held])
         .await?
         .pop()
         .ok_or_else(|| Fault::new(Kind::Internal, Code::INTERNAL, format!("run {id} vanished while it was written")))
@@ -444,7 +426,7 @@ async fn next_to_lease(db: &mut SqliteConnection, now: Timestamp) -> Result<Opti
     let expired = sqlx::query(concat!(
         "SELECT ",
         run_columns!(),
-        " FROM runs WHERE status = 'running' AND parent IS NULL AND lease_until <= $1 ORDER BY due_at, seq LIMIT 1"
+        " FROM runs WHERE status = 'running' AND by_client = 0 AND parent IS NULL AND lease_until <= $1 ORDER BY due_at, seq LIMIT 1"
     ))
     .bind(now.micros())
     .fetch_optional(&mut *db)
@@ -455,7 +437,7 @@ async fn next_to_lease(db: &mut SqliteConnection, now: Timestamp) -> Result<Opti
         None => sqlx::query(concat!(
             "SELECT ",
             run_columns!(),
-            " FROM runs WHERE status = 'queued' AND parent IS NULL AND due_at <= $1 ORDER BY due_at, seq LIMIT 1"
+            " FROM runs WHERE status = 'queued' AND by_client = 0 AND parent IS NULL AND due_at <= $1 ORDER BY due_at, seq LIMIT 1"
         ))
         .bind(now.micros())
         .fetch_optional(&mut *db)
