@@ -148,3 +148,9 @@ pub const FOREIGN_DEPTH_MAX: usize = 32;
 pub const IMPORT_RUNS_AT_ONCE: usize = 16;
 /// Things that an import lists by name when it could not take them; the rest is counted.
 pub const IMPORT_SKIPPED_SHOWN: usize = 1_000;
+/// Longest name of an alias, in characters.
+pub const ALIAS_CHARS_MAX: usize = 255;
+/// Longest name of a registered model, in characters.
+pub const MODEL_NAME_CHARS_MAX: usize = 256;
+/// How long content that nobody names is kept: whoever stored it has this long to write down that it is needed.
+pub const BLOB_UNNAMED_KEPT_MS: u64 = 60 * 60 * 1_000;

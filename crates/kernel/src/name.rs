@@ -4,7 +4,7 @@
 //! UI and the audit target `models.churn`. A value of these types is valid; parsing is the only way in.
 
 use crate::error::{Code, Fault, Result};
-use crate::limits::NAME_CHARS_MAX;
+use crate::limits::{ALIAS_CHARS_MAX, NAME_CHARS_MAX};
 use std::{fmt, str::FromStr};
 
 /// The name of one asset: a lowercase letter, then lowercase letters, digits and `_`.
@@ -180,7 +180,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// The name of an alias: `champion`, `challenger`, `live`. `latest` and `vN` are reserved.
+/// The name of an alias: `champion`, `challenger`, `live`: letters and digits of any script, `_` and `-`. `latest` and `vN` are reserved, in
+/// any case: they mean the newest version and a number wherever a version is named.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AliasName(String);
@@ -189,12 +190,13 @@ impl AliasName {
     /// Checks and takes an alias name.
     pub fn new(text: impl Into<String>) -> Result<AliasName> {
         let text = text.into();
-        let looks_like_number = text.strip_prefix('v').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
-        let well_formed =
-            !text.is_empty() && text.len() <= NAME_CHARS_MAX && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        if !well_formed || looks_like_number || text == "latest" {
-            return Err(Fault::invalid(Code::BAD_VALUE, format!("`{text}` is not a free alias name"))
-                .fix("use letters, digits, `_` and `-`; `latest` and `v1`, `v2`, ... are reserved"));
+        let looks_like_number = text.strip_prefix(['v', 'V']).is_some_and(|rest| !rest.is_empty() && rest.chars().all(char::is_numeric));
+        let well_formed = !text.is_empty()
+            && text.chars().count() <= ALIAS_CHARS_MAX
+            && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        if !well_formed || looks_like_number || text.eq_ignore_ascii_case("latest") {
+            return Err(Fault::invalid(Code::BAD_VALUE, format!("`{}` is not a free alias name", text.escape_debug()))
+                .fix(format!("use letters, digits, `_` and `-`, at most {ALIAS_CHARS_MAX}; `latest` and `v1`, `v2`, ... are reserved")));
         }
         Ok(AliasName(text))
     }
@@ -260,7 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn reserved_aliases_are_refused() {
-        assert!(AliasName::new("latest").is_err() && AliasName::new("v12").is_err() && AliasName::new("v1a").is_ok());
+    fn aliases_are_words() {
+        for good in ["champion", "v1a", "v", "été-2024", "_", "-", "123", "latest2", &"a".repeat(255), &"é".repeat(255)] {
+            assert!(AliasName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "latest", "Latest", "v12", "V12", "v٣", "a b", "a.b", "a/b", "a@b", "../x", "a\n", &"a".repeat(256)] {
+            assert!(AliasName::new(bad).is_err(), "{bad}");
+        }
     }
 }

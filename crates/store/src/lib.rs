@@ -14,6 +14,7 @@ pub mod ledger;
 mod lock;
 pub mod memory;
 pub mod online;
+mod registry;
 mod rules;
 mod stores;
 mod story;

@@ -2,7 +2,7 @@
 
 use gristmill_kernel::run::Finish;
 use gristmill_kernel::version::{AliasMove, AliasState, NEW_OUTPUT};
-use gristmill_kernel::{Address, Code, Fault, Kind, Result, Run, RunId, Timestamp, VersionRef, limits};
+use gristmill_kernel::{Address, Code, Digest, Fault, Kind, Result, Run, RunId, Timestamp, VersionRef, limits};
 
 pub(crate) fn unknown_run(id: &RunId) -> Fault {
     Fault::not_found(Code::UNKNOWN_RUN, format!("there is no run `{id}`")).fix("list runs with: gristmill status")
@@ -111,4 +111,18 @@ pub(crate) fn token_exists(name: &str) -> Fault {
 
 pub(crate) fn unknown_token(name: &str) -> Fault {
     Fault::not_found(Code::UNKNOWN_NAME, format!("there is no token `{name}`")).fix("list tokens with: gristmill token list")
+}
+
+pub(crate) fn artifact_is_file(key: &str) -> Fault {
+    Fault::conflict(Code::ALREADY_EXISTS, format!("artifact `{key}` is a file, so nothing can be beneath it"))
+        .fix("choose another name, or delete that file")
+}
+
+pub(crate) fn artifact_is_folder(key: &str) -> Fault {
+    Fault::conflict(Code::ALREADY_EXISTS, format!("artifact `{key}` is a folder, so it cannot be a file"))
+        .fix("choose another name, or delete that folder")
+}
+
+pub(crate) fn unknown_content(digest: &Digest) -> Fault {
+    Fault::not_found(Code::UNKNOWN_ARTIFACT, format!("there is no content with the digest {digest}"))
 }

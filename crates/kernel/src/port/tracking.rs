@@ -108,7 +108,14 @@ pub trait Tracking: Send + Sync {
 
 /// Registered models, on the assets `models.*` and their aliases.
 ///
-/// Errors: [`crate::Code::UNKNOWN_MODEL`] (also for versions), [`crate::Code::UNKNOWN_ALIAS`], [`crate::Code::ALREADY_EXISTS`].
+/// Errors: [`crate::Code::UNKNOWN_MODEL`] (also for versions), [`crate::Code::ALREADY_EXISTS`], [`crate::Code::BAD_VALUE`],
+/// [`crate::Code::BAD_FILTER`] (a search for a field that is not there).
+///
+/// Fields of a search for models: `name`, `creation_timestamp`, `last_updated_timestamp` (milliseconds) and tags; for versions also
+/// `version_number`, `run_id`, `source_path`, `current_stage`, `user_id` and `model_id`.
+///
+/// What the project trains is here too: the first version of `models.NAME` registers NAME, with the source `gristmill:models.NAME@N` and the run
+/// that trained it. Aliases are moved by [`super::Ledger::move_alias`], never to a version that was deleted.
 #[async_trait]
 pub trait ModelRegistry: Send + Sync {
     /// Registers a name.
@@ -128,7 +135,8 @@ pub trait ModelRegistry: Send + Sync {
     async fn rename_model(&self, name: &str, to: &str, actor: &Actor, now: Timestamp) -> Result<RegisteredModel>;
     /// Sets its description.
     async fn describe_model(&self, name: &str, description: &str, now: Timestamp) -> Result<RegisteredModel>;
-    /// Takes the name away; the versions stay in the ledger and are seen no more. A model that the project makes is a conflict.
+    /// Takes the name away; the versions stay in the ledger and are seen no more, their aliases go. A model with a version that the
+    /// project made is a conflict. Registered again, the name goes on counting: numbers are never given twice.
     async fn delete_model(&self, name: &str, actor: &Actor, now: Timestamp) -> Result<()>;
     /// Sets (`Some`) or removes a tag.
     async fn set_registered_model_tag(&self, name: &str, key: &str, value: Option<&str>, now: Timestamp) -> Result<()>;
@@ -155,14 +163,16 @@ pub trait ModelRegistry: Send + Sync {
     async fn delete_model_version(&self, name: &str, number: u64, actor: &Actor, now: Timestamp) -> Result<()>;
     /// Sets (`Some`) or removes a tag.
     async fn set_model_version_tag(&self, name: &str, number: u64, key: &str, value: Option<&str>, now: Timestamp) -> Result<()>;
-    /// Versions; ties by last change, name, number, newest first.
+    /// Versions. Without an order: by last change, newest first; ties by name, then number, newest first.
     async fn search_model_versions(&self, search: &Search) -> Result<Page<ModelVersion>>;
+    /// The newest version of each stage of each of these models, in the order of the names given, then by stage; unknown names have none.
+    async fn latest_versions(&self, names: &[String]) -> Result<Vec<ModelVersion>>;
 }
 
 /// A stored artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArtifactInfo {
-    /// Its key below the asked prefix: `model/MLmodel`.
+    /// Its key, as it was put; of [`Artifacts::walk_artifacts`] relative to the prefix: `model/MLmodel`.
     pub key: String,
     /// Its content.
     pub digest: Digest,
@@ -179,8 +189,11 @@ pub enum ArtifactEntry {
     File(String, u64),
 }
 
-/// A key of an artifact: segments joined by `/`, none of them empty, `.` or `..`, without control characters and backslashes. Only
-/// parsing makes one; it names a row, never a path.
+/// A key of an artifact: segments joined by `/`. Only parsing makes one; it names a row, never a path.
+///
+/// No segment is empty or made of dots and spaces alone (look-alikes of dots too); there are no control characters, backslashes or `#`; it
+/// does not begin with a drive, with `~` or with what reads as a scheme; and no percent-escape in it becomes a separator, a dot, a NUL or
+/// another escape when somebody decodes it a second time. So it stays harmless on the machine of whoever downloads it, too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ArtifactKey(String);
 
@@ -189,13 +202,12 @@ impl ArtifactKey {
     pub fn new(text: &str) -> Result<ArtifactKey> {
         let bad = text.is_empty()
             || text.len() > crate::limits::ARTIFACT_KEY_BYTES_MAX
-            || text.chars().any(|c| c.is_control() || c == '\\')
-            || text.split('/').any(|part| part.is_empty() || part == "." || part == "..")
-            // A drive, a scheme or an escape that somebody decodes a second time.
-            || text.split('/').next().is_some_and(|first| first.ends_with(':') || first.starts_with('~'))
+            || text.chars().any(|c| c.is_control() || c == '\\' || c == '#')
+            || text.split('/').any(is_dots)
+            || begins_elsewhere(text)
             || text.contains('%') && percent_decodes_to_evil(text);
         if bad {
-            return Err(crate::Fault::invalid(crate::Code::BAD_PATH, format!("Invalid path: {}", text.escape_debug()))
+            return Err(crate::Fault::invalid(crate::Code::BAD_PATH, format!("Invalid path: {}", shown(text)))
                 .fix("use names joined by `/`, without `..`, backslashes or control characters"));
         }
         Ok(ArtifactKey(text.to_owned()))
@@ -206,27 +218,118 @@ impl ArtifactKey {
     }
 }
 
-/// Whether decoding once or twice more gives separators or dot segments.
+/// Nothing but dots, spaces and what some systems fold into dots: a segment that may mean this folder or the one above.
+fn is_dots(segment: &str) -> bool {
+    segment.chars().all(|c| matches!(c, '.' | ' ' | '\u{2024}' | '\u{2025}' | '\u{2026}' | '\u{fe52}' | '\u{ff0e}' | '\u{3000}' | '\u{a0}'))
+}
+
+/// A home folder, a drive (`C:x` is one too) or a scheme.
+fn begins_elsewhere(text: &str) -> bool {
+    let first = text.split('/').next().unwrap_or(text);
+    let drive = first.as_bytes().get(1) == Some(&b':') && first.as_bytes()[0].is_ascii_alphabetic();
+    drive || first.ends_with(':') || first.starts_with('~') || first.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("file:"))
+}
+
+/// Whether decoding once or twice more gives separators, dots, NULs or further escapes.
 fn percent_decodes_to_evil(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     ["%2e", "%2f", "%5c", "%00", "%25"].iter().any(|escape| lower.contains(escape))
 }
 
+/// A refused text for people: escaped, and cut where it gets long.
+fn shown(text: &str) -> String {
+    const SHOWN_CHARS_MAX: usize = 200;
+    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
 /// Files that clients upload, by key; content is in [`super::Blobs`].
 #[async_trait]
 pub trait Artifacts: Send + Sync {
-    /// Stores a stream under a key, replacing what was there, durable when it returns. Memory does not grow with the content.
+    /// Stores a stream under a key, replacing what was there, durable when it returns. Memory does not grow with the content. The content is
+    /// durable before the key names it; a stream that fails leaves everything as it was. A key is a file or a folder, never both: the
+    /// other is a conflict ([`crate::Code::ALREADY_EXISTS`]).
     async fn put_artifact(&self, key: &ArtifactKey, content: BoxStream<'static, Result<Bytes>>, now: Timestamp) -> Result<ArtifactInfo>;
-    /// Puts content that is stored already under a key.
+    /// Puts content that is stored already under a key; content that is not there is [`crate::Code::UNKNOWN_ARTIFACT`].
     async fn link_artifact(&self, key: &ArtifactKey, digest: Digest, bytes: u64, now: Timestamp) -> Result<()>;
     /// What is stored under a key.
     async fn artifact(&self, key: &ArtifactKey) -> Result<Option<ArtifactInfo>>;
-    /// Part of the content under a digest, as a stream.
+    /// Part of the content under a digest, as a stream; what lies behind its end is left out. Content read whole is checked against its
+    /// digest: if it differs, the stream ends with damage before its last piece. Unknown content is [`crate::Code::UNKNOWN_ARTIFACT`].
     async fn read_artifact(&self, digest: &Digest, range: Range<u64>) -> Result<BoxStream<'static, Result<Bytes>>>;
-    /// What is directly beneath a prefix (`None`: everything), folders and files by name.
+    /// What is directly beneath a prefix (`None`: everything), folders and files by name. More than
+    /// [`crate::limits::ARTIFACTS_LISTED_MAX`] are refused as too large, never cut.
     async fn list_artifacts(&self, prefix: Option<&ArtifactKey>) -> Result<Vec<ArtifactEntry>>;
-    /// Every file beneath a prefix, keys relative to it.
+    /// Every file beneath a prefix, keys relative to it, in order; the same limit.
     async fn walk_artifacts(&self, prefix: &ArtifactKey) -> Result<Vec<ArtifactInfo>>;
     /// Removes a key and everything beneath it; returns how many. Content that registered versions consist of stays.
     async fn delete_artifacts(&self, prefix: &ArtifactKey) -> Result<u64>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ArtifactKey;
+    use crate::tracking::evil::{EVIL, HARMLESS, overlong};
+
+    /// What a careless reader may make of a text: decoded up to three times.
+    fn decodings(text: &str) -> Vec<String> {
+        let mut all = vec![text.to_owned()];
+        for _ in 0..3 {
+            let last = all[all.len() - 1].clone();
+            let bytes = last.as_bytes();
+            let (mut out, mut at) = (Vec::new(), 0);
+            while at < bytes.len() {
+                let hex = last.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                match hex {
+                    Some(byte) if bytes[at] == b'%' => {
+                        out.push(byte);
+                        at += 3;
+                    }
+                    _ => {
+                        out.push(bytes[at]);
+                        at += 1;
+                    }
+                }
+            }
+            all.push(String::from_utf8_lossy(&out).into_owned());
+        }
+        all
+    }
+
+    #[test]
+    fn evil_keys_are_refused_or_plain() {
+        assert!(EVIL.len() >= 60, "{}", EVIL.len());
+        let overlong = overlong();
+        let mut refused = 0;
+        for text in EVIL.iter().copied().chain(overlong.iter().map(String::as_str)) {
+            let Ok(key) = ArtifactKey::new(text) else {
+                refused += 1;
+                continue;
+            };
+            assert_eq!(key.as_str(), text, "a key is taken as it is");
+            for decoded in decodings(text) {
+                assert!(!decoded.contains(['\\', '\0', '\r', '\n', '#']), "{text:?}");
+                assert!(!decoded.starts_with(['/', '~']) && decoded.len() <= crate::limits::ARTIFACT_KEY_BYTES_MAX, "{text:?}");
+                assert!(decoded.split('/').all(|part| !part.is_empty() && !part.trim_matches(['.', ' ']).is_empty()), "{text:?}");
+            }
+        }
+        assert!(refused >= 50, "only {refused} are refused");
+    }
+
+    #[test]
+    fn ordinary_keys_are_taken() {
+        for key in HARMLESS {
+            assert_eq!(ArtifactKey::new(key).expect(key).as_str(), *key);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_short() {
+        let fault = ArtifactKey::new(&"../".repeat(100_000)).expect_err("evil");
+        assert_eq!(fault.code, crate::Code::BAD_PATH);
+        assert!(fault.message.starts_with("Invalid path") && fault.message.len() < 400, "{fault}");
+    }
 }

@@ -5,7 +5,10 @@
 //!
 //! Invariant: a soft-deleted thing is still there; only [`crate::port::Tracking::purge`] removes, and only what was deleted before.
 
+#[doc(hidden)]
+pub mod evil;
 pub mod filter;
+pub mod manifest;
 pub mod registry;
 
 use crate::{Address, RunId, RunStatus, Timestamp};

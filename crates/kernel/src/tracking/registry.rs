@@ -1,7 +1,33 @@
 //! Registered models and their versions as registries know them: the asset `models.NAME` with words about it.
 
-use crate::{Address, RunId, Timestamp, VersionRef};
+use crate::{Address, Code, Fault, Result, RunId, Timestamp, VersionRef, limits};
 use std::collections::BTreeMap;
+
+/// The tag that makes a registered model a prompt.
+pub const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
+
+/// Checks the name of a registered model: any text without `/` and `:` that is no dot segment. The words are the peer's, which its clients
+/// look for.
+pub fn check_model_name(name: &str) -> Result<()> {
+    let bad = |message: String| Err(Fault::invalid(Code::BAD_VALUE, message).fix("use a name without `/` and `:`"));
+    if name.trim().is_empty() {
+        return bad("Missing value for required parameter 'name'.".to_owned());
+    }
+    if name.contains(['/', ':']) {
+        return bad(format!("Invalid model name '{name}'. Names cannot contain '/' or ':'."));
+    }
+    if name == "." || name.starts_with("..") {
+        return bad(format!(
+            "Invalid value {} for parameter 'name' supplied: Names may be treated as files in certain cases, and must not resolve to other \
+             names when treated as such. This name would resolve to '{name}'",
+            serde_json::Value::from(name)
+        ));
+    }
+    if name.chars().count() > limits::MODEL_NAME_CHARS_MAX {
+        return bad(format!("'name' exceeds the maximum length of {} characters", limits::MODEL_NAME_CHARS_MAX));
+    }
+    Ok(())
+}
 
 /// A registered model: a name for people, the asset behind it, and what was said about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,4 +132,19 @@ pub struct ModelVersion {
     pub tags: BTreeMap<String, String>,
     /// The aliases that name it.
     pub aliases: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn model_names_are_free_texts_that_are_no_paths() {
+        for good in ["churn", "My Model", "Ünï", "a.b", ".hidden", "a..b", &"n".repeat(256)] {
+            assert!(check_model_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "  ", "a/b", "a:b", ".", "..", "..x", &"n".repeat(257)] {
+            assert!(check_model_name(bad).is_err(), "{bad}");
+        }
+    }
 }

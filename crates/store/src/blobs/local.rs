@@ -1,17 +1,21 @@
 //! Blobs in a local folder, through one capability directory: no name outside it can be reached.
 //!
-//! Layout: `ab/cdef...` (the 64 hex digits of SHA-256, split after two) and `tmp/` for content on its way.
+//! Layout: `ab/cdef...` (the 64 hex digits of SHA-256, split after two), `tmp/` for content on its way, and `sweep.lock`.
 //! A blob is written to `tmp/`, synced, renamed to its name, and the folder is synced: it is there whole or not at all, and durable when
 //! `put` returns. Any number of processes may share the folder.
 //!
 //! A failed sync makes this handle refuse further writes until the folder is opened again: what the kernel dropped once
 //! cannot be synced by asking twice.
+//!
+//! A blob's age counts from when it was stored last: storing it again makes it young. Only old ones are ever swept (`super::sweep`), so
+//! whoever stores content has an hour to write down that it is needed. Making young and sweeping exclude each other by a lock on
+//! `sweep.lock`, across processes.
 
 use crate::system::RandomIds;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, File, OpenOptions};
 use gristmill_kernel::port::{Blobs, Ids};
 use gristmill_kernel::{Code, Digest, Fault, Kind, Result, limits};
 use std::io::{self, Read, Write};
@@ -21,18 +25,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Where content is while it is written.
-const TMP: &str = "tmp";
+pub(super) const TMP: &str = "tmp";
+/// Locked while a blob is made young (shared) or taken away (exclusive).
+const SWEEP_LOCK: &str = "sweep.lock";
 /// Temporary files older than this belong to nobody: a writer that lives finishes sooner.
 const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// Blobs in a folder.
 #[derive(Clone)]
 pub struct LocalBlobs {
-    folder: Arc<Folder>,
+    pub(super) folder: Arc<Folder>,
 }
 
-struct Folder {
-    dir: Dir,
+pub(super) struct Folder {
+    pub(super) dir: Dir,
     sync_failed: AtomicBool,
 }
 
@@ -50,7 +56,7 @@ impl LocalBlobs {
         Ok(LocalBlobs { folder: Arc::new(Folder { dir, sync_failed: AtomicBool::new(false) }) })
     }
 
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Folder) -> Result<T> + Send + 'static) -> Result<T> {
+    pub(super) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Folder) -> Result<T> + Send + 'static) -> Result<T> {
         let folder = Arc::clone(&self.folder);
         tokio::task::spawn_blocking(move || work(&folder)).await.map_err(|e| Fault::internal("a blob operation ended early").because(e))?
     }
@@ -80,24 +86,63 @@ impl Folder {
                 format!("a blob of {} bytes is above the limit of {}", content.len(), limits::BLOB_BYTES_MAX),
             ));
         }
-        if self.sync_failed.load(Ordering::Acquire) {
-            return Err(Fault::new(Kind::Unavailable, Code::IO, "the blob folder takes no writes since a sync failed")
-                .fix("check the disk, then start again"));
-        }
+        self.expect_writable()?;
         let digest = Digest::of(content);
         let name = name_of(&digest);
         self.store(&name, content).map_err(|e| Fault::io(format_args!("store blob {name}"), e))?;
         Ok(digest)
     }
 
-    fn store(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let folder = &name[..2];
-        match self.dir.metadata(name) {
-            Ok(known) if known.len() == content.len() as u64 => return self.sync(&self.dir.open_dir(folder)?),
-            Ok(_) => tracing::warn!(blob = name, "a stored blob has the wrong length and is written again"),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
+    pub(super) fn expect_writable(&self) -> Result<()> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            return Err(Fault::new(Kind::Unavailable, Code::IO, "the blob folder takes no writes since a sync failed")
+                .fix("check the disk, then start again"));
         }
+        Ok(())
+    }
+
+    fn store(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        if self.make_young(name, Some(content.len() as u64))? {
+            return Ok(());
+        }
+        let temporary = temporary();
+        let written = self.write_synced(&temporary, content).and_then(|()| self.publish(&temporary, name));
+        if written.is_err() {
+            let _ = self.dir.remove_file(&temporary);
+        }
+        written
+    }
+
+    /// Whether a blob is there; it is then durable, and young from now on. One of another length is damaged and counts as not there.
+    pub(super) fn make_young(&self, name: &str, length: Option<u64>) -> io::Result<bool> {
+        let file = match self.dir.open(name) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        if length.is_some_and(|length| file.metadata().is_ok_and(|known| known.len() != length)) {
+            tracing::warn!(blob = name, "a stored blob has the wrong length and is written again");
+            return Ok(false);
+        }
+        let lock = self.sweep_lock()?;
+        lock.lock_shared()?;
+        set_age_to_none(&file.into_std())?;
+        // It may have been swept since it was opened.
+        if !self.dir.try_exists(name)? {
+            return Ok(false);
+        }
+        self.sync(&self.dir.open_dir(&name[..2])?)?;
+        Ok(true)
+    }
+
+    /// A handle of its own: locks belong to handles, and two threads of one process must exclude each other too.
+    pub(super) fn sweep_lock(&self) -> io::Result<std::fs::File> {
+        Ok(self.dir.open_with(SWEEP_LOCK, OpenOptions::new().read(true).write(true).create(true))?.into_std())
+    }
+
+    /// Gives content that was written and synced its name. On an error nobody may take it for durable, so it has no name then.
+    pub(super) fn publish(&self, temporary: &str, name: &str) -> io::Result<()> {
+        let folder = &name[..2];
         match self.dir.create_dir(folder) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -105,21 +150,26 @@ impl Folder {
         }
         // Also when another process made it: it may not have synced it yet.
         self.sync(&self.dir)?;
-        let temporary = format!("{TMP}/{}", RandomIds.run());
-        let written = self.write_synced(&temporary, content).and_then(|()| self.dir.rename(&temporary, &self.dir, name));
-        if let Err(e) = written {
-            let _ = self.dir.remove_file(&temporary);
-            return Err(e);
-        }
+        let lock = self.sweep_lock()?;
+        lock.lock_shared()?;
+        self.dir.rename(temporary, &self.dir, name)?;
         self.sync(&self.dir.open_dir(folder)?).inspect_err(|_| {
-            // Nobody may take it for durable.
             let _ = self.dir.remove_file(name);
         })
     }
 
     fn write_synced(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let mut file = self.dir.open_with(name, OpenOptions::new().write(true).create_new(true))?;
+        let mut file = self.begin(name)?;
         file.write_all(content)?;
+        self.sync_file(&file)
+    }
+
+    /// A new file for content on its way.
+    pub(super) fn begin(&self, temporary: &str) -> io::Result<File> {
+        self.dir.open_with(temporary, OpenOptions::new().write(true).create_new(true))
+    }
+
+    pub(super) fn sync_file(&self, file: &File) -> io::Result<()> {
         file.sync_all().inspect_err(|_| self.sync_failed.store(true, Ordering::Release))
     }
 
@@ -143,16 +193,30 @@ impl Folder {
         let mut content = Vec::with_capacity(length as usize);
         file.read_to_end(&mut content).map_err(told)?;
         if Digest::of(&content) != *digest {
-            return Err(Fault::damaged(format!("blob {name}: its content has the digest {}", Digest::of(&content)))
-                .fix("restore the blob from a backup, or remove it and run again what made it"));
+            return Err(damaged(&name, &Digest::of(&content)));
         }
         Ok(Some(Bytes::from(content)))
     }
 }
 
-fn name_of(digest: &Digest) -> String {
+pub(super) fn name_of(digest: &Digest) -> String {
     let hex = digest.hex();
     format!("{}/{}", &hex[..2], &hex[2..])
+}
+
+/// A name nobody else has, for content on its way.
+pub(super) fn temporary() -> String {
+    format!("{TMP}/{}", RandomIds.run())
+}
+
+pub(super) fn damaged(name: &str, found: &Digest) -> Fault {
+    Fault::damaged(format!("blob {name}: its content has the digest {found}"))
+        .fix("restore the blob from a backup, or remove it and run again what made it")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the age of a file is measured by the system's clock")]
+fn set_age_to_none(file: &std::fs::File) -> io::Result<()> {
+    file.set_modified(std::time::SystemTime::now())
 }
 
 fn remove_leftovers(dir: &Dir) -> io::Result<usize> {

@@ -4,4 +4,4 @@
 
 pub mod sqlite;
 
-pub use sqlite::SqliteLedger;
+pub use sqlite::{Garbage, SqliteLedger, SqliteRegistry, TrackedArtifacts};

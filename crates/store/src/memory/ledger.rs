@@ -22,20 +22,21 @@ pub struct MemoryLedger {
 }
 
 #[derive(Clone)]
-struct Entry {
-    run: Run,
+pub(super) struct Entry {
+    pub(super) run: Run,
     idempotency: Option<String>,
-    lease: Option<(String, Timestamp)>,
+    pub(super) lease: Option<(String, Timestamp)>,
     history: BTreeMap<(String, i64), (f64, Timestamp)>,
 }
 
 #[derive(Clone, Default)]
-struct State {
+pub(super) struct State {
     /// In the order of submission.
     runs: Vec<Entry>,
     at: HashMap<RunId, usize>,
-    versions: BTreeMap<Address, Vec<Version>>,
-    aliases: BTreeMap<(Address, AliasName), AliasState>,
+    pub(super) versions: BTreeMap<Address, Vec<Version>>,
+    pub(super) aliases: BTreeMap<(Address, AliasName), AliasState>,
+    pub(super) registry: super::registry::Registered,
     moves: Vec<AliasState>,
     tokens: BTreeMap<String, Token>,
     audit: Vec<(AuditEntry, Option<RunId>)>,
@@ -47,11 +48,11 @@ impl MemoryLedger {
         MemoryLedger { state: Mutex::default(), clock }
     }
 
-    fn read(&self) -> MutexGuard<'_, State> {
+    pub(super) fn read(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    pub(super) fn write<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let mut state = self.read();
         let mut next = state.clone();
         let answer = work(&mut next)?;
@@ -61,7 +62,7 @@ impl MemoryLedger {
 }
 
 impl State {
-    fn append(&mut self, at: Timestamp, line: Line) {
+    pub(super) fn append(&mut self, at: Timestamp, line: Line) {
         let previous = self.audit.last().map_or([0; 32], |(line, _)| *line.hash.bytes());
         let seq = self.audit.len() as u64 + 1;
         let hash = story::chain_hash(&previous, seq, at, &line.actor.0, line.action, &line.subject, &line.detail.to_string());
@@ -70,7 +71,7 @@ impl State {
         self.audit.push((entry, line.run));
     }
 
-    fn entry(&mut self, id: &RunId) -> Result<&mut Entry> {
+    pub(super) fn entry(&mut self, id: &RunId) -> Result<&mut Entry> {
         match self.at.get(id) {
             Some(at) => Ok(&mut self.runs[*at]),
             None => Err(rules::unknown_run(id)),
@@ -90,7 +91,7 @@ impl State {
         self.runs.iter().find(|entry| entry.idempotency.as_deref() == Some(token)).map(|entry| entry.run.clone())
     }
 
-    fn insert(&mut self, new: NewRun, lease: Option<(&str, Timestamp)>, now: Timestamp) -> Result<Run> {
+    pub(super) fn insert(&mut self, new: NewRun, lease: Option<(&str, Timestamp)>, now: Timestamp) -> Result<Run> {
         if self.at.contains_key(&new.id) {
             return Err(Fault::conflict(Code::BAD_VALUE, format!("run {} exists already", new.id)).fix("take a new id"));
         }
@@ -177,7 +178,8 @@ impl State {
         self.versions.get(asset)?.iter().find(|v| v.id.number == number)
     }
 
-    fn apply_move(&mut self, wish: AliasMove, now: Timestamp) -> Result<AliasState> {
+    pub(super) fn apply_move(&mut self, wish: AliasMove, now: Timestamp) -> Result<AliasState> {
+        self.registry.refuse_deleted(&wish)?;
         let key = (wish.asset.clone(), wish.alias.clone());
         let current = self.aliases.get(&key).and_then(|state| state.number);
         let newest = self.newest(&wish.asset).map_or(0, |v| v.id.number);
@@ -197,6 +199,7 @@ impl State {
             let newest = self.newest(&output.asset).map(|v| (v.id.clone(), v.digest));
             if let Some((id, digest)) = &newest
                 && *digest == output.digest
+                && !self.registry.is_deleted(id)
             {
                 rules::add_output(&mut outputs, id.clone());
                 continue;
@@ -213,6 +216,7 @@ impl State {
             };
             self.append(now, story::version_made(&version, &run.actor));
             self.versions.entry(output.asset.clone()).or_default().push(version);
+            self.registry.note_made(run, &id, now);
             rules::add_output(&mut outputs, id);
         }
         for reused in &finish.reused {

@@ -1,11 +1,15 @@
 //! Every port in memory: for tests and simulations. They keep the same promises as the real ones, durability apart,
 //! and run the same suites.
 
+mod artifacts;
 mod ledger;
 mod parts;
+mod registry;
 
+pub use artifacts::MemoryArtifacts;
 pub use ledger::MemoryLedger;
 pub use parts::{MemoryBlobs, MemoryJournal, MemoryOnline};
+pub use registry::MemoryRegistry;
 
 #[cfg(test)]
 mod tests {
@@ -24,6 +28,21 @@ mod tests {
             (ledger.clone() as Arc<dyn Tokens>, ledger as Arc<dyn Ledger>)
         })
         .await;
+    }
+    #[tokio::test]
+    async fn registry_keeps_its_promises() {
+        crate::suite::registry::run(|| async {
+            let ledger =
+                Arc::new(MemoryLedger::new(Arc::new(crate::system::ManualClock::new(gristmill_kernel::Timestamp::from_micros(1)))));
+            let blobs = Arc::new(MemoryBlobs::default());
+            let registry = MemoryRegistry::new(ledger.clone(), blobs.clone(), Arc::new(crate::system::SeededIds::new(7)));
+            crate::suite::registry::Parts { registry: Arc::new(registry), ledger, blobs }
+        })
+        .await;
+    }
+    #[tokio::test]
+    async fn artifacts_keep_their_promises() {
+        crate::suite::artifacts::run(|| async { Arc::new(MemoryArtifacts::default()) as Arc<dyn gristmill_kernel::port::Artifacts> }).await;
     }
     #[tokio::test]
     async fn blobs_keep_their_promises() {

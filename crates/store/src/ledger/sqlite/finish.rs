@@ -2,9 +2,9 @@
 
 use super::SqliteLedger;
 use super::open::fault;
-use super::read;
 use super::runs::Held;
 use super::write::{append, apply_move, commit, insert_run, known, must_be_open, put_metrics, put_param, reread, stored_number, write};
+use super::{read, registry};
 use crate::{rules, story};
 use gristmill_kernel::run::Finish;
 use gristmill_kernel::version::Which;
@@ -45,7 +45,7 @@ async fn write_outputs(db: &mut SqliteConnection, run: &Run, finish: &Finish, no
     for output in &finish.outputs {
         let newest = read::version(db, &output.asset, &Which::Latest).await?;
         let version = match newest {
-            Some(newest) if newest.digest == output.digest => newest.id,
+            Some(newest) if newest.digest == output.digest && !registry::is_deleted(db, &newest.id).await? => newest.id,
             newest => {
                 let number = newest.map_or(0, |v| v.id.number) + 1;
                 insert_version(db, run, output, number, now).await?
@@ -61,19 +61,30 @@ async fn write_outputs(db: &mut SqliteConnection, run: &Run, finish: &Finish, no
         rules::add_output(&mut outputs, reused.clone());
     }
     for (position, output) in outputs.iter().enumerate() {
-        sqlx::query("INSERT INTO run_outputs (run, position, asset, number) VALUES ($1, $2, $3, $4)")
-            .bind(&run.id.0)
-            .bind(position as i64)
-            .bind(output.asset.to_string())
-            .bind(stored_number(output.number)?)
-            .execute(&mut *db)
-            .await
-            .map_err(|e| fault("write an output", e))?;
+        write_output(db, &run.id, position as i64, output).await?;
     }
     Ok(outputs)
 }
 
-async fn insert_version(db: &mut SqliteConnection, run: &Run, new: &NewVersion, number: u64, now: Timestamp) -> Result<VersionRef> {
+pub(super) async fn write_output(db: &mut SqliteConnection, run: &RunId, position: i64, output: &VersionRef) -> Result<()> {
+    sqlx::query("INSERT INTO run_outputs (run, position, asset, number) VALUES ($1, $2, $3, $4)")
+        .bind(&run.0)
+        .bind(position)
+        .bind(output.asset.to_string())
+        .bind(stored_number(output.number)?)
+        .execute(db)
+        .await
+        .map_err(|e| fault("write an output", e))?;
+    Ok(())
+}
+
+pub(super) async fn insert_version(
+    db: &mut SqliteConnection,
+    run: &Run,
+    new: &NewVersion,
+    number: u64,
+    now: Timestamp,
+) -> Result<VersionRef> {
     let id = VersionRef { asset: new.asset.clone(), number };
     let version = Version {
         id: id.clone(),
@@ -100,6 +111,7 @@ async fn insert_version(db: &mut SqliteConnection, run: &Run, new: &NewVersion, 
     .await
     .map_err(|e| fault("write a version", e))?;
     append(db, now, story::version_made(&version, &run.actor)).await?;
+    registry::note_made(db, run, &id, now).await?;
     Ok(id)
 }
 
@@ -118,7 +130,7 @@ async fn write_checks(db: &mut SqliteConnection, id: &RunId, finish: &Finish) ->
     Ok(())
 }
 
-async fn write_end(db: &mut SqliteConnection, id: &RunId, finish: &Finish, now: Timestamp) -> Result<()> {
+pub(super) async fn write_end(db: &mut SqliteConnection, id: &RunId, finish: &Finish, now: Timestamp) -> Result<()> {
     let error = finish.error.as_ref().map(serde_json::to_string).transpose();
     sqlx::query(
         "UPDATE runs SET status = $2, verdict = $3, skipped_for = $4, summary = $5, error = $6, ended_at = $7, worker = NULL, \

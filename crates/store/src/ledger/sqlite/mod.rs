@@ -3,13 +3,18 @@
 //! Promises: each write is one `BEGIN IMMEDIATE` transaction together with its audit lines, durable when it returns; readers see one
 //! moment and never wait for the writer; lists cost a fixed number of statements, whatever the number of runs.
 //!
+//! `registry` has registered models, `artifacts` the uploaded files, `garbage` what nobody needs any more.
+//!
 //! `schema` is the page with the tables, `open` the connections and migrations, `cells` the decoding (damage is named), `read` and
 //! `runs` the queries, `write` and `finish` the transactions, `tokens` the tokens, `tracking` what experiment tracking adds.
 
+mod artifacts;
 mod cells;
 mod finish;
+mod garbage;
 mod open;
 mod read;
+mod registry;
 mod runs;
 mod schema;
 #[cfg(test)]
@@ -17,6 +22,11 @@ mod tests;
 mod tokens;
 mod tracking;
 mod write;
+
+pub use artifacts::TrackedArtifacts;
+pub(crate) use artifacts::sort_entries;
+pub use garbage::Garbage;
+pub use registry::SqliteRegistry;
 
 use async_trait::async_trait;
 use gristmill_kernel::port::{AuditEntry, AuditFilter, Clock, Ledger, RunFilter};

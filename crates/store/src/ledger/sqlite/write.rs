@@ -186,6 +186,7 @@ pub(super) async fn put_param(db: &mut SqliteConnection, run: i64, name: &str, v
 pub(super) async fn apply_move(db: &mut SqliteConnection, wish: AliasMove, now: Timestamp) -> Result<AliasState> {
     let previous = read::alias(db, &wish.asset, &wish.alias).await?.and_then(|state| state.number);
     let newest = read::version(db, &wish.asset, &gristmill_kernel::version::Which::Latest).await?.map_or(0, |v| v.id.number);
+    super::registry::refuse_deleted(db, &wish).await?;
     let state = crate::rules::moved(wish, previous, newest, now)?;
     let seq = append(db, now, story::alias_moved(&state)).await?;
     let number = state.number.map(stored_number).transpose()?;
