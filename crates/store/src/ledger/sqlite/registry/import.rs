@@ -114,7 +114,9 @@ async fn known_version(db: &mut SqliteConnection, asset: &Address, wanted: &Impo
             .await
             .map_err(|e| fault("look for a model version", e))?;
         return match row {
-            Some(_) => Err(Fault::conflict(Code::ALREADY_EXISTS, format!("version {} of `{}` was deleted here", wanted.number, wanted.name))),
+            Some(_) => {
+                Err(Fault::conflict(Code::ALREADY_EXISTS, format!("version {} of `{}` was deleted here", wanted.number, wanted.name)))
+            }
             None => Ok(None),
         };
     };
