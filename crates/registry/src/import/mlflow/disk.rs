@@ -146,6 +146,19 @@ fn walk_into(dir: &Dir, prefix: &str, depth: usize, found: &mut Vec<(String, u64
     Ok(())
 }
 
+/// Where a tracker lays the folders of its experiments.
+const BASES: [&str; 5] = ["", "mlruns/", "mlartifacts/", ".trash/", "mlruns/.trash/"];
+
+/// A root's folder.
+enum Found {
+    /// It is there.
+    Here(Dir),
+    /// It would be there if anything was in it.
+    Empty,
+    /// It is at another place.
+    Elsewhere,
+}
+
 /// The folders in which artifacts may be.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -160,35 +173,51 @@ impl Places {
 
     /// The folder of a root. The address is tried as it is written, then as a tracker lays its folders out, so that a folder that was moved
     /// is found too.
-    fn find(&self, root: &Root) -> Result<Option<Dir>> {
+    fn find(&self, root: &Root) -> Result<Found> {
         let own = match &root.owner {
             Owner::Run(run) => format!("{}/{run}/artifacts", root.experiment),
             Owner::Model(model) => format!("{}/models/{model}/artifacts", root.experiment),
         };
         let place = uri::location(&root.uri);
+        let mut found = Found::Elsewhere;
         for folder in self.folders.iter() {
             let mut keys = Vec::new();
+            // A folder is made with its first file, so where others of its kind are, a missing one is an empty one.
+            let mut kin: Vec<String> = BASES.iter().map(|base| format!("{base}{}", root.experiment)).collect();
             match &place {
-                uri::Location::Local(path) => keys.extend(beneath(&folder.path, path)),
-                uri::Location::Proxied(key) => keys.extend([key.clone(), format!("mlartifacts/{key}"), format!("mlruns/{key}")]),
-                uri::Location::Elsewhere => return Ok(None),
+                uri::Location::Local(path) => {
+                    let inside = beneath(&folder.path, path);
+                    kin.extend(inside.iter().map(|_| String::new()));
+                    keys.extend(inside);
+                }
+                uri::Location::Proxied(key) => {
+                    kin.push("mlartifacts".to_owned());
+                    keys.extend([key.clone(), format!("mlartifacts/{key}"), format!("mlruns/{key}")]);
+                }
+                uri::Location::Elsewhere => return Ok(Found::Elsewhere),
             }
-            keys.extend(["", "mlruns/", "mlartifacts/", ".trash/", "mlruns/.trash/"].map(|base| format!("{base}{own}")));
+            keys.extend(BASES.iter().map(|base| format!("{base}{own}")));
             for key in keys {
-                if let Some(found) = enter(&folder.dir, &key)? {
-                    return Ok(Some(found));
+                if let Some(dir) = enter(&folder.dir, &key)? {
+                    return Ok(Found::Here(dir));
+                }
+            }
+            for key in kin {
+                if enter(&folder.dir, &key)?.is_some() {
+                    found = Found::Empty;
                 }
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     /// The files of a root.
     pub async fn files(&self, root: &Root) -> Result<Files> {
         let (places, root) = (self.clone(), root.clone());
         blocking(move || match places.find(&root)? {
-            None => Ok(Files::Elsewhere),
-            Some(dir) => {
+            Found::Elsewhere => Ok(Files::Elsewhere),
+            Found::Empty => Ok(Files::Here(Vec::new())),
+            Found::Here(dir) => {
                 let files = walk(&dir)?;
                 Ok(Files::Here(files.into_iter().map(|(key, bytes)| SourceFile { key, bytes: Some(bytes) }).collect()))
             }
@@ -200,7 +229,10 @@ impl Places {
     pub async fn read(&self, root: &Root, key: &str) -> Result<Content> {
         let (places, root, key) = (self.clone(), root.clone(), key.to_owned());
         let file = blocking(move || {
-            let found = places.find(&root)?.map(|dir| open(&dir, &key)).transpose()?.flatten();
+            let found = match places.find(&root)? {
+                Found::Here(dir) => open(&dir, &key)?,
+                _ => None,
+            };
             found.ok_or_else(|| unreadable(format!("`{}` is gone", check::shown(&key))))
         })
         .await?;
