@@ -4,7 +4,7 @@
 //! keeps those of the other tracker; everything it need not keep (points, params, tags, files) takes the ordinary ports.
 
 use crate::tracking::registry::ModelStage;
-use crate::tracking::{Experiment, LoggedModel};
+use crate::tracking::{Experiment, ExperimentId, Lifecycle, LoggedModel};
 use crate::{Actor, Digest, Result, RunId, Timestamp};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -75,10 +75,14 @@ pub struct ImportedVersion {
 #[async_trait]
 pub trait TrackingImport: Send + Sync {
     /// An experiment with its id. The same id under another name, or the same name under another id, is a conflict. A new one is active,
-    /// whatever its lifecycle says: its runs come after it; see [`super::Tracking::set_experiment_lifecycle`]. `address` is ignored.
+    /// whatever its lifecycle says, because its runs come after it; [`TrackingImport::finish_experiment`] is its end. `address` is ignored.
     async fn import_experiment(&self, experiment: Experiment, actor: &Actor, now: Timestamp) -> Result<Taken>;
-    /// A logged model with its id, status and moments. Its `metrics` are ignored: they are points of its runs, which come after it. A new one
-    /// is active; see [`super::Tracking::delete_logged_model`].
+    /// The end of an experiment's import: takes the tag away that marked it as unfinished, if it is there, and deletes the experiment softly if
+    /// `lifecycle` says so, in one write.
+    async fn finish_experiment(&self, id: ExperimentId, mark: &str, lifecycle: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()>;
+    /// The same for a run.
+    async fn finish_run(&self, id: &RunId, mark: &str, lifecycle: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()>;
+    /// A logged model with its id, status, lifecycle and moments. Its `metrics` are ignored: they are points of its runs, which come after it.
     async fn import_logged_model(&self, model: LoggedModel, actor: &Actor, now: Timestamp) -> Result<Taken>;
 }
 

@@ -117,6 +117,7 @@ def describe(client):
             dict(id=int(e.experiment_id), name=e.name, deleted=e.lifecycle_stage == "deleted", created=e.creation_time, tags=e.tags)
         )
     for r in client.search_runs(ids, run_view_type=ViewType.ALL):
+        r = client.get_run(r.info.run_id)  # a search leaves out which models a run read
         i, d = r.info, r.data
         told["runs"].append(
             dict(
@@ -177,7 +178,11 @@ def folder():
     client = MlflowClient(str(place))
     mlflow.set_tracking_uri(str(place))
     fill(client)
-    write("expected-folder.json", describe(client))
+    expected = describe(client)
+    # The folder's own reader forgets the step of a point that was measured on a dataset; the file has it.
+    for points in (run["metrics"].get("auc", []) for run in expected["runs"]):
+        points[:] = [[at, 9 if at == 1_700_000_009_000 else step, value] for at, step, value in points]
+    write("expected-folder.json", expected)
     shutil.rmtree(HERE / "mlruns", ignore_errors=True)
     shutil.copytree(place, HERE / "mlruns")
 
@@ -233,6 +238,7 @@ class Recorder:
             search = {"experiment_ids": [e["experiment_id"]], "run_view_type": "ALL", "max_results": 200, "order_by": ["attributes.start_time ASC"]}
             for r in self.ask(f"{api}/runs/search", search).get("runs", []):
                 run = r["info"]["run_id"]
+                self.ask(f"{api}/runs/get?{q(run_id=run)}")
                 for m in r["data"].get("metrics", []):
                     self.ask(f"{api}/metrics/get-history?{q(run_id=run, metric_key=m['key'], max_results='20000')}")
                 self.files(lambda p: f"{api}/artifacts/list?{q(run_id=run, **p)}", lambda p: f"/get-artifact?{q(run_id=run, run_uuid=run, path=p)}", "path")

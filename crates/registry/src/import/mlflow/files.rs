@@ -169,7 +169,10 @@ impl Inner {
             for name in disk::folders(&models)? {
                 let Some(model) = disk::enter(&models, &name)?.filter(|m| disk::open(m, META).is_ok_and(|f| f.is_some())) else { continue };
                 counts.models += 1;
-                counts.versions += disk::folders(&model)?.iter().filter(|v| v.starts_with("version-")).count() as u64;
+                for version in disk::folders(&model)?.iter().filter(|v| v.starts_with("version-")) {
+                    let meta = Meta::read(&model, &format!("{version}/{META}"));
+                    counts.versions += u64::from(meta.is_ok_and(|meta| !is_deleted(&meta)));
+                }
             }
         }
         Ok(counts)
@@ -506,7 +509,7 @@ fn registered(models: &Dir, folder: &str) -> Result<SourceRegistered> {
     let mut versions = Vec::new();
     for folder in disk::folders(&dir)?.into_iter().filter(|f| f.starts_with("version-")) {
         let Some(dir) = disk::enter(&dir, &folder)? else { continue };
-        versions.push(version(&name, &dir)?);
+        versions.extend(version(&name, &dir)?);
     }
     let model = ImportedModel {
         name,
@@ -518,8 +521,12 @@ fn registered(models: &Dir, folder: &str) -> Result<SourceRegistered> {
     Ok(SourceRegistered { model, aliases, versions })
 }
 
-fn version(name: &str, dir: &Dir) -> Result<SourceVersion> {
+/// A version, unless it was deleted: its folder stays, so that its number is not given again.
+fn version(name: &str, dir: &Dir) -> Result<Option<SourceVersion>> {
     let meta = Meta::read(dir, META)?;
+    if is_deleted(&meta) {
+        return Ok(None);
+    }
     let number = meta.text("version")?.parse().map_err(|_| unreadable("the number of a version is not a number"))?;
     let created_at = meta.moment_or("creation_timestamp", written(dir, META))?;
     let some = |key: &str| meta.maybe(key).filter(|t| !t.is_empty()).map(str::to_owned);
@@ -538,7 +545,11 @@ fn version(name: &str, dir: &Dir) -> Result<SourceVersion> {
         tags: words(dir, "tags")?,
         files: Vec::new(),
     };
-    Ok(SourceVersion { version, location: some("storage_location") })
+    Ok(Some(SourceVersion { version, location: some("storage_location") }))
+}
+
+fn is_deleted(version: &Meta) -> bool {
+    version.maybe("current_stage") == Some("Deleted_Internal")
 }
 
 #[cfg(test)]

@@ -211,6 +211,14 @@ impl Source for MlflowServer {
         Ok(part)
     }
 
+    /// A search leaves out which logged models a run read.
+    async fn whole(&self, mut run: SourceRun) -> Result<SourceRun> {
+        let answer = self.get("/runs/get", &[("run_id", &run.run.id.0)]).await?;
+        let inputs = &answer["run"]["inputs"];
+        run.run.model_inputs = list(inputs, "model_inputs").iter().map(model_use).collect::<Result<_>>()?;
+        Ok(run)
+    }
+
     async fn history(&self, run: &SourceRun, key: &str, from: Option<&str>) -> Result<Part<Point>> {
         let most = POINTS.to_string();
         let mut pairs = vec![("run_id", run.run.id.0.as_str()), ("metric_key", key), ("max_results", &most)];

@@ -167,6 +167,10 @@ pub trait Source: Send + Sync {
     async fn experiments(&self) -> Result<Part<Experiment>>;
     /// Runs of an experiment, deleted ones too.
     async fn runs(&self, experiment: ExperimentId, from: Option<&str>) -> Result<Part<SourceRun>>;
+    /// A run with what lists leave out; asked only for runs that are written.
+    async fn whole(&self, run: SourceRun) -> Result<SourceRun> {
+        Ok(run)
+    }
     /// Points of one metric, in any order.
     async fn history(&self, run: &SourceRun, key: &str, from: Option<&str>) -> Result<Part<Point>>;
     /// Logged models of an experiment.

@@ -9,7 +9,7 @@ mod registered;
 mod runs;
 
 use super::check;
-use super::plan::Look;
+use super::plan::{Look, UNFINISHED};
 use super::source::{Counts, Owner, Skipped, Source};
 use gristmill_kernel::port::{Artifacts, Clock, Ledger, ModelRegistry, RegistryImport, Taken, Tracking, TrackingImport};
 use gristmill_kernel::tracking::{Experiment, ExperimentId};
@@ -256,6 +256,9 @@ impl Work<'_> {
                 return Err(Fault::conflict(Code::ALREADY_EXISTS, format!("experiment {} cannot be taken over: {taken}", there.id))
                     .fix("import into a new project, or let it have another id: --renumber"));
             }
+        }
+        if by_id.is_none() {
+            wanted.tags.insert(UNFINISHED.to_owned(), format!("from {}", self.source.about()));
         }
         if let Some(here) = &by_id {
             wanted.artifact_location = here.artifact_location.clone();

@@ -62,13 +62,16 @@ impl Work<'_> {
         self.close(&place).await
     }
 
-    /// An experiment that is deleted there is deleted here when its runs are in.
+    /// The end of an experiment: one that an import began ends as it is there, one that was opened for its runs is closed again.
     async fn close(&self, place: &Place<'_>) -> Result<()> {
         let Some(here) = place.pair.here.as_ref().filter(|_| !self.options.dry_run) else { return Ok(()) };
-        let closes = place.pair.there.lifecycle == Lifecycle::Deleted && (!place.deleted_here || place.opened.initialized());
-        if closes {
-            let now = self.target.clock.now();
-            self.target.tracking.set_experiment_lifecycle(here.id, Lifecycle::Deleted, &self.options.actor, now).await?;
+        let unfinished = here.tags.contains_key(plan::UNFINISHED);
+        if unfinished || place.opened.initialized() {
+            let lifecycle = place.pair.there.lifecycle;
+            self.target
+                .import
+                .finish_experiment(here.id, plan::UNFINISHED, lifecycle, &self.options.actor, self.target.clock.now())
+                .await?;
         }
         Ok(())
     }
@@ -129,17 +132,11 @@ impl Work<'_> {
         let root = Root { experiment: place.pair.there.id, owner: Owner::Model(there.model.id.clone()), uri: there.artifacts };
         let (files, elsewhere) = self.files(&root, experiment).await?;
         let mut model = there.model;
-        let deleted = model.lifecycle == Lifecycle::Deleted;
-        (model.experiment, model.lifecycle) = (experiment.id, Lifecycle::Active);
+        model.experiment = experiment.id;
         if elsewhere {
             model.tags.insert(plan::ELSEWHERE.to_owned(), root.uri);
         }
-        let id = model.id.clone();
-        let now = self.target.clock.now();
-        let taken = import.import_logged_model(model, &self.options.actor, now).await?;
-        if deleted && here.is_none_or(|h| h.lifecycle == Lifecycle::Active) {
-            tracking.delete_logged_model(&id, now).await?;
-        }
+        let taken = import.import_logged_model(model, &self.options.actor, self.target.clock.now()).await?;
         Ok(if taken == Taken::Same && files > 0 { Taken::Added } else { taken })
     }
 
@@ -151,7 +148,7 @@ impl Work<'_> {
         {
             return Err(Fault::conflict(Code::ALREADY_EXISTS, format!("run {} is in experiment {} here", here.id, here.experiment)));
         }
-        let todo = plan::todo(&there.run, here.as_ref(), self.options.look);
+        let mut todo = plan::todo(&there.run, here.as_ref(), self.options.look);
         for key in &todo.differing {
             self.say(format!("run {}: parameter `{}` has another value here and keeps it", there.run.id, check::shown(key)));
         }
@@ -164,10 +161,11 @@ impl Work<'_> {
         if self.options.dry_run || taken == Taken::Same {
             return Ok(taken);
         }
+        let there = self.source.whole(there).await?;
+        todo = plan::todo(&there.run, here.as_ref(), self.options.look);
         self.open(place).await?;
         let experiment = place.pair.here.as_ref().ok_or_else(|| Fault::internal("an experiment without a place"))?;
         let (id, actor) = (there.run.id.clone(), &self.options.actor);
-        let mut marked = unfinished;
         if todo.create {
             let new = NewTrackedRun {
                 id: id.clone(),
@@ -178,18 +176,16 @@ impl Work<'_> {
                 tags: BTreeMap::from([(plan::UNFINISHED.to_owned(), format!("from {}", self.source.about()))]),
             };
             tracking.create_run(new, actor, clock.now()).await?;
-            marked = true;
         } else if here.as_ref().is_some_and(|h| h.lifecycle == Lifecycle::Deleted) {
             tracking.set_run_lifecycle(&id, Lifecycle::Active, actor, clock.now()).await?;
         }
         let written = self.fill(experiment, &there, todo, about).await?;
-        if marked {
-            tracking.delete_run_tag(&id, plan::UNFINISHED).await?;
-        }
-        let deleted = here.as_ref().filter(|_| !unfinished).map_or(there.run.lifecycle, |h| h.lifecycle);
-        if deleted == Lifecycle::Deleted {
-            tracking.set_run_lifecycle(&id, Lifecycle::Deleted, actor, clock.now()).await?;
-        }
+        // A run that an import began ends as it is there; one that people have had since stays as they left it.
+        let lifecycle = match &here {
+            Some(here) if !unfinished => here.lifecycle,
+            _ => there.run.lifecycle,
+        };
+        self.target.import.finish_run(&id, plan::UNFINISHED, lifecycle, actor, clock.now()).await?;
         // Looking at everything again finds nothing to add as a rule.
         Ok(if taken == Taken::Added && !written && !unfinished { Taken::Same } else { taken })
     }

@@ -1,17 +1,18 @@
 //! Taking over experiments and logged models of another tracker: the port `TrackingImport`.
 //!
-//! Promise: ids and moments as given; what is there keeps its values and gets only the tags and parameters that it lacks.
+//! Promise: ids and moments as given; what is there keeps its values and gets only the tags and parameters that it lacks. The end of an import is
+//! one write, so that what is unfinished says so and what is finished is never half so.
 
 use super::super::SqliteLedger;
 use super::super::open::fault;
 use super::super::write::{append, stored_number};
 use super::experiments::{self, by_id, by_name};
-use super::models;
+use super::{models, runs};
 use crate::tracked::{self, story};
 use async_trait::async_trait;
 use gristmill_kernel::port::{Taken, TrackingImport};
-use gristmill_kernel::tracking::{Experiment, Lifecycle, LoggedModel};
-use gristmill_kernel::{Actor, Code, Fault, Result, Timestamp};
+use gristmill_kernel::tracking::{Experiment, ExperimentId, Lifecycle, LoggedModel};
+use gristmill_kernel::{Actor, Code, Fault, Result, RunId, Timestamp};
 use sqlx::sqlite::SqliteConnection;
 use std::collections::BTreeMap;
 
@@ -20,6 +21,14 @@ impl TrackingImport for SqliteLedger {
     async fn import_experiment(&self, wanted: Experiment, actor: &Actor, now: Timestamp) -> Result<Taken> {
         let actor = actor.clone();
         self.group.write(move |db| Box::pin(async move { experiment(db, wanted, &actor, now).await })).await
+    }
+    async fn finish_experiment(&self, id: ExperimentId, mark: &str, lifecycle: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()> {
+        let (mark, actor) = (mark.to_owned(), actor.clone());
+        self.group.write(move |db| Box::pin(async move { end_of_experiment(db, id, &mark, lifecycle, &actor, now).await })).await
+    }
+    async fn finish_run(&self, id: &RunId, mark: &str, lifecycle: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()> {
+        let (id, mark, actor) = (id.clone(), mark.to_owned(), actor.clone());
+        self.group.write(move |db| Box::pin(async move { end_of_run(db, &id, &mark, lifecycle, &actor, now).await })).await
     }
     async fn import_logged_model(&self, wanted: LoggedModel, actor: &Actor, now: Timestamp) -> Result<Taken> {
         let actor = actor.clone();
@@ -57,10 +66,50 @@ async fn experiment(db: &mut SqliteConnection, wanted: Experiment, actor: &Actor
     Ok(Taken::New)
 }
 
+/// A mark that is not there needs not be taken away.
+fn unless_missing(outcome: Result<()>) -> Result<()> {
+    match outcome {
+        Err(fault) if fault.code == Code::UNKNOWN_TAG => Ok(()),
+        outcome => outcome,
+    }
+}
+
+async fn end_of_experiment(
+    db: &mut SqliteConnection,
+    id: ExperimentId,
+    mark: &str,
+    lifecycle: Lifecycle,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<()> {
+    let before = experiments::must_be_active(db, id).await?;
+    unless_missing(experiments::set_tag(db, id, mark, None, before.updated_at).await)?;
+    match lifecycle {
+        Lifecycle::Active => Ok(()),
+        Lifecycle::Deleted => experiments::move_to(db, id, lifecycle, actor, now).await,
+    }
+}
+
+async fn end_of_run(db: &mut SqliteConnection, id: &RunId, mark: &str, lifecycle: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()> {
+    unless_missing(runs::delete_tag(db, id, mark).await)?;
+    match lifecycle {
+        Lifecycle::Active => Ok(()),
+        Lifecycle::Deleted => runs::move_to(db, id, lifecycle, actor, now).await,
+    }
+}
+
 async fn logged_model(db: &mut SqliteConnection, wanted: LoggedModel, actor: &Actor, now: Timestamp) -> Result<Taken> {
     let Some(known) = models::bare(db, &wanted.id).await? else {
-        let status = wanted.status;
-        let model = models::create_as(db, LoggedModel { metrics: Vec::new(), lifecycle: Lifecycle::Active, ..wanted }, status).await?;
+        let (status, deleted) = (wanted.status, wanted.lifecycle == Lifecycle::Deleted);
+        let model = models::create_as(db, wanted, status).await?;
+        if deleted {
+            sqlx::query("UPDATE logged_models SET deleted_at = $2 WHERE id = $1")
+                .bind(&model.id)
+                .bind(now.micros())
+                .execute(&mut *db)
+                .await
+                .map_err(|e| fault("take a logged model over", e))?;
+        }
         append(db, now, story::model_made(&model, actor)).await?;
         return Ok(Taken::New);
     };
