@@ -5,7 +5,10 @@
 //! and on how many cores. No test asserts a time.
 //!
 //! A benchmark is an example of the crate it measures. It is started once per round, measures every contender in turn and prints a line
-//! for each that begins with its name. To add one: the example, a reader of its lines, and a line in [`BENCHES`].
+//! for each that begins with its name. To add one: the example, a reader of its lines, and a line in [`BENCHES`]. What compares whole servers
+//! is a module of its own: [`tracking`].
+
+pub mod tracking;
 
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -46,6 +49,7 @@ pub fn list() -> Result<bool> {
     for bench in BENCHES {
         println!("{:<16} {} ({})", bench.name, bench.about, bench.contenders.join(", "));
     }
+    println!("{:<16} experiment tracking over HTTP (Gristmill, MLflow, FastTrackML)", "tracking");
     Ok(true)
 }
 

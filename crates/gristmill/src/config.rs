@@ -24,6 +24,10 @@ pub struct Surroundings {
     pub log: Option<String>,
     /// `GRISTMILL_TOKEN`: the token that commands send to a running server.
     pub token: Option<String>,
+    /// `MLFLOW_TRACKING_TOKEN`: the token that `import` sends to an MLflow server.
+    pub mlflow_token: Option<String>,
+    /// `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, for the same.
+    pub mlflow_password: Option<(String, String)>,
     /// Who acts: `user:NAME` from `GRISTMILL_USER`, `USER` or `LOGNAME`.
     pub user: String,
 }
@@ -48,6 +52,8 @@ impl Surroundings {
             color,
             log: get("GRISTMILL_LOG"),
             token: get("GRISTMILL_TOKEN"),
+            mlflow_token: get("MLFLOW_TRACKING_TOKEN"),
+            mlflow_password: get("MLFLOW_TRACKING_USERNAME").map(|name| (name, get("MLFLOW_TRACKING_PASSWORD").unwrap_or_default())),
             user,
             vars,
         })

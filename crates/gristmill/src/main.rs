@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod egress;
+mod fetch;
 mod output;
 mod server;
 mod tasks;

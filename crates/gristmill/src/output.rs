@@ -111,6 +111,16 @@ impl Output {
         });
     }
 
+    /// A line that moves while something long is done; none where standard error is not a terminal.
+    pub fn bar(&self) -> Option<ProgressBar> {
+        self.bars.then(|| {
+            let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let bar = self.multi.add(ProgressBar::new_spinner().with_style(style));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        })
+    }
+
     /// Shows the steps of flows as they go.
     pub fn observer(&self) -> Arc<dyn Observer> {
         Arc::new(Steps { out: self.clone(), bars: Mutex::default() })

@@ -200,6 +200,20 @@ pub const UPLOAD_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const SIGNED_URL_MS: u64 = 15 * 60 * 1_000;
 /// The longest such an address may be asked to work.
 pub const SIGNED_URL_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Rows of one answer of a foreign database.
+pub const FOREIGN_ROWS_MAX: usize = 100_000;
+/// Longest value of a foreign database, and longest small file of a foreign tracker.
+pub const FOREIGN_CELL_BYTES_MAX: usize = 32 << 20;
+/// Longest JSON answer of a foreign server.
+pub const FOREIGN_ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Entries of one folder of a foreign tracker.
+pub const FOREIGN_ENTRIES_MAX: usize = 1_000_000;
+/// Deepest folder of a foreign tracker.
+pub const FOREIGN_DEPTH_MAX: usize = 32;
+/// Runs that an import works on at the same time.
+pub const IMPORT_RUNS_AT_ONCE: usize = 16;
+/// Things that an import lists by name when it could not take them; the rest is counted.
+pub const IMPORT_SKIPPED_SHOWN: usize = 1_000;
 /// Longest name of a registered model, in characters.
 pub const MODEL_NAME_CHARS_MAX: usize = 256;
 /// How long content that nobody names is kept: whoever stored it has this long to write down that it is needed.

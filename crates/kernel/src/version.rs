@@ -10,7 +10,7 @@ use std::{fmt, str::FromStr};
 pub struct VersionRef {
     /// The asset.
     pub asset: Address,
-    /// Its number, from 1, without gaps per asset.
+    /// Its number, from 1. Without gaps per asset, but for versions that were imported with their numbers.
     pub number: u64,
 }
 

@@ -16,6 +16,7 @@
 
 pub mod diff;
 pub mod experiments;
+pub mod import;
 pub mod lineage;
 pub mod plan;
 pub mod promote;

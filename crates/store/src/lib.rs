@@ -8,6 +8,7 @@
 
 pub mod blobs;
 mod embedded;
+mod foreign;
 pub mod journal;
 pub mod ledger;
 mod lock;
@@ -23,5 +24,6 @@ pub mod system;
 mod trace_rules;
 mod tracked;
 
+pub use foreign::open_foreign_sqlite;
 pub use lock::{LOCK_FILE, StateLock};
 pub use stores::{Owned, Stores, open, open_blobs, open_ledger, open_ledger_with, open_owner};

@@ -12,6 +12,7 @@ mod dev;
 mod diff;
 mod doctor;
 mod explain;
+mod import;
 mod init;
 mod logs;
 mod plan;
@@ -101,6 +102,8 @@ enum Command {
     Sql(sql::Sql),
     /// List, export and replay quarantined rows.
     Quarantine(quarantine::Quarantine),
+    /// Take over what another tracker has: mlflow.
+    Import(import::Import),
     /// Make, list and revoke tokens.
     Token(token::Token),
     /// Serve the project: predictions, ingestion, control API.
@@ -191,6 +194,7 @@ impl Cli {
             Command::Logs(c) => c.run(&cx).await,
             Command::Sql(c) => c.run(&cx).await,
             Command::Quarantine(c) => c.run(&cx).await,
+            Command::Import(c) => c.run(&cx).await,
             Command::Token(c) => c.run(&cx).await,
             Command::Serve(c) => c.run(&cx).await,
             Command::Doctor(c) => c.run(&cx).await,

@@ -7,6 +7,7 @@
 mod blobs;
 mod engine;
 mod features;
+mod import;
 mod journal;
 mod ledger;
 mod online;
@@ -19,6 +20,7 @@ mod webhooks;
 pub use blobs::Blobs;
 pub use engine::{Analysis, AsOfPlan, Engine, KeptRows, TableShape, ViewShape, judge_all};
 pub use features::{FeatureReader, FeatureRequest, FeatureRows, ViewRef};
+pub use import::{Cell, ForeignDb, ImportedModel, ImportedVersion, RegistryImport, Taken, TrackingImport};
 pub use journal::{Journal, JournalEntry, JournalState};
 pub use ledger::{AuditEntry, AuditFilter, Ledger, RunFilter, Token, Tokens};
 pub use online::{Online, OnlineRow, SlotState};

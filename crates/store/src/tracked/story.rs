@@ -24,6 +24,11 @@ pub(crate) fn experiment_made(experiment: &Experiment, actor: &Actor) -> Line {
     line("experiment.made", subject(experiment.id), None, actor, words([("name", json!(experiment.name))]))
 }
 
+pub(crate) fn experiment_imported(experiment: &Experiment, actor: &Actor) -> Line {
+    let detail = words([("name", json!(experiment.name)), ("created_at", json!(experiment.created_at))]);
+    line("experiment.imported", subject(experiment.id), None, actor, detail)
+}
+
 pub(crate) fn experiment_renamed(experiment: &Experiment, to: &str, actor: &Actor) -> Line {
     line("experiment.renamed", subject(experiment.id), None, actor, words([("from", json!(experiment.name)), ("to", json!(to))]))
 }

@@ -1,11 +1,13 @@
 //! Registered models in the ledger's SQLite file.
 //!
 //! A registered model is a name for an asset `models.*`; its versions are the asset's versions with a row of notes each; aliases are the
-//! ledger's. `read` decodes, `models` and `versions` write, `search` searches, `own` registers what the project trains.
+//! ledger's. `read` decodes, `models` and `versions` write, `search` searches, `own` registers what the project trains, `import` takes
+//! other registries over.
 //!
 //! Invariants: every version of an asset `models.*` has a row of notes and its asset a row in `registered_models`, from the transaction that
 //! made it on (unless the model was deleted, when all its notes say so); no alias names a version that was deleted.
 
+mod import;
 mod models;
 mod own;
 mod read;

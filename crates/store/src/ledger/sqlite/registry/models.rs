@@ -48,7 +48,7 @@ pub(super) async fn take_aliases(db: &mut SqliteConnection, id: &VersionRef, act
     Ok(())
 }
 
-async fn put_model_tag(db: &mut SqliteConnection, asset: &Address, key: &str, value: Option<&str>) -> Result<()> {
+pub(super) async fn put_model_tag(db: &mut SqliteConnection, asset: &Address, key: &str, value: Option<&str>) -> Result<()> {
     let query = match value {
         Some(value) => sqlx::query(
             "INSERT INTO registered_model_tags (asset, name, value) VALUES ($1, $2, $3) \

@@ -22,7 +22,7 @@ async fn reread(db: &mut SqliteConnection, name: &str, number: u64) -> Result<Mo
     read::whole_versions(db, vec![version]).await?.pop().ok_or_else(|| Fault::internal("one version is one version"))
 }
 
-async fn put_version_tag(db: &mut SqliteConnection, id: &VersionRef, key: &str, value: Option<&str>) -> Result<()> {
+pub(super) async fn put_version_tag(db: &mut SqliteConnection, id: &VersionRef, key: &str, value: Option<&str>) -> Result<()> {
     let query = match value {
         Some(value) => sqlx::query(
             "INSERT INTO model_version_tags (asset, number, name, value) VALUES ($1, $2, $3, $4) \
@@ -54,7 +54,7 @@ async fn set_stage_of(db: &mut SqliteConnection, id: &VersionRef, stage: ModelSt
 }
 
 /// One more than was ever given, whether it is still seen or not.
-async fn next_number(db: &mut SqliteConnection, asset: &Address) -> Result<u64> {
+pub(super) async fn next_number(db: &mut SqliteConnection, asset: &Address) -> Result<u64> {
     let row = sqlx::query("SELECT coalesce(max(number), 0) FROM versions WHERE asset = $1")
         .bind(asset.to_string())
         .fetch_one(db)
@@ -63,19 +63,23 @@ async fn next_number(db: &mut SqliteConnection, asset: &Address) -> Result<u64> 
     Ok(super::super::read::only_number(&row)?.unsigned_abs() + 1)
 }
 
-/// A run of stage `register` from its beginning to its end, with the version it makes.
-async fn run_registration(
+/// A run of stage `register` from its beginning to its end, with the version it makes. An imported version brings its number and its moment.
+pub(super) async fn run_registration(
     db: &mut SqliteConnection,
     run: RunId,
     new: &NewModelVersion,
     version: &NewVersion,
+    imported: Option<(u64, Timestamp)>,
     actor: &Actor,
     now: Timestamp,
 ) -> Result<VersionRef> {
     insert_run(db, &rules::register_run(new, version, run.clone(), actor, now), Some((rules::WORKER, now)), now).await?;
     let held = must_run(db, &run).await?;
-    let number = next_number(db, &version.asset).await?;
-    let id = insert_version(db, &held.run, version, number, now).await?;
+    let (number, made_at) = match imported {
+        Some(imported) => imported,
+        None => (next_number(db, &version.asset).await?, now),
+    };
+    let id = insert_version(db, &held.run, version, number, made_at).await?;
     write_output(db, &run, 0, &id).await?;
     let end = rules::register_end(&id, new.files.len());
     write_end(db, &run, &end, now).await?;
@@ -97,7 +101,7 @@ impl SqliteRegistry {
         let mut db = self.ledger.writer().await;
         let mut tx = write(&mut db).await?;
         version.asset = models::must(&mut tx, &new.name).await?.asset;
-        let id = run_registration(&mut tx, self.ids.run(), &new, &version, actor, now).await?;
+        let id = run_registration(&mut tx, self.ids.run(), &new, &version, None, actor, now).await?;
         let note = Note {
             source: &new.source,
             run: new.run.as_ref().map(|run| run.0.as_str()),

@@ -93,7 +93,7 @@ async fn next_id(db: &mut SqliteConnection) -> Result<ExperimentId> {
     Ok(ExperimentId(Cells::new(&row, "numbers", "experiments").count("last")?))
 }
 
-async fn insert(db: &mut SqliteConnection, experiment: &Experiment) -> Result<()> {
+pub(super) async fn insert(db: &mut SqliteConnection, experiment: &Experiment) -> Result<()> {
     sqlx::query("INSERT INTO experiments (id, name, address, artifact_location, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)")
         .bind(stored_number(experiment.id.0)?)
         .bind(&experiment.name)
@@ -109,7 +109,7 @@ async fn insert(db: &mut SqliteConnection, experiment: &Experiment) -> Result<()
     Ok(())
 }
 
-async fn put_tag(db: &mut SqliteConnection, id: ExperimentId, key: &str, value: &str) -> Result<()> {
+pub(super) async fn put_tag(db: &mut SqliteConnection, id: ExperimentId, key: &str, value: &str) -> Result<()> {
     sqlx::query(
         "INSERT INTO experiment_tags (experiment, name, value) VALUES ($1, $2, $3) \
          ON CONFLICT (experiment, name) DO UPDATE SET value = excluded.value",

@@ -11,6 +11,7 @@ mod experiments;
 mod filter;
 mod group;
 mod history;
+mod import;
 mod inputs;
 mod log;
 mod models;

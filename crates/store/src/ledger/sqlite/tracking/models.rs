@@ -75,7 +75,7 @@ pub(super) async fn whole(db: &mut SqliteConnection, mut models: Vec<LoggedModel
     Ok(models)
 }
 
-async fn bare(db: &mut SqliteConnection, id: &str) -> Result<Option<LoggedModel>> {
+pub(super) async fn bare(db: &mut SqliteConnection, id: &str) -> Result<Option<LoggedModel>> {
     let mut sql = Sql::new(&format!("SELECT {COLUMNS} FROM logged_models m WHERE m.id = "));
     sql.value(id);
     sql.rows(db, "read a logged model").await?.first().map(of_row).transpose()
@@ -96,7 +96,14 @@ pub(super) async fn create(db: &mut SqliteConnection, model: LoggedModel, now: T
     if bare(db, &model.id).await?.is_some() {
         return Err(tracked::model_exists(&model.id));
     }
-    let model = LoggedModel { status: LoggedModelStatus::Pending, lifecycle: Lifecycle::Active, metrics: Vec::new(), ..model };
+    let model = create_as(db, model, LoggedModelStatus::Pending).await?;
+    append(db, now, story::model_made(&model, &Actor::system("tracking"))).await?;
+    Ok(model)
+}
+
+/// Writes a logged model that is not there, in this state.
+pub(super) async fn create_as(db: &mut SqliteConnection, model: LoggedModel, status: LoggedModelStatus) -> Result<LoggedModel> {
+    let model = LoggedModel { status, lifecycle: Lifecycle::Active, metrics: Vec::new(), ..model };
     sqlx::query(
         "INSERT INTO logged_models (id, experiment, name, model_type, source_run, status, status_message, created_at, updated_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -113,16 +120,27 @@ pub(super) async fn create(db: &mut SqliteConnection, model: LoggedModel, now: T
     .execute(&mut *db)
     .await
     .map_err(|e| fault("write a logged model", e))?;
-    for (name, value) in &model.params {
-        put_word(db, "INSERT INTO logged_model_params (model, name, value) VALUES ($1, $2, $3)", &model.id, name, value).await?;
-    }
-    for (name, value) in &model.tags {
-        put_word(db, PUT_TAG, &model.id, name, value).await?;
-    }
-    append(db, now, story::model_made(&model, &Actor::system("tracking"))).await?;
+    add_words(db, &model.id, &model.params, &model.tags).await?;
     Ok(model)
 }
 
+/// Adds parameters and tags that are not there.
+pub(super) async fn add_words(
+    db: &mut SqliteConnection,
+    id: &str,
+    params: &BTreeMap<String, String>,
+    tags: &BTreeMap<String, String>,
+) -> Result<()> {
+    for (name, value) in params {
+        put_word(db, PUT_PARAM, id, name, value).await?;
+    }
+    for (name, value) in tags {
+        put_word(db, PUT_TAG, id, name, value).await?;
+    }
+    Ok(())
+}
+
+const PUT_PARAM: &str = "INSERT INTO logged_model_params (model, name, value) VALUES ($1, $2, $3)";
 const PUT_TAG: &str = "INSERT INTO logged_model_tags (model, name, value) VALUES ($1, $2, $3) \
                        ON CONFLICT (model, name) DO UPDATE SET value = excluded.value";
 
