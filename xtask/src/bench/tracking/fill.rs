@@ -36,7 +36,8 @@ pub fn whole(connection: &mut Connection, address: &Address, experiment: &str, i
     let metrics: Vec<Value> =
         (0..metrics).map(|k| json!({ "key": format!("m{k:02}"), "value": value(i, k), "timestamp": BEGAN + i, "step": 0 })).collect();
     let params: Vec<Value> = params(i).into_iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();
-    let tags = json!([{ "key": "team", "value": ["x", "y", "z"][(i % 3) as usize] }]);
+    let team = ["x", "y", "z"][(i % 3) as usize];
+    let tags = json!([{ "key": "team", "value": team }]);
     let batch = json!({ "run_id": id, "metrics": metrics, "params": params, "tags": tags });
     connection.call(&address.post(&format!("{API}/runs/log-batch"), &batch))?.json()?;
     let end = json!({ "run_id": id, "run_uuid": id, "status": "FINISHED", "end_time": BEGAN + i + 1 });
