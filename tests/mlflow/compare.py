@@ -1,6 +1,6 @@
 """Compares two recordings of one scenario, modulo what may differ: ids, times, generated names, hosts, page tokens.
 
-A recording is first *normalised*: every id becomes `<kind:N>` with N counting first appearances, every moment near the recording's becomes
+A recording is first *normalised*: every id becomes `<kind:N>` (which of ours is which of the peer's is learned on the way), every moment near the recording's becomes
 `<time>`, and so on. What is left is compared exactly: the order of requests, their bodies, status, content type and JSON. Requests that a client
 sends from several threads (artifacts, traces) are compared as a set within their step.
 
@@ -18,6 +18,10 @@ HERE = Path(__file__).parent
 NEAR_MS = 40 * 86_400_000
 
 # Names that MLflow invents for runs and models: adjective-noun-number.
+# What a scenario put into its names, so that two runs on one server do not meet: also of scenarios before this one.
+NONCE = re.compile(r"(?<![a-z0-9])k[bcdfghjkmnpqrstvwxz]{7}(?![a-z0-9])")
+# Python prints a set in any order.
+PRINTED_SET = re.compile(r"\{('[^{}]*')\}")
 INVENTED = re.compile(r"\b[a-z]+-[a-z]+-\d{1,4}\b")
 ID = re.compile(r"(?<![0-9a-zA-Z])((?:[a-z]{1,4}-)?)([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?![0-9a-f])", re.I)
 # Where experiment ids, which are plain numbers, stand in texts.
@@ -108,7 +112,9 @@ class Normaliser:
             text = text.replace(host, "<host>")
         text = PORT.sub("<host>", text)
         text = text.replace(self.nonce, "<nonce>").replace(self.nonce.upper(), "<NONCE>")
+        text = NONCE.sub("<another nonce>", text)
         text = BOUND.sub("<values of a statement>", text)
+        text = PRINTED_SET.sub(lambda m: "{" + ", ".join(sorted(m[1].split(", "))) + "}", text)
         text = ID.sub(self.id, text)
         for pattern in EXPERIMENT_TEXT:
             text = pattern.sub(lambda m: m[1] + self.experiment(m[2]), text)
@@ -242,17 +248,35 @@ def parse(text):
         return None
 
 
-def walk(peer, ours, where):
+SYMBOL = re.compile(r"<[a-z][a-z 0-9]*:\d+>", re.I)
+
+
+class Names:
+    """Which id of ours is which id of the peer's: the first two that stand in the same place belong together, and stay so."""
+
+    def __init__(self):
+        self.ours_of, self.peers_of = {}, {}
+
+    def same(self, peer, ours):
+        if not isinstance(peer, str) or not isinstance(ours, str):
+            return peer == ours or (peer != peer and ours != ours)
+        if SYMBOL.sub("<>", peer) != SYMBOL.sub("<>", ours):
+            return False
+        pairs = list(zip(SYMBOL.findall(peer), SYMBOL.findall(ours)))
+        return all(self.ours_of.setdefault(p, o) == o and self.peers_of.setdefault(o, p) == p for p, o in pairs)
+
+
+def walk(peer, ours, where, names):
     """Yields (where, peer's, ours) of every place at which two normalised values differ."""
     if isinstance(peer, dict) and isinstance(ours, dict):
         for key in sorted(set(peer) | set(ours)):
-            yield from walk(peer.get(key, ABSENT), ours.get(key, ABSENT), f"{where}.{key}")
+            yield from walk(peer.get(key, ABSENT), ours.get(key, ABSENT), f"{where}.{key}", names)
     elif isinstance(peer, list) and isinstance(ours, list):
         if len(peer) != len(ours):
             yield (f"{where}.length", len(peer), len(ours))
         for i, (p, o) in enumerate(zip(peer, ours)):
-            yield from walk(p, o, f"{where}[{i}]")
-    elif peer != ours and not (peer != peer and ours != ours):
+            yield from walk(p, o, f"{where}[{i}]", names)
+    elif not names.same(peer, ours):
         yield (where, peer, ours)
 
 
@@ -275,17 +299,21 @@ def settle(value, where=""):
         return {k: settle(v, k) for k, v in value.items()}
     if isinstance(value, list):
         value = [settle(v, where) for v in value]
-        if where in ("tags", "params", "aliases", "request_metadata", "trace_metadata") or (where == "metrics" and as_set(value)):
+        if where in ("tags", "params", "aliases", "request_metadata", "trace_metadata", "model_outputs") or (where == "metrics" and as_set(value)):
             value.sort(key=lambda v: json.dumps(v, sort_keys=True, default=repr))
     return value
 
 
 def compare(peer_steps, our_steps):
-    """[{step, route, where, peer, ours}] of all differences."""
-    found = []
+    """[{step, route, where, peer, ours}] of all differences, each with status and message of the exchange it is in."""
+    found, names = [], Names()
 
-    def note(step, route, where, peer, ours, statuses=(None, None)):
-        found.append({"step": step, "route": route, "where": where, "peer": peer, "ours": ours, "peer_status": statuses[0], "our_status": statuses[1]})
+    def note(step, route, where, peer, ours, exchanges=(None, None)):
+        difference = {"step": step, "route": route, "where": where, "peer": peer, "ours": ours}
+        for side, exchange in zip(("peer", "our"), exchanges):
+            difference[f"{side}_status"] = exchange and exchange["status"]
+            difference[f"{side}_message"] = message(exchange)
+        found.append(difference)
 
     if [s[0] for s in peer_steps] != [s[0] for s in our_steps]:
         note("all", "-", "steps", [s[0] for s in peer_steps], [s[0] for s in our_steps])
@@ -296,11 +324,11 @@ def compare(peer_steps, our_steps):
                     one = p or o
                     note(label, one["route"], "exchange", short(one) if p else ABSENT, short(one) if o else ABSENT)
                     continue
-                for where, a, b in walk(settle(p), settle(o), ""):
-                    note(label, p["route"], where.lstrip("."), a, b, (p["status"], o["status"]))
+                for where, a, b in walk(settle(p), settle(o), "", names):
+                    note(label, p["route"], where.lstrip("."), a, b, (p, o))
         seen = {s["label"]: s["value"] for s in ours[2]}
         for s in peer[2]:
-            for where, a, b in walk(settle(s["value"]), settle(seen.pop(s["label"], ABSENT)), s["label"]):
+            for where, a, b in walk(settle(s["value"]), settle(seen.pop(s["label"], ABSENT)), s["label"], names):
                 note(label, "client", where, a, b)
         for name, value in seen.items():
             note(label, "client", name, ABSENT, value)
@@ -320,6 +348,12 @@ def align(peers, mine):
             yield from ((None, o) for o in mine[b0:b1])
 
 
+def message(exchange):
+    """What an exchange that was refused says."""
+    response = exchange and exchange.get("response")
+    return str(response.get("message", "")) if isinstance(response, dict) else ""
+
+
 def short(exchange):
     return f"{exchange['status']} {exchange['path']}"
 
@@ -331,18 +365,22 @@ class Allowed:
         self.entries = tomllib.loads(path.read_text()).get("difference", []) if path.exists() else []
         self.used = [0] * len(self.entries)
 
+    def left(self, scenario, differences):
+        """Those that no entry covers. What the client makes of an exchange that may differ is covered with it."""
+        of_exchanges = [d for d in differences if d["route"] != "client"]
+        left = [d for d in of_exchanges if not self.covers(scenario, d)]
+        refused = {d["step"] for d in of_exchanges if d["where"] in ("status", "exchange")} - {d["step"] for d in left}
+        of_clients = [d for d in differences if d["route"] == "client" and d["step"] not in refused]
+        return left + [d for d in of_clients if not self.covers(scenario, d)]
+
     def covers(self, scenario, difference):
         for i, entry in enumerate(self.entries):
             if all(
                 (
+                    *(matches(entry.get(key, "*"), difference.get(key)) for key in ("route", "step", "where", "peer_status", "our_status")),
                     matches(entry.get("scenario", "*"), scenario),
-                    matches(entry.get("route", "*"), difference["route"]),
-                    matches(entry.get("step", "*"), difference["step"]),
-                    matches(entry.get("where", "*"), difference["where"]),
-                    matches(entry.get("peer_status", "*"), str(difference.get("peer_status"))),
-                    matches(entry.get("our_status", "*"), str(difference.get("our_status"))),
-                    "peer" not in entry or re.search(entry["peer"], json.dumps(difference["peer"], default=repr)),
-                    "ours" not in entry or re.search(entry["ours"], json.dumps(difference["ours"], default=repr)),
+                    *(re.search(entry[key], json.dumps(difference[key], default=repr)) for key in ("peer", "ours") if key in entry),
+                    *(re.search(entry[key], difference.get(key) or "") for key in ("peer_message", "our_message") if key in entry),
                 )
             ):
                 self.used[i] += 1
@@ -354,4 +392,4 @@ def matches(pattern, text):
     """`*` stands for anything; a list is one or the other."""
     if isinstance(pattern, list):
         return any(matches(p, text) for p in pattern)
-    return re.fullmatch(".*".join(re.escape(p) for p in pattern.split("*")), text) is not None
+    return re.fullmatch(".*".join(re.escape(p) for p in pattern.split("*")), str(text), re.S) is not None

@@ -102,6 +102,7 @@ fn ids(experiments: &[ExperimentId]) -> Value {
 
 #[derive(Deserialize)]
 struct CreateAsk {
+    #[serde(deserialize_with = "super::request::filled")]
     name: String,
     experiment_ids: Option<Vec<String>>,
     tags: Option<String>,

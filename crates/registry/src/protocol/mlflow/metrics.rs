@@ -37,6 +37,10 @@ pub(super) fn routes(m: &Arc<Mlflow>) -> Routes {
 pub(super) async fn log_metric(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let (new, old, point) = read::<wire::LogAsk>(call).await?.taken();
     let id = request::run_id(new, old)?;
+    let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    if said(&point.dataset_name) != said(&point.dataset_digest) {
+        return Err(invalid("Both dataset_name and dataset_digest must be provided if one is provided"));
+    }
     let point = checked_point(point, "")?;
     m.tracking.log(&id, Batch { metrics: vec![point], ..Batch::default() }, m.now()).await?;
     done()

@@ -73,6 +73,11 @@ pub(crate) fn media_type(name: &str) -> &'static str {
     if TEXT.contains(&ending) {
         return "text/plain";
     }
+    // Of what is compressed, the type of what is inside.
+    if ["gz", "bz2", "xz", "br"].contains(&ending) && name != ending {
+        let inside = name.strip_suffix(ending).and_then(|n| n.strip_suffix('.')).unwrap_or_default();
+        return if inside.contains('.') { media_type(inside) } else { "application/octet-stream" };
+    }
     let lower = ending.to_ascii_lowercase();
     TYPES.iter().find(|(known, _)| *known == lower && ending != name).map_or("application/octet-stream", |(_, kind)| kind)
 }
@@ -151,6 +156,8 @@ mod tests {
             ("e.html", "text/html"),
             ("f.tar", "application/x-tar"),
             ("png", "application/octet-stream"),
+            ("a.tar.gz", "application/x-tar"),
+            ("a.gz", "application/octet-stream"),
             (".png", "application/octet-stream"),
             ("model.onnx", "application/octet-stream"),
             ("x.yaml", "text/plain"),

@@ -50,7 +50,7 @@ pub(crate) async fn entries(mlflow: &Mlflow, folder: Option<&ArtifactKey>, shown
         .filter_map(|entry| match entry {
             ArtifactEntry::Folder(name) if folder.is_none() && name == key::PARTS => None,
             ArtifactEntry::Folder(name) => Some(FileInfo { path: path(name), is_dir: true, file_size: None }),
-            ArtifactEntry::File(name, bytes) => Some(FileInfo { path: path(name), is_dir: false, file_size: Some(bytes) }),
+            ArtifactEntry::File(name, bytes) => Some(FileInfo { path: path(name), is_dir: false, file_size: (bytes > 0).then_some(bytes) }),
         })
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));

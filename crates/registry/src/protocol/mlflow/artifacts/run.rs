@@ -91,7 +91,10 @@ pub(crate) async fn upload(mlflow: Arc<Mlflow>, call: Call) -> Result<Response> 
     }
     let content = futures::stream::once(async move { Ok(bytes) }).boxed();
     mlflow.artifacts.put_artifact(&key, content, mlflow.now()).await?;
-    Ok(Response::new(Body::empty()))
+    // No body, and yet called JSON: as MLflow answers.
+    let mut response = Response::new(Body::empty());
+    response.headers_mut().insert(gristmill_web::header::CONTENT_TYPE, gristmill_web::HeaderValue::from_static("application/json"));
+    Ok(response)
 }
 
 /// `POST artifacts/presigned-download-url`

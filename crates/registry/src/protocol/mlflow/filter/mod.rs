@@ -79,8 +79,10 @@ pub(crate) const LOGGED_MODEL_ATTRIBUTES: &[Attribute] = &[
     ("source_run_id", "source_run_id", false),
     ("creation_timestamp", "creation_timestamp", true),
     ("creation_time", "creation_timestamp", true),
+    ("creation_timestamp_ms", "creation_timestamp", true),
     ("last_updated_timestamp", "last_updated_timestamp", true),
     ("last_updated_time", "last_updated_timestamp", true),
+    ("last_updated_timestamp_ms", "last_updated_timestamp", true),
 ];
 
 /// Attributes of evaluation datasets.
@@ -271,6 +273,11 @@ pub(crate) fn test(known: &Known, clause: &Clause) -> Result<Test> {
 fn numeric_op(known: &Known, clause: &Clause) -> Result<Op> {
     let number = |literal: &Literal| match literal {
         Literal::Number(number, _) => Ok(Value::Number(*number)),
+        // Versions are texts on the wire, so clients quote them.
+        Literal::Text(text) if known.name == "version_number" => match text.trim().parse::<i64>() {
+            Ok(number) => Ok(Value::Number(number as f64)),
+            Err(_) => Err(bad(format!("Invalid value for numeric attribute '{}': {}", known.name, literal.raw()))),
+        },
         other if matches!(known.field, Field::Metric(_)) => {
             Err(bad(format!("Expected numeric value type for metric. Found {}", other.raw())))
         }

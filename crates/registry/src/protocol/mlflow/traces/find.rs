@@ -133,14 +133,15 @@ async fn correlation(m: Arc<Mlflow>, call: Call) -> Result<Response> {
     let (first, second) = (count(vec![&base, &one]).await?, count(vec![&base, &two]).await?);
     // Each filter may find a span of its own, so the two stay apart instead of becoming one conjunction.
     let both = count(vec![&base, &Filter::Any(vec![one]), &Filter::Any(vec![two])]).await?;
-    json(&json!({
-        "npmi": number(npmi(both, first, second, total, 0.0)),
-        "npmi_smoothed": number(npmi(both, first, second, total, 0.5)),
-        "filter1_count": first,
-        "filter2_count": second,
-        "joint_count": both,
-        "total_count": total,
-    }))
+    let mut answer = json!({ "filter1_count": first, "filter2_count": second, "joint_count": both, "total_count": total });
+    for (name, smoothing) in [("npmi", 0.0), ("npmi_smoothed", 0.5)] {
+        // Like MLflow: left out where it means nothing.
+        let value = npmi(both, first, second, total, smoothing);
+        if !value.is_nan() {
+            answer[name] = value.into();
+        }
+    }
+    json(&answer)
 }
 
 /// The parts of a conjunction.
@@ -149,11 +150,6 @@ fn conjuncts(filter: &Filter) -> Vec<&Filter> {
         Filter::All(parts) => parts.iter().collect(),
         one => vec![one],
     }
-}
-
-/// NaN has no number in JSON.
-fn number(value: f64) -> Value {
-    if value.is_nan() { "NaN".into() } else { value.into() }
 }
 
 /// Normalised pointwise mutual information in [-1, 1]; NaN where it means nothing. `smoothing` is added to each of the four counts.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct FileInfo {
     pub path: String,
     pub is_dir: bool,
+    /// Not of an empty file: protocol buffers leave a zero out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_size: Option<u64>,
 }
