@@ -1,6 +1,6 @@
 //! Helpers for the tests that hold Gristmill against MLflow: client environments, the peer's own server, requests as they are on the wire.
 //!
-//! What needs Python and PyPI runs when [`SWITCH`] is set; everything that is started here is ended here, by its process id.
+//! What needs Python and PyPI is ignored unless asked for; everything that is started here is ended here, by its process id.
 
 use serde_json::Value;
 use std::io::{Read as _, Write as _};
@@ -10,19 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The variable that asks for the tests with real MLflow clients: they need `python3` and, the first time, PyPI.
-pub const SWITCH: &str = "GRISTMILL_MLFLOW";
 /// The variable that names the folder of the client environments.
 pub const VENVS: &str = "GRISTMILL_VENVS";
-
-/// Whether the tests with real clients are asked for; says so when they are not.
-pub fn asked() -> bool {
-    let asked = std::env::var_os(SWITCH).is_some();
-    if !asked {
-        eprintln!("left out: needs Python and MLflow from PyPI; set {SWITCH}=1");
-    }
-    asked
-}
 
 /// The folder of the Python side, `tests/mlflow`.
 pub fn scripts() -> PathBuf {

@@ -1,8 +1,8 @@
 //! Unmodified MLflow clients against the real binary, side by side with MLflow's own server. The Python side is in `tests/mlflow`.
 //!
-//! These need Python and PyPI: they run when `GRISTMILL_MLFLOW=1` is set.
+//! These need Python and, the first time, PyPI: they are ignored unless asked for (`-- --include-ignored`), as `cargo xtask ci` does.
 
-use gristmill_tests::mlflow::{Peer, asked, python, script, scripts};
+use gristmill_tests::mlflow::{Peer, python, script, scripts};
 use gristmill_tests::{Project, Ran};
 use serde_json::Value;
 use std::process::Command;
@@ -22,9 +22,6 @@ fn told(result: &Value) -> String {
 }
 
 fn same_as_the_peer(client: &str) {
-    if !asked() {
-        return;
-    }
     let (client_python, peer_python) = (python(client), python(CLIENTS[0]));
     let peer = Peer::start(&peer_python);
     let project = Project::example("empty");
@@ -43,26 +40,27 @@ fn same_as_the_peer(client: &str) {
 }
 
 #[test]
+#[ignore = "needs Python and PyPI: cargo test -- --include-ignored"]
 fn the_newest_client_sees_what_it_sees_at_mlflow() {
     same_as_the_peer(CLIENTS[0]);
 }
 
 #[test]
+#[ignore = "needs Python and PyPI: cargo test -- --include-ignored"]
 fn an_older_client_sees_what_it_sees_at_mlflow() {
     same_as_the_peer(CLIENTS[1]);
 }
 
 #[test]
+#[ignore = "needs Python and PyPI: cargo test -- --include-ignored"]
 fn a_client_of_the_second_generation_sees_what_it_sees_at_mlflow() {
     same_as_the_peer(CLIENTS[2]);
 }
 
 /// The issue's own words: the usual script, unmodified but for the tracking URI and the place of its data.
 #[test]
+#[ignore = "needs Python and PyPI: cargo test -- --include-ignored"]
 fn the_usual_churn_script_runs_unmodified() {
-    if !asked() {
-        return;
-    }
     let project = Project::example("empty");
     let server = project.start(&["dev", "--port", "0"]);
     let folder = tempfile::tempdir().expect("a folder");
@@ -83,13 +81,12 @@ fn the_usual_churn_script_runs_unmodified() {
 }
 
 /// 64 processes, one run, batches of 1,000: no error, each metric once. The peer's figures are printed beside.
+/// `GRISTMILL_HAMMER_SECONDS=120` for the two minutes that docs/mlflow.md reports.
 #[test]
+#[ignore = "needs Python and PyPI: cargo test -- --include-ignored"]
 fn many_processes_log_to_one_run() {
-    if !asked() {
-        return;
-    }
     let python = python(CLIENTS[0]);
-    let seconds = std::env::var("GRISTMILL_HAMMER_SECONDS").unwrap_or_else(|_| "120".to_owned());
+    let seconds = std::env::var("GRISTMILL_HAMMER_SECONDS").unwrap_or_else(|_| "20".to_owned());
     let arguments = |url: &str| ["--url", url, "--processes", "64", "--seconds", &seconds].map(str::to_owned);
     let project = Project::example("empty");
     let server = project.start(&["dev", "--port", "0"]);
@@ -100,37 +97,4 @@ fn many_processes_log_to_one_run() {
     eprintln!("ours {ours}\npeer {theirs}");
     assert!(ours["batches"].as_u64().is_some_and(|b| b > 64), "{ours}");
     assert_eq!((&ours["errors"], &ours["missing"], &ours["doubled"]), (&Value::from(0), &Value::from(0), &Value::from(0)), "{ours}");
-}
-
-/// MLflow's own REST tests, where they have been put (`tests/mlflow/upstream/run.py` says how).
-#[test]
-fn mlflows_own_tests_pass() {
-    let Some(folder) = std::env::var_os("GRISTMILL_MLFLOW_TESTS").filter(|_| asked()) else { return };
-    let ran: Ran = Command::new(python("upstream"))
-        .arg(scripts().join("upstream/run.py"))
-        .arg("--tests")
-        .arg(folder)
-        .arg("--binary")
-        .arg(gristmill_tests::binary())
-        .output()
-        .expect("the script starts")
-        .into();
-    eprintln!("{}", ran.out);
-    ran.good();
-}
-
-/// The documentation says what the harness allows: `run.py --differences` writes the table.
-#[test]
-fn the_allowed_differences_are_in_the_documentation() {
-    let list = std::fs::read_to_string(scripts().join("differences.toml")).expect("the list");
-    let page = std::fs::read_to_string(scripts().join("../../docs/mlflow.md")).expect("the page");
-    let said = |line: &str, key: &str| line.strip_prefix(&format!("{key} = \"")).and_then(|rest| rest.strip_suffix('"')).map(str::to_owned);
-    let mut found = 0;
-    for line in list.lines() {
-        if let Some(word) = said(line, "id").or_else(|| said(line, "why")) {
-            assert!(page.contains(&word), "docs/mlflow.md does not say: {word}");
-            found += 1;
-        }
-    }
-    assert!(found > 0 && found % 2 == 0, "each difference has an id and a reason");
 }
