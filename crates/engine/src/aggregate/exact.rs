@@ -232,6 +232,19 @@ impl Moments {
         }
     }
 
+    /// Takes out a value that was added; its square must be finite.
+    pub fn remove(&mut self, value: f64) {
+        self.count -= 1;
+        if self.count == 0 {
+            *self = Moments::default();
+            return;
+        }
+        self.sum.add(-value);
+        let square = value * value;
+        self.squares.add(-square);
+        self.squares.add(-value.mul_add(value, -square));
+    }
+
     /// The variance over `count - less`; `None` if that is not positive.
     pub fn variance(&self, less: u64) -> Option<f64> {
         let divisor = self.count.checked_sub(less).filter(|d| *d > 0)?;

@@ -13,6 +13,7 @@
 mod literal;
 mod plan;
 mod rewrite;
+mod sliding;
 mod view;
 mod window;
 

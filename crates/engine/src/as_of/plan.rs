@@ -2,6 +2,7 @@
 
 use super::literal::Literal;
 use super::rewrite::{ASKED, Context, load_name, rewrite, table_name};
+use super::sliding::Sliding;
 use super::view::{self, Form, Joined, REQUEST, View};
 use super::window;
 use crate::fault::{self, Text};
@@ -39,6 +40,8 @@ pub struct Compiled {
 }
 
 enum How {
+    /// One walk in time per entity.
+    Sliding(Box<Sliding>),
     /// The optimised plan over [`ASKED`] and the tables.
     Joined(LogicalPlan),
     /// Word for word per moment.
@@ -90,7 +93,14 @@ pub async fn compile(shared: Arc<Shared>, def: &ViewDef, shapes: &BTreeMap<Strin
                 (false, true) => "aggregate",
                 (false, false) => "lookup",
             };
-            (shape, tables.clone(), How::Joined(plan), asked_schema, features)
+            let sliding = match tables.as_slice() {
+                [one] if !reads_request => {
+                    Sliding::compile(&shared, &taken, &one.shape, def.ties, &asked_schema, &entity_types, &is_aggregate)?
+                }
+                _ => None,
+            };
+            let how = sliding.map_or(How::Joined(plan), |sliding| How::Sliding(Box::new(sliding)));
+            (shape, tables.clone(), how, asked_schema, features)
         }
         form => {
             let reason = match form {
@@ -130,6 +140,12 @@ impl AsOfPlan for Compiled {
         match &self.how {
             How::Literal(literal) => literal.evaluate(self, asked, tables).await,
             How::Joined(plan) => self.joined(plan, asked, tables).await,
+            How::Sliding(sliding) => {
+                let table = &self.tables[0];
+                let relation = tables.get(&table.table).ok_or_else(|| no_rows(&table.table))?;
+                let asked = self.asked_rows(asked, &moments(asked)?, &HashMap::new())?;
+                sliding.evaluate(&self.shared, self.text(), &asked, (&table.table, &table.shape, relation), &self.shape.features).await
+            }
         }
     }
 }
@@ -156,9 +172,7 @@ impl Compiled {
         let mut loads: HashMap<String, ArrayRef> = HashMap::new();
         let mut rows = asked.num_rows();
         for (number, table) in self.tables.iter().enumerate().filter(|(_, t)| t.table != REQUEST) {
-            let relation = tables.get(&table.table);
-            let relation =
-                relation.ok_or_else(|| Fault::invalid(Code::UNKNOWN_TABLE, format!("there are no rows of `{}` at hand", table.table)))?;
+            let relation = tables.get(&table.table).ok_or_else(|| no_rows(&table.table))?;
             let given = Given::of(&self.shared, &table.table, &table.shape, relation).await?;
             rows += given.rows();
             if table.shape.time.is_none() {
@@ -199,6 +213,10 @@ impl Compiled {
         RecordBatch::try_new_with_options(self.asked_schema.clone(), columns, &options)
             .map_err(|e| Fault::internal("lay out the asked rows").because(e))
     }
+}
+
+fn no_rows(table: &str) -> Fault {
+    Fault::invalid(Code::UNKNOWN_TABLE, format!("there are no rows of `{table}` at hand"))
 }
 
 /// The rows given for a table, with all its columns and ours.
@@ -385,7 +403,7 @@ fn cast_to(column: &ArrayRef, to: &DataType, name: &str) -> Result<ArrayRef> {
 }
 
 /// The given rows with the wanted columns. Missing ones of ours are empty: the order of rows then rests on their other columns.
-fn conform(rows: &RecordBatch, schema: &SchemaRef, table: &str) -> Result<RecordBatch> {
+pub(super) fn conform(rows: &RecordBatch, schema: &SchemaRef, table: &str) -> Result<RecordBatch> {
     let mut columns = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         columns.push(match rows.column_by_name(field.name()) {

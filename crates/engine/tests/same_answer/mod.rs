@@ -53,6 +53,15 @@ const CASES: &[Case] = &[
         answer: |o, c, t| o.whole(c, t),
     },
     Case {
+        name: "ordered",
+        shape: "aggregate",
+        sql: "select e.customer_id, count(e.event_time) as n, cast(as_of() as bigint) - cast(max(e.event_time) as bigint) as since,
+                last_value(amount) as last_amount, first_value(kind) as first_kind,
+                sum(amount) filter (where e.event_time > as_of() - interval '1 week') as week
+              from events e group by 1",
+        answer: |o, c, t| o.whole(c, t).into_iter().enumerate().filter(|(i, _)| ![4, 6].contains(i)).map(|(_, cell)| cell).collect(),
+    },
+    Case {
         name: "joined",
         shape: "aggregate",
         sql: "select e.customer_id, count(*) as rows, count(r.back) as returned, (count(r.order_id) + 1.0) / (count(*) + 100.0) as rate,
@@ -343,9 +352,9 @@ async fn kept_rows_name_key_and_window() {
     let activity = of(0).await;
     assert_eq!((activity[0].key.clone(), activity[0].window.unwrap().to_string()), (vec!["customer_id".to_string()], "1w3d".to_string()));
     assert_eq!(of(1).await[0].window, None, "count(*) without a window needs all of history");
-    let joined = of(2).await;
+    let joined = of(3).await;
     assert_eq!((joined[1].table.as_str(), joined[1].key.clone(), joined[1].window), ("refunds", vec!["buyer".to_string()], None));
-    let profile = of(3).await;
+    let profile = of(4).await;
     assert_eq!((profile[0].time.clone(), profile[0].key.clone()), (None, Vec::new()), "a snapshot is kept whole");
 }
 

@@ -1,0 +1,444 @@
+//! Views as windows that slide: for a view over one table, training sets, online answers and request answers by one walk in time.
+//!
+//! [`recipe`] recognises such a view and says which columns of each row it needs; they are compiled to expressions once. [`walk`] puts rows and
+//! questions of each entity in order and lets every row enter and leave each window once; [`state`] is what a call keeps meanwhile. The
+//! expressions around the calls run over the asked rows with one more column per call. Nothing is planned per evaluation, except for reading
+//! a stored table.
+//!
+//! To add an aggregate: a case of [`recipe::What`] and what it keeps in [`state`]. If it cannot give back what leaves, it does not belong here;
+//! such views are joined.
+
+mod recipe;
+mod state;
+mod walk;
+
+use super::plan::{Given, conform, full_schema};
+use super::rewrite::table_name;
+use super::view::View;
+use crate::fault::{self, Text};
+use crate::local::Shared;
+use crate::sql::fence;
+use crate::sql::session::{Size, Sources, schema_of};
+use crate::sql::source::rows_source;
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator,
+};
+use arrow::compute::{SortOptions, cast, concat, filter_record_batch, take};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::PhysicalExpr;
+use gristmill_kernel::error::{Fault, Result};
+use gristmill_kernel::port::TableShape;
+use gristmill_kernel::table::Relation;
+use gristmill_kernel::view::Ties;
+use recipe::{Recipe, What};
+use state::{Answer, Argument};
+use std::collections::HashMap;
+use std::sync::Arc;
+use walk::{Buckets, Question, Row, Walk};
+
+/// A compiled view that slides.
+pub struct Sliding {
+    recipe: Recipe,
+    /// The table's columns that are read.
+    needed: SchemaRef,
+    /// Which rows may count.
+    passes: Option<Arc<dyn PhysicalExpr>>,
+    /// Time, load, row, entity, arguments, filters.
+    columns: Vec<Arc<dyn PhysicalExpr>>,
+    /// The types of the entity's columns.
+    entity: Vec<DataType>,
+    /// The types of the calls.
+    calls: Vec<DataType>,
+    /// The features, over the asked rows and the calls.
+    features: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+/// Rows from which more than one thread is worth it.
+const MANY: usize = 20_000;
+
+impl Sliding {
+    /// Compiles a view, if it is one that slides; `asked` are the columns of the asked rows.
+    pub fn compile(
+        shared: &Shared,
+        view: &View,
+        shape: &TableShape,
+        ties: Ties,
+        asked: &SchemaRef,
+        entity: &[DataType],
+        is_aggregate: &dyn Fn(&str) -> bool,
+    ) -> Result<Option<Sliding>> {
+        let Some(recipe) = recipe::recognise(view, ties, is_aggregate) else { return Ok(None) };
+        let table = full_schema(shape);
+        let Some((written, condition, schema)) = expressions(shared, &recipe.rows, &table_name(0), &table)? else { return Ok(None) };
+        // Only the columns that are read.
+        let mut used = vec![false; table.fields().len()];
+        for column in written.iter().chain(&condition).flat_map(|e| e.column_refs()) {
+            if let Some(at) = schema.maybe_index_of_column(column) {
+                used[at] = true;
+            }
+        }
+        let kept: Vec<usize> = (0..used.len()).filter(|at| used[*at]).collect();
+        let needed: SchemaRef = Arc::new(table.project(&kept).map_err(|e| Fault::internal("narrow a table").because(e))?);
+        let narrow = DFSchema::new_with_metadata(kept.iter().map(|at| schema.qualified_field(*at)).map(|(q, f)| (q.cloned(), f.clone())).collect(), HashMap::new())
+            .map_err(broken)?;
+        let physical = |exprs: Vec<Expr>, schema: &DFSchema| -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+            exprs.into_iter().map(|e| shared.session.state().create_physical_expr(e, schema).map_err(broken)).collect()
+        };
+        let columns = physical(written, &narrow)?;
+        let passes = physical(condition.into_iter().collect(), &narrow)?.pop();
+
+        let calls = match recipe.types.as_str() {
+            "SELECT  FROM" => Vec::new(),
+            sql => planned(shared, sql, &table_name(0), &table)?.fields().iter().map(|f| f.data_type().clone()).collect(),
+        };
+        let first = 3 + recipe.entity;
+        for (number, call) in recipe.calls.iter().enumerate() {
+            let given = match call.argument {
+                None => None,
+                Some(argument) => Some(columns[first + argument].data_type(&needed).map_err(broken)?),
+            };
+            if !supported(call.what, given.as_ref(), &calls[number]) {
+                return Ok(None);
+            }
+        }
+
+        let mut fields: Vec<Field> = asked.fields().iter().map(|f| f.as_ref().clone()).collect();
+        fields.extend(calls.iter().enumerate().map(|(i, to)| Field::new(format!("__g{i}"), to.clone(), true)));
+        let answered: SchemaRef = Arc::new(Schema::new(fields));
+        let Some((around, None, schema)) = expressions(shared, &recipe.answer, super::rewrite::ASKED, &answered)? else { return Ok(None) };
+        let features = physical(around, &schema)?;
+        Ok(Some(Sliding { recipe, needed, passes, columns, entity: entity.to_vec(), calls, features }))
+    }
+
+    /// The answers; `asked` is laid out as at compilation.
+    pub async fn evaluate(
+        &self,
+        shared: &Shared,
+        text: Text<'_>,
+        asked: &RecordBatch,
+        relation: (&str, &TableShape, &Relation),
+        features: &SchemaRef,
+    ) -> Result<RecordBatch> {
+        let (name, shape, relation) = relation;
+        let rows = match relation {
+            Relation::Rows(rows, _) => rows.iter().map(|r| conform(r, &self.needed, name)).collect::<Result<Vec<_>>>()?,
+            _ => self.stored(shared, text, name, shape, relation).await?,
+        };
+        let many = rows.iter().map(RecordBatch::num_rows).sum::<usize>() + asked.num_rows();
+        let calls = if many < MANY {
+            self.called(asked, &rows, 1)?
+        } else {
+            let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+            tokio::task::block_in_place(|| self.called(asked, &rows, threads))?
+        };
+        let mut columns = asked.columns().to_vec();
+        columns.extend(calls);
+        let mut fields: Vec<Field> = asked.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
+        fields.extend(self.calls.iter().enumerate().map(|(i, to)| Field::new(format!("__g{i}"), to.clone(), true)));
+        let options = RecordBatchOptions::new().with_row_count(Some(asked.num_rows()));
+        let answered = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+            .map_err(|e| Fault::internal("lay out what was called").because(e))?;
+        let mut answers = Vec::with_capacity(self.features.len());
+        for (expr, field) in self.features.iter().zip(features.fields()) {
+            let values = computed(expr, &answered).map_err(|e| fault::query(e, text))?;
+            answers.push(cast(&values, field.data_type()).map_err(|e| Fault::internal("type a feature").because(e))?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(asked.num_rows()));
+        RecordBatch::try_new_with_options(features.clone(), answers, &options).map_err(|e| Fault::internal("lay out features").because(e))
+    }
+
+    /// The needed columns of a stored table.
+    async fn stored(&self, shared: &Shared, text: Text<'_>, name: &str, shape: &TableShape, relation: &Relation) -> Result<Vec<RecordBatch>> {
+        let provider = Given::of(shared, name, shape, relation).await?.provider()?;
+        let wanted: Vec<String> = self.needed.fields().iter().map(|f| super::rewrite::quoted(f.name())).collect();
+        let sql = format!("SELECT {} FROM \"stored\"", wanted.join(", "));
+        let fenced = fence::parse(Text::bare(&sql))?;
+        let sources = Sources::from([("stored".to_string(), datafusion::datasource::provider_as_source(provider))]);
+        let plan = shared.session.optimise(&shared.session.plan(fenced.query, &sources, text)?, text)?;
+        shared.collect(&plan, Size::Large, text).await
+    }
+
+    /// A column per call.
+    fn called(&self, asked: &RecordBatch, rows: &[RecordBatch], threads: usize) -> Result<Vec<ArrayRef>> {
+        let lay = |e| Fault::internal("lay out rows").because(e);
+        let keys: Vec<ArrayRef> = (0..self.recipe.entity)
+            .map(|i| asked.column_by_name(&format!("__k{i}")).cloned().ok_or_else(|| Fault::internal("the asked rows lost their entity")))
+            .collect::<Result<_>>()?;
+        let converter =
+            RowConverter::new(self.entity.iter().map(|t| SortField::new(t.clone())).collect()).map_err(|e| Fault::internal("number entities").because(e))?;
+        let entities = Entities::of(&converter, &keys, asked.num_rows())?;
+        let moments = moments_of(asked)?;
+        let questions: Vec<(u32, Question)> = (0..asked.num_rows())
+            .filter(|at| moments.is_valid(*at))
+            .filter_map(|at| Some((entities.asked[at]?, Question { moment: moments.value(at), at: at as u32 })))
+            .collect();
+
+        // Per batch: what is needed of the rows of asked entities.
+        let prepared: Vec<Prepared> = in_threads(rows, threads, |batch| self.prepare(&converter, &entities, batch))?;
+        let places: usize = prepared.iter().map(|p| p.rows.len()).sum();
+        let mut placed: Vec<(u32, Row)> = Vec::with_capacity(places);
+        for part in &prepared {
+            let before = placed.len() as u32;
+            placed.extend(part.rows.iter().map(|(entity, row)| (*entity, Row { at: row.at + before, ..*row })));
+        }
+        let first = 3 + self.recipe.entity;
+        let column = |number: usize| -> Result<Option<ArrayRef>> {
+            let parts: Vec<&dyn Array> = prepared.iter().map(|p| p.columns[number].as_ref()).collect();
+            if parts.is_empty() { Ok(None) } else { concat(&parts).map(Some).map_err(lay) }
+        };
+        let mut arguments = Vec::with_capacity(self.recipe.arguments);
+        for number in 0..self.recipe.arguments {
+            arguments.push(column(number)?);
+        }
+        let mut filters = Vec::with_capacity(self.recipe.filters);
+        for number in 0..self.recipe.filters {
+            filters.push(match column(self.recipe.arguments + number)? {
+                Some(values) => values.as_boolean().iter().map(|v| v == Some(true)).collect(),
+                None => Vec::new(),
+            });
+        }
+        // One form of an argument per call: two calls may need different ones of the same column.
+        let mut calls = self.recipe.calls.clone();
+        let mut forms: Vec<Argument> = Vec::new();
+        for (call, to) in calls.iter_mut().zip(&self.calls) {
+            if let Some(number) = call.argument {
+                let empty = || arrow::array::new_empty_array(&self.columns[first + number].data_type(&self.needed).unwrap_or(DataType::Null));
+                let values = arguments[number].clone().unwrap_or_else(empty);
+                forms.push(form(call.what, &values, to)?);
+                call.argument = Some(forms.len() - 1);
+            }
+        }
+        let walk = Walk {
+            rows: &Buckets::of(entities.count, &placed),
+            questions: &Buckets::of(entities.count, &questions),
+            windows: &self.recipe.windows,
+            calls: &calls,
+            arguments: &forms,
+            filters: &filters,
+        };
+        let answers = walk.answers(asked.num_rows(), threads);
+        let mut columns = Vec::with_capacity(answers.len());
+        for ((values, call), to) in answers.iter().zip(&calls).zip(&self.calls) {
+            columns.push(column_of(values, call.argument.map(|n| &forms[n]), to)?);
+        }
+        Ok(columns)
+    }
+
+    /// The rows of asked entities in a batch, and their arguments and filters.
+    fn prepare(&self, converter: &RowConverter, entities: &Entities, batch: &RecordBatch) -> Result<Prepared> {
+        let wrong = |e| Fault::internal("compute the columns of a view").because(e);
+        let passing;
+        let batch = match &self.passes {
+            None => batch,
+            Some(passes) => {
+                let kept = computed(passes, batch).map_err(wrong)?;
+                passing = filter_record_batch(batch, kept.as_boolean()).map_err(|e| Fault::internal("narrow rows").because(e))?;
+                &passing
+            }
+        };
+        let compute = |at: usize| computed(&self.columns[at], batch).map_err(wrong);
+        let typed = |at: usize, to: &DataType| -> Result<ArrayRef> {
+            cast(&compute(at)?, to).map_err(|e| Fault::internal("type a column of a view").because(e))
+        };
+        let times = moment_column(&compute(0)?)?;
+        let (loads, numbers) = (typed(1, &DataType::Int64)?, typed(2, &DataType::Int64)?);
+        let (loads, numbers) = (loads.as_primitive::<Int64Type>(), numbers.as_primitive::<Int64Type>());
+        let keys: Vec<ArrayRef> = self.entity.iter().enumerate().map(|(i, to)| typed(3 + i, to)).collect::<Result<_>>()?;
+        let found = entities.find(converter, &keys, batch.num_rows())?;
+        let mut rows = Vec::new();
+        let mut kept = Vec::new();
+        for (at, entity) in found.into_iter().enumerate() {
+            if let Some(entity) = entity.filter(|_| times.is_valid(at)) {
+                let optional = |values: &Int64Array| values.is_valid(at).then(|| values.value(at));
+                rows.push((entity, Row { time: times.value(at), load: optional(loads), number: optional(numbers), at: kept.len() as u32 }));
+                kept.push(at as u32);
+            }
+        }
+        let whole = kept.len() == batch.num_rows();
+        let kept = UInt32Array::from(kept);
+        let columns = (3 + self.recipe.entity..self.columns.len())
+            .map(|at| {
+                let values = compute(at)?;
+                if whole { Ok(values) } else { take(&values, &kept, None).map_err(|e| Fault::internal("narrow rows").because(e)) }
+            })
+            .collect::<Result<_>>()?;
+        Ok(Prepared { rows, columns })
+    }
+}
+
+/// What is needed of a batch.
+struct Prepared {
+    /// With their entity; places count within the batch.
+    rows: Vec<(u32, Row)>,
+    /// Arguments, then filters.
+    columns: Vec<ArrayRef>,
+}
+
+/// The asked entities, numbered.
+struct Entities {
+    numbers: HashMap<Vec<u8>, u32>,
+    count: usize,
+    /// The number of each asked row's; none where a column of it is NULL, which equals nothing.
+    asked: Vec<Option<u32>>,
+}
+
+impl Entities {
+    fn of(converter: &RowConverter, keys: &[ArrayRef], rows: usize) -> Result<Entities> {
+        let mut numbers: HashMap<Vec<u8>, u32> = HashMap::new();
+        if keys.is_empty() {
+            return Ok(Entities { numbers, count: 1, asked: vec![Some(0); rows] });
+        }
+        let encoded = converter.convert_columns(keys).map_err(|e| Fault::internal("number entities").because(e))?;
+        let mut asked = Vec::with_capacity(rows);
+        for at in 0..rows {
+            asked.push(if keys.iter().any(|k| k.is_null(at)) {
+                None
+            } else {
+                let key = encoded.row(at);
+                let next = numbers.len() as u32;
+                Some(match numbers.get(key.as_ref()) {
+                    Some(number) => *number,
+                    None => *numbers.entry(key.as_ref().to_vec()).or_insert(next),
+                })
+            });
+        }
+        let count = numbers.len();
+        Ok(Entities { numbers, count, asked })
+    }
+
+    fn find(&self, converter: &RowConverter, keys: &[ArrayRef], rows: usize) -> Result<Vec<Option<u32>>> {
+        if keys.is_empty() {
+            return Ok(vec![Some(0); rows]);
+        }
+        let encoded = converter.convert_columns(keys).map_err(|e| Fault::internal("number entities").because(e))?;
+        let known = |at: usize| {
+            if keys.iter().any(|k| k.is_null(at)) { None } else { self.numbers.get(encoded.row(at).as_ref()).copied() }
+        };
+        Ok((0..rows).map(known).collect())
+    }
+}
+
+/// Whether a call over this type is one that can slide here, and gives this type.
+fn supported(what: What, given: Option<&DataType>, gives: &DataType) -> bool {
+    let numeric = |t: &DataType| t.is_integer() || *t == DataType::Float64 || *t == DataType::Float32;
+    match (what, given) {
+        (What::Count, _) => *gives == DataType::Int64,
+        (What::CountDistinct, Some(t)) => *gives == DataType::Int64 && !t.is_floating() && !t.is_nested() && !t.is_null(),
+        (What::Sum, Some(t)) => {
+            (*gives == DataType::Float64 && numeric(t)) || (*gives == DataType::Int64 && t.is_signed_integer())
+        }
+        (What::Avg | What::Spread { .. }, Some(t)) => *gives == DataType::Float64 && numeric(t),
+        (What::Min | What::Max, Some(t)) => {
+            t == gives
+                && (t.is_integer()
+                    || *t == DataType::Float64
+                    || matches!(t, DataType::Utf8 | DataType::Boolean | DataType::Date32 | DataType::Timestamp(_, _)))
+        }
+        (What::First | What::Last, Some(t)) => t == gives && !t.is_nested() && !t.is_null(),
+        (_, None) => false,
+    }
+}
+
+/// The form in which a call reads its argument.
+fn form(what: What, values: &ArrayRef, gives: &DataType) -> Result<Argument> {
+    let typed = |to: &DataType| cast(values, to).map_err(|e| Fault::internal("type an argument").because(e));
+    Ok(match what {
+        What::Count | What::First | What::Last => Argument::Any(values.clone()),
+        What::Sum if *gives == DataType::Int64 => Argument::Int(typed(&DataType::Int64)?.as_primitive::<Int64Type>().clone()),
+        What::Sum | What::Avg | What::Spread { .. } => Argument::Float(typed(&DataType::Float64)?.as_primitive::<Float64Type>().clone()),
+        What::Min | What::Max => {
+            let values = match values.as_primitive_opt::<Float64Type>() {
+                // All NaNs are one, above everything.
+                Some(floats) => Arc::new(floats.unary::<_, Float64Type>(|v| if v.is_nan() { f64::NAN } else { v })) as ArrayRef,
+                None => values.clone(),
+            };
+            let compare = make_comparator(&values, &values, SortOptions::default()).map_err(|e| Fault::internal("order an argument").because(e))?;
+            Argument::Ordered(values, compare)
+        }
+        What::CountDistinct => {
+            let wrong = |e| Fault::internal("number values").because(e);
+            let converter = RowConverter::new(vec![SortField::new(values.data_type().clone())]).map_err(wrong)?;
+            let rows = converter.convert_columns(std::slice::from_ref(values)).map_err(wrong)?;
+            let mut numbers: HashMap<&[u8], u32> = HashMap::new();
+            let encoded: Vec<_> = rows.iter().collect();
+            let mut codes = Vec::with_capacity(encoded.len());
+            for (at, row) in encoded.iter().enumerate() {
+                let next = numbers.len() as u32;
+                codes.push(values.is_valid(at).then(|| *numbers.entry(row.as_ref()).or_insert(next)));
+            }
+            Argument::Code(codes)
+        }
+    })
+}
+
+/// Answers as a column.
+fn column_of(answers: &[Answer], argument: Option<&Argument>, to: &DataType) -> Result<ArrayRef> {
+    let row = |answer: &Answer| if let Answer::Row(row) = answer { Some(*row) } else { None };
+    let int = |answer: &Answer| if let Answer::Int(value) = answer { Some(*value) } else { None };
+    let float = |answer: &Answer| if let Answer::Float(value) = answer { Some(*value) } else { None };
+    match argument {
+        Some(Argument::Ordered(values, _) | Argument::Any(values)) if !answers.iter().any(|a| matches!(a, Answer::Int(_))) => {
+            let places: UInt32Array = answers.iter().map(row).collect();
+            take(values, &places, None).map_err(|e| Fault::internal("take answers").because(e))
+        }
+        _ if *to == DataType::Float64 => Ok(Arc::new(answers.iter().map(float).collect::<Float64Array>())),
+        _ => Ok(Arc::new(answers.iter().map(int).collect::<Int64Array>())),
+    }
+}
+
+fn moments_of(asked: &RecordBatch) -> Result<arrow::array::TimestampMicrosecondArray> {
+    moment_column(asked.column_by_name("__t").ok_or_else(|| Fault::internal("the asked rows lost their moments"))?)
+}
+
+fn moment_column(column: &ArrayRef) -> Result<arrow::array::TimestampMicrosecondArray> {
+    let to = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
+    let typed = cast(column, &to).map_err(|e| Fault::internal("type the time of a view").because(e))?;
+    Ok(typed.as_primitive::<TimestampMicrosecondType>().clone())
+}
+
+fn computed(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> std::result::Result<ArrayRef, DataFusionError> {
+    expr.evaluate(rows)?.into_array(rows.num_rows())
+}
+
+/// The select list of a query over one table, its condition, and the columns both are written over. `None` if it has another form.
+type Written = (Vec<Expr>, Option<Expr>, Arc<DFSchema>);
+
+fn expressions(shared: &Shared, sql: &str, table: &str, schema: &SchemaRef) -> Result<Option<Written>> {
+    let LogicalPlan::Projection(projection) = plan(shared, sql, table, schema)? else { return Ok(None) };
+    Ok(match projection.input.as_ref() {
+        LogicalPlan::Filter(filter) => Some((projection.expr.clone(), Some(filter.predicate.clone()), filter.input.schema().clone())),
+        LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) => Some((projection.expr.clone(), None, projection.input.schema().clone())),
+        _ => None,
+    })
+}
+
+fn planned(shared: &Shared, sql: &str, table: &str, schema: &SchemaRef) -> Result<SchemaRef> {
+    Ok(schema_of(&shared.session.optimise(&plan(shared, sql, table, schema)?, Text::bare(sql))?))
+}
+
+fn plan(shared: &Shared, sql: &str, table: &str, schema: &SchemaRef) -> Result<LogicalPlan> {
+    let sources = Sources::from([(table.to_string(), rows_source(schema.clone(), Vec::new())?)]);
+    let fenced = fence::parse(Text::bare(sql)).map_err(|f| Fault::internal(format!("a sliding view does not parse: {f}")))?;
+    shared.session.plan(fenced.query, &sources, Text::bare(sql))
+}
+
+fn broken(error: DataFusionError) -> Fault {
+    Fault::internal("compile a sliding view").because(error)
+}
+
+/// Each item's result, in order, worked on by this many threads.
+fn in_threads<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+    if threads <= 1 || items.len() <= 1 {
+        return items.iter().map(work).collect();
+    }
+    let share = items.len().div_ceil(threads);
+    let parts: Vec<Result<Vec<R>>> = std::thread::scope(|scope| {
+        let work = &work;
+        let at_work: Vec<_> = items.chunks(share).map(|part| scope.spawn(move || part.iter().map(work).collect())).collect();
+        at_work.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}

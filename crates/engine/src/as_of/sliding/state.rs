@@ -1,0 +1,253 @@
+//! What a call keeps while its window slides over the rows of one entity: rows enter at the end and leave at the beginning.
+//!
+//! Promise: the value is that of the same aggregate over the rows inside, to the bit, whatever entered and left before. Sums are exact
+//! ([`crate::aggregate::exact`]), so what left has left no trace; values that are not finite are counted apart, because they cannot be
+//! subtracted. The least and the greatest keep a queue of the rows that may still become it.
+
+use super::recipe::What;
+use crate::aggregate::exact::{Exact, Moments};
+use arrow::array::{Array, ArrayRef, DynComparator, Float64Array, Int64Array};
+use std::cmp::Ordering;
+use std::collections::{HashMap, VecDeque};
+
+/// The argument of a call, for every row.
+pub enum Argument {
+    /// There is none.
+    None,
+    /// Only whether it is there matters, or which row it is.
+    Any(ArrayRef),
+    Float(Float64Array),
+    Int(Int64Array),
+    /// With an order.
+    Ordered(ArrayRef, DynComparator),
+    /// Equal values have equal numbers.
+    Code(Vec<Option<u32>>),
+}
+
+impl Argument {
+    /// Whether a row has a value.
+    #[inline]
+    fn is_there(&self, row: usize) -> bool {
+        match self {
+            Argument::None => true,
+            Argument::Any(values) | Argument::Ordered(values, _) => values.is_valid(row),
+            Argument::Float(values) => values.is_valid(row),
+            Argument::Int(values) => values.is_valid(row),
+            Argument::Code(codes) => codes[row].is_some(),
+        }
+    }
+}
+
+/// A value, or the row that has it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Answer {
+    Null,
+    Int(i64),
+    Float(f64),
+    Row(u32),
+}
+
+/// What is kept. Rows are numbers into the argument.
+#[derive(Debug)]
+pub enum State {
+    Count(i64),
+    Distinct(HashMap<u32, u32>),
+    Whole { count: u64, sum: i64 },
+    Sum(Sum),
+    Avg(Sum),
+    Spread { root: bool, less: u64, beyond: u64, moments: Box<Moments> },
+    Best { wanted: Ordering, queue: VecDeque<u32> },
+    First(VecDeque<u32>),
+    Last(VecDeque<u32>),
+}
+
+/// A sum that can be taken from.
+#[derive(Debug, Default)]
+pub struct Sum {
+    count: u64,
+    exact: Exact,
+    nan: u64,
+    plus: u64,
+    minus: u64,
+}
+
+impl Sum {
+    #[inline]
+    fn add(&mut self, value: f64) {
+        self.count += 1;
+        if value.is_finite() {
+            self.exact.add(value);
+        } else {
+            *self.beyond(value) += 1;
+        }
+    }
+    #[inline]
+    fn remove(&mut self, value: f64) {
+        self.count -= 1;
+        if self.count == 0 {
+            *self = Sum::default();
+        } else if value.is_finite() {
+            self.exact.add(-value);
+        } else {
+            *self.beyond(value) -= 1;
+        }
+    }
+    fn beyond(&mut self, value: f64) -> &mut u64 {
+        if value.is_nan() {
+            &mut self.nan
+        } else if value > 0.0 {
+            &mut self.plus
+        } else {
+            &mut self.minus
+        }
+    }
+    fn value(&self) -> f64 {
+        match (self.nan, self.plus, self.minus) {
+            (0, 0, 0) => self.exact.value(),
+            (0, _, 0) => f64::INFINITY,
+            (0, 0, _) => f64::NEG_INFINITY,
+            _ => f64::NAN,
+        }
+    }
+}
+
+impl State {
+    /// Of no rows.
+    pub fn new(what: What, argument: &Argument) -> State {
+        match what {
+            What::Count => State::Count(0),
+            What::CountDistinct => State::Distinct(HashMap::new()),
+            What::Sum if matches!(argument, Argument::Int(_)) => State::Whole { count: 0, sum: 0 },
+            What::Sum => State::Sum(Sum::default()),
+            What::Avg => State::Avg(Sum::default()),
+            What::Spread { root, less } => State::Spread { root, less, beyond: 0, moments: Box::default() },
+            What::Min => State::Best { wanted: Ordering::Less, queue: VecDeque::new() },
+            What::Max => State::Best { wanted: Ordering::Greater, queue: VecDeque::new() },
+            What::First => State::First(VecDeque::new()),
+            What::Last => State::Last(VecDeque::new()),
+        }
+    }
+
+    /// Of no rows again.
+    pub fn clear(&mut self) {
+        match self {
+            State::Count(count) => *count = 0,
+            State::Distinct(counts) => counts.clear(),
+            State::Whole { count, sum } => (*count, *sum) = (0, 0),
+            State::Sum(sum) | State::Avg(sum) => *sum = Sum::default(),
+            State::Spread { beyond, moments, .. } => {
+                *beyond = 0;
+                **moments = Moments::default();
+            }
+            State::Best { queue, .. } | State::First(queue) | State::Last(queue) => queue.clear(),
+        }
+    }
+
+    /// A row enters.
+    #[inline]
+    pub fn add(&mut self, argument: &Argument, row: u32) {
+        // First and last are rows, whatever their value.
+        match self {
+            State::First(queue) => return queue.push_back(row),
+            State::Last(queue) => return queue.push_back(row),
+            _ => {}
+        }
+        let at = row as usize;
+        if !argument.is_there(at) {
+            return;
+        }
+        match (self, argument) {
+            (State::Count(count), _) => *count += 1,
+            (State::Whole { count, sum }, Argument::Int(values)) => {
+                *count += 1;
+                *sum = sum.wrapping_add(values.value(at));
+            }
+            (State::Sum(sum) | State::Avg(sum), Argument::Float(values)) => sum.add(values.value(at)),
+            (State::Spread { beyond, moments, .. }, Argument::Float(values)) => spread(beyond, moments, values.value(at), true),
+            (State::Best { wanted, queue }, Argument::Ordered(_, compare)) => {
+                while queue.back().is_some_and(|last| compare(at, *last as usize) == *wanted) {
+                    queue.pop_back();
+                }
+                queue.push_back(row);
+            }
+            (State::Distinct(counts), Argument::Code(codes)) => {
+                if let Some(code) = codes[at] {
+                    *counts.entry(code).or_default() += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The first of the rows inside leaves.
+    #[inline]
+    pub fn remove(&mut self, argument: &Argument, row: u32) {
+        if let State::Best { queue, .. } | State::First(queue) | State::Last(queue) = self {
+            if queue.front() == Some(&row) {
+                queue.pop_front();
+            }
+            return;
+        }
+        let at = row as usize;
+        if !argument.is_there(at) {
+            return;
+        }
+        match (self, argument) {
+            (State::Count(count), _) => *count -= 1,
+            (State::Whole { count, sum }, Argument::Int(values)) => {
+                *count -= 1;
+                *sum = sum.wrapping_sub(values.value(at));
+            }
+            (State::Sum(sum) | State::Avg(sum), Argument::Float(values)) => sum.remove(values.value(at)),
+            (State::Spread { beyond, moments, .. }, Argument::Float(values)) => spread(beyond, moments, values.value(at), false),
+            (State::Distinct(counts), Argument::Code(codes)) => {
+                if let Some(code) = codes[at]
+                    && let Some(count) = counts.get_mut(&code)
+                {
+                    *count -= 1;
+                    if *count == 0 {
+                        counts.remove(&code);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The value over the rows inside.
+    pub fn answer(&self) -> Answer {
+        let row = |row: Option<&u32>| row.map_or(Answer::Null, |row| Answer::Row(*row));
+        match self {
+            State::Count(count) => Answer::Int(*count),
+            State::Distinct(counts) => Answer::Int(counts.len() as i64),
+            State::Whole { count: 0, .. } => Answer::Null,
+            State::Whole { sum, .. } => Answer::Int(*sum),
+            State::Sum(sum) | State::Avg(sum) if sum.count == 0 => Answer::Null,
+            State::Sum(sum) => Answer::Float(sum.value()),
+            State::Avg(sum) => Answer::Float(sum.value() / sum.count as f64),
+            State::Spread { root, less, beyond, moments } => {
+                let variance = match moments.count.checked_sub(*less) {
+                    None | Some(0) => None,
+                    Some(_) if *beyond > 0 => Some(f64::NAN),
+                    Some(_) => moments.variance(*less),
+                };
+                variance.map_or(Answer::Null, |v| Answer::Float(if *root { v.sqrt() } else { v }))
+            }
+            State::Best { queue, .. } | State::First(queue) => row(queue.front()),
+            State::Last(queue) => row(queue.back()),
+        }
+    }
+}
+
+/// A value, in or out. One whose square is not finite makes the variance NaN while it is inside.
+fn spread(beyond: &mut u64, moments: &mut Moments, value: f64, enters: bool) {
+    if (value * value).is_finite() {
+        if enters { moments.add(value) } else { moments.remove(value) }
+    } else if enters {
+        moments.count += 1;
+        *beyond += 1;
+    } else {
+        moments.count -= 1;
+        *beyond -= 1;
+    }
+}
