@@ -123,7 +123,12 @@ pub async fn compile(shared: Arc<Shared>, def: &ViewDef, shapes: &BTreeMap<Strin
     for rows in kept.iter().filter(|k| k.time.is_some() && k.window.is_none()) {
         remarks.push(format!("`{}` has no window on its time column, so all of its history is kept", rows.table));
     }
-    let shape = ViewShape { shape, features, kept, remarks };
+    let way = match &how {
+        How::Sliding(_) => "rows slide through windows",
+        How::Joined(_) => "rows are joined with what is asked",
+        How::Literal(_) => "moment by moment",
+    };
+    let shape = ViewShape { shape, how: way, features, kept, remarks };
     Ok(Compiled { shared: shared.clone(), def: def.clone(), shape, tables, asked_schema, entity_types, how })
 }
 

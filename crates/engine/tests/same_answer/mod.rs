@@ -27,14 +27,20 @@ type Answer = fn(&Oracle<'_>, &str, i64) -> Vec<Cell>;
 struct Case {
     name: &'static str,
     shape: &'static str,
+    how: &'static str,
     sql: &'static str,
     answer: Answer,
 }
+
+const SLIDES: &str = "rows slide through windows";
+const JOINED: &str = "rows are joined with what is asked";
+const MOMENTS: &str = "moment by moment";
 
 const CASES: &[Case] = &[
     Case {
         name: "activity",
         shape: "aggregate",
+        how: SLIDES,
         sql: "select customer_id, count(*) as orders,
                 count(*) filter (where kind = 'a' and event_time >= as_of() - interval '7 days') as recent_a,
                 sum(amount) as spend, avg(amount) as mean, min(amount) as least, max(amount) as most, sum(quantity) as units,
@@ -46,6 +52,7 @@ const CASES: &[Case] = &[
     Case {
         name: "whole",
         shape: "aggregate",
+        how: JOINED,
         sql: "select e.customer_id, count(e.event_time) as n, cast(as_of() as bigint) - cast(max(e.event_time) as bigint) as since,
                 last_value(amount) as last_amount, first_value(kind) as first_kind, last_value(kind order by quantity) as biggest,
                 sum(amount) filter (where e.event_time > as_of() - interval '1 week') as week, string_agg(kind, ',') as kinds
@@ -55,6 +62,7 @@ const CASES: &[Case] = &[
     Case {
         name: "ordered",
         shape: "aggregate",
+        how: SLIDES,
         sql: "select e.customer_id, count(e.event_time) as n, cast(as_of() as bigint) - cast(max(e.event_time) as bigint) as since,
                 last_value(amount) as last_amount, first_value(kind) as first_kind,
                 sum(amount) filter (where e.event_time > as_of() - interval '1 week') as week
@@ -64,6 +72,7 @@ const CASES: &[Case] = &[
     Case {
         name: "joined",
         shape: "aggregate",
+        how: JOINED,
         sql: "select e.customer_id, count(*) as rows, count(r.back) as returned, (count(r.order_id) + 1.0) / (count(*) + 100.0) as rate,
                 sum(r.back) as back, max(e.amount - r.back) as best
               from events e left join refunds r on r.order_id = e.order_id and r.buyer = e.customer_id
@@ -73,12 +82,14 @@ const CASES: &[Case] = &[
     Case {
         name: "profile",
         shape: "lookup",
+        how: JOINED,
         sql: "select customer_id, plan, fee, cast(as_of() as bigint) - 1 as moment from customers",
         answer: |o, c, t| o.profile(c, t),
     },
     Case {
         name: "latest",
         shape: "lookup",
+        how: SLIDES,
         sql: "select customer_id, amount, kind, cast(as_of() as bigint) - cast(event_time as bigint) as age
               from events where quantity <> 0 or quantity is null",
         answer: |o, c, t| o.latest(c, t),
@@ -86,6 +97,7 @@ const CASES: &[Case] = &[
     Case {
         name: "weighted",
         shape: "aggregate",
+        how: JOINED,
         sql: "select p.customer_id, count(*) as n, sum(e.quantity + p.fee) as value
               from events e join customers p on p.customer_id = e.customer_id group by p.customer_id",
         answer: |o, c, t| o.weighted(c, t),
@@ -96,6 +108,7 @@ const CASES: &[Case] = &[
 const LITERAL: Case = Case {
     name: "general",
     shape: "general",
+    how: MOMENTS,
     sql: "with recent as (select * from events where event_time > as_of() - interval '10 days')
           select r.customer_id, count(*) as rows, count(f.back) as returned, (count(f.order_id) + 1.0) / (count(*) + 100.0) as rate,
             sum(f.back) as back, max(r.amount - f.back) as best
@@ -107,6 +120,7 @@ const LITERAL: Case = Case {
 const REQUEST: Case = Case {
     name: "request",
     shape: "request",
+    how: JOINED,
     sql: "select q.customer_id, count(e.event_time) as n, cast(as_of() as bigint) - cast(max(e.event_time) as bigint) as since,
             last_value(e.amount) as last_amount, first_value(e.kind) as first_kind, last_value(e.kind order by e.quantity) as biggest,
             sum(e.amount) filter (where e.event_time > as_of() - interval '1 week') as week, string_agg(e.kind, ',') as kinds
@@ -117,6 +131,7 @@ const REQUEST: Case = Case {
 const REQUEST_LOOKUP: Case = Case {
     name: "request_lookup",
     shape: "request",
+    how: JOINED,
     sql: "select q.customer_id, p.plan, p.fee, case when p.customer_id is not null then cast(as_of() as bigint) - 1 end as moment
           from request q left join customers p on p.customer_id = q.customer_id",
     answer: |o, c, t| o.profile(c, t),
@@ -143,7 +158,7 @@ async fn compile(engine: &LocalEngine, case: &Case, ties: Ties) -> Arc<dyn AsOfP
     let at = if case.shape == "request" { ViewAt::Request } else { ViewAt::Sources };
     let plan = engine.compile(&view(case.sql, &["customer_id"], at, ties), &shapes(case.shape == "request")).await;
     let plan = plan.unwrap_or_else(|e| panic!("{}: {e}", case.name));
-    assert_eq!(plan.shape().shape, case.shape, "{}", case.name);
+    assert_eq!((plan.shape().shape, plan.shape().how), (case.shape, case.how), "{}", case.name);
     plan
 }
 
@@ -327,7 +342,7 @@ async fn a_wrong_boundary_is_caught() {
     let tables = catalog(&history, &mut rng);
     let good = &CASES[0];
     let caught = async |sql: &'static str, ties: Ties| {
-        let mutated = Case { name: "mutated", shape: "aggregate", sql, answer: good.answer };
+        let mutated = Case { name: "mutated", shape: "aggregate", how: SLIDES, sql, answer: good.answer };
         let plan = compile(&bench.engine, &mutated, ties).await;
         let answer = plan.evaluate(&asked(&history.asked), &tables).await.unwrap();
         differences(&mutated, &history, Ties::Exclude, &history.asked, &answer).len()

@@ -43,13 +43,14 @@ async fn view(cx: &Cx, address: &Address) -> Ended {
     let shape = plan.shape();
     if cx.out.is_json() {
         cx.out.data_json(&json!({
-            "address": address, "shape": shape.shape, "remarks": shape.remarks,
+            "address": address, "shape": shape.shape, "how": shape.how, "remarks": shape.remarks,
             "features": shape.features.fields().iter().map(|f| json!({"name": f.name(), "type": f.data_type().to_string()})).collect::<Vec<_>>(),
             "kept": shape.kept.iter().map(|k| json!({"table": k.table, "key": k.key, "time": k.time, "window": k.window})).collect::<Vec<_>>(),
         }));
         return Ok(Exit::Done);
     }
     cx.out.data(format!("{address}: {}", shape.shape));
+    cx.out.data(format!("  how      {}", shape.how));
     for field in shape.features.fields() {
         cx.out.data(format!("  feature  {:<28} {}", field.name(), field.data_type()));
     }

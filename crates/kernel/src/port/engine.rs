@@ -29,6 +29,8 @@ pub struct Analysis {
 pub struct ViewShape {
     /// `aggregate` (one group per entity), `lookup` (a row per entity), `request`, or `general` (evaluated per label; correct but slow).
     pub shape: &'static str,
+    /// How it is computed, in a few words: `rows slide through windows`, `rows are joined with what is asked`, `moment by moment`.
+    pub how: &'static str,
     /// The features: names and types without the entity columns.
     pub features: SchemaRef,
     /// Its kept rows online.

@@ -129,6 +129,7 @@ impl Engine for Words {
         }
         Ok(Arc::new(Count(ViewShape {
             shape: "aggregate",
+            how: "not at all",
             features: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false), Field::new("name", DataType::Utf8, true)])),
             kept: Vec::new(),
             remarks: Vec::new(),

@@ -20,9 +20,7 @@ use crate::local::Shared;
 use crate::sql::fence;
 use crate::sql::session::{Size, Sources, schema_of};
 use crate::sql::source::rows_source;
-use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator,
-};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator};
 use arrow::compute::{SortOptions, cast, concat, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
@@ -82,8 +80,11 @@ impl Sliding {
         }
         let kept: Vec<usize> = (0..used.len()).filter(|at| used[*at]).collect();
         let needed: SchemaRef = Arc::new(table.project(&kept).map_err(|e| Fault::internal("narrow a table").because(e))?);
-        let narrow = DFSchema::new_with_metadata(kept.iter().map(|at| schema.qualified_field(*at)).map(|(q, f)| (q.cloned(), f.clone())).collect(), HashMap::new())
-            .map_err(broken)?;
+        let narrow = DFSchema::new_with_metadata(
+            kept.iter().map(|at| schema.qualified_field(*at)).map(|(q, f)| (q.cloned(), f.clone())).collect(),
+            HashMap::new(),
+        )
+        .map_err(broken)?;
         let physical = |exprs: Vec<Expr>, schema: &DFSchema| -> Result<Vec<Arc<dyn PhysicalExpr>>> {
             exprs.into_iter().map(|e| shared.session.state().create_physical_expr(e, schema).map_err(broken)).collect()
         };
@@ -151,7 +152,14 @@ impl Sliding {
     }
 
     /// The needed columns of a stored table.
-    async fn stored(&self, shared: &Shared, text: Text<'_>, name: &str, shape: &TableShape, relation: &Relation) -> Result<Vec<RecordBatch>> {
+    async fn stored(
+        &self,
+        shared: &Shared,
+        text: Text<'_>,
+        name: &str,
+        shape: &TableShape,
+        relation: &Relation,
+    ) -> Result<Vec<RecordBatch>> {
         let provider = Given::of(shared, name, shape, relation).await?.provider()?;
         let wanted: Vec<String> = self.needed.fields().iter().map(|f| super::rewrite::quoted(f.name())).collect();
         let sql = format!("SELECT {} FROM \"stored\"", wanted.join(", "));
@@ -167,8 +175,8 @@ impl Sliding {
         let keys: Vec<ArrayRef> = (0..self.recipe.entity)
             .map(|i| asked.column_by_name(&format!("__k{i}")).cloned().ok_or_else(|| Fault::internal("the asked rows lost their entity")))
             .collect::<Result<_>>()?;
-        let converter =
-            RowConverter::new(self.entity.iter().map(|t| SortField::new(t.clone())).collect()).map_err(|e| Fault::internal("number entities").because(e))?;
+        let converter = RowConverter::new(self.entity.iter().map(|t| SortField::new(t.clone())).collect())
+            .map_err(|e| Fault::internal("number entities").because(e))?;
         let entities = Entities::of(&converter, &keys, asked.num_rows())?;
         let moments = moments_of(asked)?;
         let questions: Vec<(u32, Question)> = (0..asked.num_rows())
@@ -205,7 +213,8 @@ impl Sliding {
         let mut forms: Vec<Argument> = Vec::new();
         for (call, to) in calls.iter_mut().zip(&self.calls) {
             if let Some(number) = call.argument {
-                let empty = || arrow::array::new_empty_array(&self.columns[first + number].data_type(&self.needed).unwrap_or(DataType::Null));
+                let empty =
+                    || arrow::array::new_empty_array(&self.columns[first + number].data_type(&self.needed).unwrap_or(DataType::Null));
                 let values = arguments[number].clone().unwrap_or_else(empty);
                 forms.push(form(call.what, &values, to)?);
                 call.argument = Some(forms.len() - 1);
@@ -327,9 +336,7 @@ fn supported(what: What, given: Option<&DataType>, gives: &DataType) -> bool {
     match (what, given) {
         (What::Count, _) => *gives == DataType::Int64,
         (What::CountDistinct, Some(t)) => *gives == DataType::Int64 && !t.is_floating() && !t.is_nested() && !t.is_null(),
-        (What::Sum, Some(t)) => {
-            (*gives == DataType::Float64 && numeric(t)) || (*gives == DataType::Int64 && t.is_signed_integer())
-        }
+        (What::Sum, Some(t)) => (*gives == DataType::Float64 && numeric(t)) || (*gives == DataType::Int64 && t.is_signed_integer()),
         (What::Avg | What::Spread { .. }, Some(t)) => *gives == DataType::Float64 && numeric(t),
         (What::Min | What::Max, Some(t)) => {
             t == gives
@@ -355,7 +362,8 @@ fn form(what: What, values: &ArrayRef, gives: &DataType) -> Result<Argument> {
                 Some(floats) => Arc::new(floats.unary::<_, Float64Type>(|v| if v.is_nan() { f64::NAN } else { v })) as ArrayRef,
                 None => values.clone(),
             };
-            let compare = make_comparator(&values, &values, SortOptions::default()).map_err(|e| Fault::internal("order an argument").because(e))?;
+            let compare =
+                make_comparator(&values, &values, SortOptions::default()).map_err(|e| Fault::internal("order an argument").because(e))?;
             Argument::Ordered(values, compare)
         }
         What::CountDistinct => {
@@ -410,7 +418,9 @@ fn expressions(shared: &Shared, sql: &str, table: &str, schema: &SchemaRef) -> R
     let LogicalPlan::Projection(projection) = plan(shared, sql, table, schema)? else { return Ok(None) };
     Ok(match projection.input.as_ref() {
         LogicalPlan::Filter(filter) => Some((projection.expr.clone(), Some(filter.predicate.clone()), filter.input.schema().clone())),
-        LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) => Some((projection.expr.clone(), None, projection.input.schema().clone())),
+        LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) => {
+            Some((projection.expr.clone(), None, projection.input.schema().clone()))
+        }
         _ => None,
     })
 }

@@ -244,7 +244,12 @@ impl Reader<'_> {
     }
 
     fn last(&mut self, argument: String) -> Expr {
-        let call = Call { what: What::Last, argument: Some(number(&mut self.arguments, argument.clone())), filter: None, window: self.window(self.base) };
+        let call = Call {
+            what: What::Last,
+            argument: Some(number(&mut self.arguments, argument.clone())),
+            filter: None,
+            window: self.window(self.base),
+        };
         self.call(call, format!("last_value({argument})"))
     }
 

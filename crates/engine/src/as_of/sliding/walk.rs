@@ -24,10 +24,7 @@ impl Row {
             (Some(a), Some(b)) => a.cmp(&b),
             (a, b) => b.is_some().cmp(&a.is_some()),
         };
-        self.time
-            .cmp(&other.time)
-            .then_with(|| absent_last(self.load, other.load))
-            .then_with(|| absent_last(self.number, other.number))
+        self.time.cmp(&other.time).then_with(|| absent_last(self.load, other.load)).then_with(|| absent_last(self.number, other.number))
     }
 }
 
