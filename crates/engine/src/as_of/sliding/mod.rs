@@ -8,6 +8,7 @@
 //! To add an aggregate: a case of [`recipe::What`] and what it keeps in [`state`]. If it cannot give back what leaves, it does not belong here;
 //! such views are joined.
 
+mod entities;
 mod recipe;
 mod state;
 mod walk;
@@ -21,19 +22,19 @@ use crate::sql::fence;
 use crate::sql::session::{Size, Sources, schema_of};
 use crate::sql::source::rows_source;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator};
-use arrow::compute::{SortOptions, cast, concat, filter_record_batch, take};
+use arrow::compute::{SortOptions, cast, concat, filter_record_batch, interleave, take};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
-use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::common::{DFSchema, DataFusionError, HashMap};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::PhysicalExpr;
-use gristmill_kernel::error::{Fault, Result};
+use entities::Entities;
+use gristmill_kernel::error::{Code, Fault, Result};
 use gristmill_kernel::port::TableShape;
 use gristmill_kernel::table::Relation;
 use gristmill_kernel::view::Ties;
-use recipe::{Recipe, What};
+use recipe::{Call, Recipe, What};
 use state::{Answer, Argument};
-use std::collections::HashMap;
 use std::sync::Arc;
 use walk::{Buckets, Question, Row, Walk};
 
@@ -50,6 +51,10 @@ pub struct Sliding {
     entity: Vec<DataType>,
     /// The types of the calls.
     calls: Vec<DataType>,
+    /// What is kept: a call each, but calls for the first or last row of a window share one.
+    kept: Vec<Call>,
+    /// Which of `kept` each call reads.
+    reads: Vec<usize>,
     /// The features, over the asked rows and the calls.
     features: Vec<Arc<dyn PhysicalExpr>>,
 }
@@ -82,7 +87,7 @@ impl Sliding {
         let needed: SchemaRef = Arc::new(table.project(&kept).map_err(|e| Fault::internal("narrow a table").because(e))?);
         let narrow = DFSchema::new_with_metadata(
             kept.iter().map(|at| schema.qualified_field(*at)).map(|(q, f)| (q.cloned(), f.clone())).collect(),
-            HashMap::new(),
+            std::collections::HashMap::new(),
         )
         .map_err(broken)?;
         let physical = |exprs: Vec<Expr>, schema: &DFSchema| -> Result<Vec<Arc<dyn PhysicalExpr>>> {
@@ -111,7 +116,20 @@ impl Sliding {
         let answered: SchemaRef = Arc::new(Schema::new(fields));
         let Some((around, None, schema)) = expressions(shared, &recipe.answer, super::rewrite::ASKED, &answered)? else { return Ok(None) };
         let features = physical(around, &schema)?;
-        Ok(Some(Sliding { recipe, needed, passes, columns, entity: entity.to_vec(), calls, features }))
+        let mut kept: Vec<Call> = Vec::new();
+        let reads = recipe
+            .calls
+            .iter()
+            .map(|call| {
+                let argument = call.argument.filter(|_| !call.what.is_row());
+                let call = Call { argument, ..call.clone() };
+                kept.iter().position(|k| *k == call).unwrap_or_else(|| {
+                    kept.push(call);
+                    kept.len() - 1
+                })
+            })
+            .collect();
+        Ok(Some(Sliding { recipe, needed, passes, columns, entity: entity.to_vec(), calls, kept, reads, features }))
     }
 
     /// The answers; `asked` is laid out as at compilation.
@@ -171,13 +189,10 @@ impl Sliding {
 
     /// A column per call.
     fn called(&self, asked: &RecordBatch, rows: &[RecordBatch], threads: usize) -> Result<Vec<ArrayRef>> {
-        let lay = |e| Fault::internal("lay out rows").because(e);
         let keys: Vec<ArrayRef> = (0..self.recipe.entity)
             .map(|i| asked.column_by_name(&format!("__k{i}")).cloned().ok_or_else(|| Fault::internal("the asked rows lost their entity")))
             .collect::<Result<_>>()?;
-        let converter = RowConverter::new(self.entity.iter().map(|t| SortField::new(t.clone())).collect())
-            .map_err(|e| Fault::internal("number entities").because(e))?;
-        let entities = Entities::of(&converter, &keys, asked.num_rows())?;
+        let entities = Entities::of(&self.entity, &keys, asked.num_rows())?;
         let moments = moments_of(asked)?;
         let questions: Vec<(u32, Question)> = (0..asked.num_rows())
             .filter(|at| moments.is_valid(*at))
@@ -185,59 +200,58 @@ impl Sliding {
             .collect();
 
         // Per batch: what is needed of the rows of asked entities.
-        let prepared: Vec<Prepared> = in_threads(rows, threads, |batch| self.prepare(&converter, &entities, batch))?;
-        let places: usize = prepared.iter().map(|p| p.rows.len()).sum();
-        let mut placed: Vec<(u32, Row)> = Vec::with_capacity(places);
-        for part in &prepared {
-            let before = placed.len() as u32;
+        let parts: Vec<Prepared> = in_threads(rows, threads, |batch| self.prepare(&entities, batch))?;
+        let mut starts = Vec::with_capacity(parts.len());
+        let mut placed: Vec<(u32, Row)> = Vec::with_capacity(parts.iter().map(|p| p.rows.len()).sum());
+        let mut before = 0u32;
+        for part in &parts {
+            starts.push(before);
             placed.extend(part.rows.iter().map(|(entity, row)| (*entity, Row { at: row.at + before, ..*row })));
+            let next = u32::try_from(part.length).ok().and_then(|length| before.checked_add(length));
+            before = next.ok_or_else(|| {
+                Fault::invalid(Code::SQL_FAILED, "one view reads more than four thousand million rows")
+                    .fix("ask for fewer entities at a time")
+            })?;
         }
-        let first = 3 + self.recipe.entity;
-        let column = |number: usize| -> Result<Option<ArrayRef>> {
-            let parts: Vec<&dyn Array> = prepared.iter().map(|p| p.columns[number].as_ref()).collect();
-            if parts.is_empty() { Ok(None) } else { concat(&parts).map(Some).map_err(lay) }
+        let whole = |number: usize| -> Result<ArrayRef> {
+            let columns: Vec<&dyn Array> = parts.iter().map(|p| p.columns[number].as_ref()).collect();
+            if columns.is_empty() {
+                let to = self.columns[3 + self.recipe.entity + number].data_type(&self.needed).map_err(broken)?;
+                return Ok(arrow::array::new_empty_array(&to));
+            }
+            concat(&columns).map_err(|e| Fault::internal("lay out rows").because(e))
         };
-        let mut arguments = Vec::with_capacity(self.recipe.arguments);
-        for number in 0..self.recipe.arguments {
-            arguments.push(column(number)?);
-        }
-        let mut filters = Vec::with_capacity(self.recipe.filters);
+        let mut filters: Vec<Vec<bool>> = Vec::with_capacity(self.recipe.filters);
         for number in 0..self.recipe.filters {
-            filters.push(match column(self.recipe.arguments + number)? {
-                Some(values) => values.as_boolean().iter().map(|v| v == Some(true)).collect(),
-                None => Vec::new(),
-            });
+            filters.push(whole(self.recipe.arguments + number)?.as_boolean().iter().map(|v| v == Some(true)).collect());
         }
         // One form of an argument per call: two calls may need different ones of the same column.
-        let mut calls = self.recipe.calls.clone();
+        let mut calls = self.kept.clone();
         let mut forms: Vec<Argument> = Vec::new();
-        for (call, to) in calls.iter_mut().zip(&self.calls) {
-            if let Some(number) = call.argument {
-                let empty =
-                    || arrow::array::new_empty_array(&self.columns[first + number].data_type(&self.needed).unwrap_or(DataType::Null));
-                let values = arguments[number].clone().unwrap_or_else(empty);
-                forms.push(form(call.what, &values, to)?);
+        for (number, call) in calls.iter_mut().enumerate() {
+            if let Some(argument) = call.argument {
+                let to = self.reads.iter().position(|read| *read == number).map_or(&DataType::Null, |at| &self.calls[at]);
+                forms.push(form(call.what, &whole(argument)?, to)?);
                 call.argument = Some(forms.len() - 1);
             }
         }
-        let walk = Walk {
-            rows: &Buckets::of(entities.count, &placed),
-            questions: &Buckets::of(entities.count, &questions),
-            windows: &self.recipe.windows,
-            calls: &calls,
-            arguments: &forms,
-            filters: &filters,
-        };
+        let (rows, questions) = (Buckets::of(entities.count, &placed), Buckets::of(entities.count, &questions));
+        drop(placed);
+        let walk =
+            Walk { rows: &rows, questions: &questions, windows: &self.recipe.windows, calls: &calls, arguments: &forms, filters: &filters };
         let answers = walk.answers(asked.num_rows(), threads);
-        let mut columns = Vec::with_capacity(answers.len());
-        for ((values, call), to) in answers.iter().zip(&calls).zip(&self.calls) {
-            columns.push(column_of(values, call.argument.map(|n| &forms[n]), to)?);
-        }
-        Ok(columns)
+        let columns: Vec<usize> = (0..self.calls.len()).collect();
+        in_threads(&columns, threads, |number| {
+            let (kept, to) = (self.reads[*number], &self.calls[*number]);
+            match self.recipe.calls[*number].argument.filter(|_| self.kept[kept].what.is_row()) {
+                Some(argument) => rows_of(&answers[kept], &parts, &starts, argument, to),
+                None => column_of(&answers[kept], calls[kept].argument.map(|n| &forms[n]), to),
+            }
+        })
     }
 
     /// The rows of asked entities in a batch, and their arguments and filters.
-    fn prepare(&self, converter: &RowConverter, entities: &Entities, batch: &RecordBatch) -> Result<Prepared> {
+    fn prepare(&self, entities: &Entities, batch: &RecordBatch) -> Result<Prepared> {
         let wrong = |e| Fault::internal("compute the columns of a view").because(e);
         let passing;
         let batch = match &self.passes {
@@ -256,25 +270,29 @@ impl Sliding {
         let (loads, numbers) = (typed(1, &DataType::Int64)?, typed(2, &DataType::Int64)?);
         let (loads, numbers) = (loads.as_primitive::<Int64Type>(), numbers.as_primitive::<Int64Type>());
         let keys: Vec<ArrayRef> = self.entity.iter().enumerate().map(|(i, to)| typed(3 + i, to)).collect::<Result<_>>()?;
-        let found = entities.find(converter, &keys, batch.num_rows())?;
-        let mut rows = Vec::new();
-        let mut kept = Vec::new();
+        let found = entities.find(&keys, batch.num_rows())?;
+        let optional = |values: &Int64Array, at: usize| values.is_valid(at).then(|| values.value(at));
+        let mut rows: Vec<(u32, Row)> = Vec::new();
         for (at, entity) in found.into_iter().enumerate() {
             if let Some(entity) = entity.filter(|_| times.is_valid(at)) {
-                let optional = |values: &Int64Array| values.is_valid(at).then(|| values.value(at));
-                rows.push((entity, Row { time: times.value(at), load: optional(loads), number: optional(numbers), at: kept.len() as u32 }));
-                kept.push(at as u32);
+                let row = Row { time: times.value(at), load: optional(loads, at), number: optional(numbers, at), at: at as u32 };
+                rows.push((entity, row));
             }
         }
-        let whole = kept.len() == batch.num_rows();
-        let kept = UInt32Array::from(kept);
+        // Few of many are laid together; of most, what is between them costs less than moving them.
+        let few = rows.len() < batch.num_rows() / 2;
+        let places = UInt32Array::from_iter_values(rows.iter().take(if few { rows.len() } else { 0 }).map(|(_, row)| row.at));
         let columns = (3 + self.recipe.entity..self.columns.len())
             .map(|at| {
                 let values = compute(at)?;
-                if whole { Ok(values) } else { take(&values, &kept, None).map_err(|e| Fault::internal("narrow rows").because(e)) }
+                if few { take(&values, &places, None).map_err(|e| Fault::internal("narrow rows").because(e)) } else { Ok(values) }
             })
             .collect::<Result<_>>()?;
-        Ok(Prepared { rows, columns })
+        let length = if few { rows.len() } else { batch.num_rows() };
+        if few {
+            rows.iter_mut().enumerate().for_each(|(place, (_, row))| row.at = place as u32);
+        }
+        Ok(Prepared { rows, length, columns })
     }
 }
 
@@ -282,52 +300,27 @@ impl Sliding {
 struct Prepared {
     /// With their entity; places count within the batch.
     rows: Vec<(u32, Row)>,
+    /// How many places there are.
+    length: usize,
     /// Arguments, then filters.
     columns: Vec<ArrayRef>,
 }
 
-/// The asked entities, numbered.
-struct Entities {
-    numbers: HashMap<Vec<u8>, u32>,
-    count: usize,
-    /// The number of each asked row's; none where a column of it is NULL, which equals nothing.
-    asked: Vec<Option<u32>>,
-}
-
-impl Entities {
-    fn of(converter: &RowConverter, keys: &[ArrayRef], rows: usize) -> Result<Entities> {
-        let mut numbers: HashMap<Vec<u8>, u32> = HashMap::new();
-        if keys.is_empty() {
-            return Ok(Entities { numbers, count: 1, asked: vec![Some(0); rows] });
+/// The values that a column has in the rows that are answers.
+fn rows_of(answers: &[Answer], parts: &[Prepared], starts: &[u32], argument: usize, to: &DataType) -> Result<ArrayRef> {
+    // One more column, of one NULL, for the answers that are no row.
+    let nothing = arrow::array::new_null_array(to, 1);
+    let mut columns: Vec<&dyn Array> = parts.iter().map(|p| p.columns[argument].as_ref()).collect();
+    columns.push(nothing.as_ref());
+    let place = |answer: &Answer| match answer {
+        Answer::Row(row) => {
+            let part = starts.partition_point(|start| start <= row) - 1;
+            (part, (row - starts[part]) as usize)
         }
-        let encoded = converter.convert_columns(keys).map_err(|e| Fault::internal("number entities").because(e))?;
-        let mut asked = Vec::with_capacity(rows);
-        for at in 0..rows {
-            asked.push(if keys.iter().any(|k| k.is_null(at)) {
-                None
-            } else {
-                let key = encoded.row(at);
-                let next = numbers.len() as u32;
-                Some(match numbers.get(key.as_ref()) {
-                    Some(number) => *number,
-                    None => *numbers.entry(key.as_ref().to_vec()).or_insert(next),
-                })
-            });
-        }
-        let count = numbers.len();
-        Ok(Entities { numbers, count, asked })
-    }
-
-    fn find(&self, converter: &RowConverter, keys: &[ArrayRef], rows: usize) -> Result<Vec<Option<u32>>> {
-        if keys.is_empty() {
-            return Ok(vec![Some(0); rows]);
-        }
-        let encoded = converter.convert_columns(keys).map_err(|e| Fault::internal("number entities").because(e))?;
-        let known = |at: usize| {
-            if keys.iter().any(|k| k.is_null(at)) { None } else { self.numbers.get(encoded.row(at).as_ref()).copied() }
-        };
-        Ok((0..rows).map(known).collect())
-    }
+        _ => (parts.len(), 0),
+    };
+    let places: Vec<(usize, usize)> = answers.iter().map(place).collect();
+    interleave(&columns, &places).map_err(|e| Fault::internal("take answers").because(e))
 }
 
 /// Whether a call over this type is one that can slide here, and gives this type.
@@ -370,12 +363,11 @@ fn form(what: What, values: &ArrayRef, gives: &DataType) -> Result<Argument> {
             let wrong = |e| Fault::internal("number values").because(e);
             let converter = RowConverter::new(vec![SortField::new(values.data_type().clone())]).map_err(wrong)?;
             let rows = converter.convert_columns(std::slice::from_ref(values)).map_err(wrong)?;
-            let mut numbers: HashMap<&[u8], u32> = HashMap::new();
-            let encoded: Vec<_> = rows.iter().collect();
-            let mut codes = Vec::with_capacity(encoded.len());
-            for (at, row) in encoded.iter().enumerate() {
+            let mut numbers = HashMap::new();
+            let mut codes = Vec::with_capacity(values.len());
+            for (at, row) in rows.iter().enumerate() {
                 let next = numbers.len() as u32;
-                codes.push(values.is_valid(at).then(|| *numbers.entry(row.as_ref()).or_insert(next)));
+                codes.push(values.is_valid(at).then(|| *numbers.entry(row).or_insert(next)));
             }
             Argument::Code(codes)
         }
@@ -388,7 +380,7 @@ fn column_of(answers: &[Answer], argument: Option<&Argument>, to: &DataType) -> 
     let int = |answer: &Answer| if let Answer::Int(value) = answer { Some(*value) } else { None };
     let float = |answer: &Answer| if let Answer::Float(value) = answer { Some(*value) } else { None };
     match argument {
-        Some(Argument::Ordered(values, _) | Argument::Any(values)) if !answers.iter().any(|a| matches!(a, Answer::Int(_))) => {
+        Some(Argument::Ordered(values, _)) => {
             let places: UInt32Array = answers.iter().map(row).collect();
             take(values, &places, None).map_err(|e| Fault::internal("take answers").because(e))
         }

@@ -79,6 +79,10 @@ pub enum What {
 }
 
 impl What {
+    /// Whether it is a row, of which any column may be wanted.
+    pub fn is_row(self) -> bool {
+        matches!(self, What::First | What::Last)
+    }
     fn named(name: &str) -> Option<What> {
         Some(match name {
             "count" => What::Count,

@@ -52,13 +52,25 @@ pub enum Answer {
 pub enum State {
     Count(i64),
     Distinct(HashMap<u32, u32>),
-    Whole { count: u64, sum: i64 },
+    Whole {
+        count: u64,
+        sum: i64,
+    },
     Sum(Sum),
     Avg(Sum),
-    Spread { root: bool, less: u64, beyond: u64, moments: Box<Moments> },
-    Best { wanted: Ordering, queue: VecDeque<u32> },
+    Spread {
+        root: bool,
+        less: u64,
+        beyond: u64,
+        moments: Box<Moments>,
+    },
+    Best {
+        wanted: Ordering,
+        queue: VecDeque<u32>,
+    },
     First(VecDeque<u32>),
-    Last(VecDeque<u32>),
+    /// The newest row; older ones leave before it does.
+    Last(Option<u32>),
 }
 
 /// A sum that can be taken from.
@@ -124,7 +136,7 @@ impl State {
             What::Min => State::Best { wanted: Ordering::Less, queue: VecDeque::new() },
             What::Max => State::Best { wanted: Ordering::Greater, queue: VecDeque::new() },
             What::First => State::First(VecDeque::new()),
-            What::Last => State::Last(VecDeque::new()),
+            What::Last => State::Last(None),
         }
     }
 
@@ -139,7 +151,8 @@ impl State {
                 *beyond = 0;
                 **moments = Moments::default();
             }
-            State::Best { queue, .. } | State::First(queue) | State::Last(queue) => queue.clear(),
+            State::Best { queue, .. } | State::First(queue) => queue.clear(),
+            State::Last(row) => *row = None,
         }
     }
 
@@ -149,7 +162,10 @@ impl State {
         // First and last are rows, whatever their value.
         match self {
             State::First(queue) => return queue.push_back(row),
-            State::Last(queue) => return queue.push_back(row),
+            State::Last(last) => {
+                *last = Some(row);
+                return;
+            }
             _ => {}
         }
         let at = row as usize;
@@ -182,11 +198,20 @@ impl State {
     /// The first of the rows inside leaves.
     #[inline]
     pub fn remove(&mut self, argument: &Argument, row: u32) {
-        if let State::Best { queue, .. } | State::First(queue) | State::Last(queue) = self {
-            if queue.front() == Some(&row) {
-                queue.pop_front();
+        match self {
+            State::Best { queue, .. } | State::First(queue) => {
+                if queue.front() == Some(&row) {
+                    queue.pop_front();
+                }
+                return;
             }
-            return;
+            State::Last(last) => {
+                if *last == Some(row) {
+                    *last = None;
+                }
+                return;
+            }
+            _ => {}
         }
         let at = row as usize;
         if !argument.is_there(at) {
@@ -234,7 +259,7 @@ impl State {
                 variance.map_or(Answer::Null, |v| Answer::Float(if *root { v.sqrt() } else { v }))
             }
             State::Best { queue, .. } | State::First(queue) => row(queue.front()),
-            State::Last(queue) => row(queue.back()),
+            State::Last(last) => row(last.as_ref()),
         }
     }
 }
