@@ -100,7 +100,11 @@ async fn open(cx: &Cx, wish: &Mlflow) -> Result<Box<dyn Source>> {
             .fix("start an MLflow server on that store, and import from its http:// address"));
     }
     let path = here(text);
-    if path.is_file() { database(&path, artifacts.as_deref()).await } else { Ok(Box::new(MlrunsFolder::open(&path, artifacts.as_deref())?)) }
+    if path.is_file() {
+        database(&path, artifacts.as_deref()).await
+    } else {
+        Ok(Box::new(MlrunsFolder::open(&path, artifacts.as_deref())?))
+    }
 }
 
 /// A database, with its own folder and the named one as the places where files may be.
@@ -187,11 +191,19 @@ fn show(cx: &Cx, report: &Report) {
     let rows = tallies.map(|(kind, t)| vec![kind.to_owned(), thousands(t.new), thousands(t.added), thousands(t.same)]).to_vec();
     cx.out.data(table(&["", if report.dry_run { "would be new" } else { "new" }, "added to", "here already"], rows));
     if !report.dry_run {
-        cx.out.say(format!("{} points, {} files, {} bytes written", thousands(report.points), thousands(report.files), thousands(report.bytes)));
+        cx.out.say(format!(
+            "{} points, {} files, {} bytes written",
+            thousands(report.points),
+            thousands(report.files),
+            thousands(report.bytes)
+        ));
     }
     if report.files_elsewhere > 0 {
         let tag = gristmill_registry::import::mlflow::plan::ELSEWHERE;
-        cx.out.say(format!("the files of {} runs and models stayed where they are; the tag {tag} says where", thousands(report.files_elsewhere)));
+        cx.out.say(format!(
+            "the files of {} runs and models stayed where they are; the tag {tag} says where",
+            thousands(report.files_elsewhere)
+        ));
         cx.out.hint("if they are in a folder here, name it: --artifacts DIR; or import from the running server");
     }
     if report.dry_run {
