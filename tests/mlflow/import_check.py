@@ -34,6 +34,7 @@ os.environ.update(
 )
 
 import servers  # noqa: E402
+from sklearn.linear_model import LogisticRegression  # noqa: E402
 
 BIG = 1.7976931348623157e308
 START = 1_600_000_000_000
@@ -62,7 +63,6 @@ def table():
 def fill(uri, points, location):
     """Everything an import has to take over."""
     from mlflow.entities import Metric, Param, RunTag
-    from sklearn.linear_model import LogisticRegression
 
     mlflow, client = use(uri)
     place = (lambda name: f"{location}/{name}") if location else (lambda name: None)
@@ -347,7 +347,9 @@ def main():
     given = arguments.parse_args()
     given.binary = str(Path(given.binary).resolve())
     out = {"kind": given.kind}
-    with tempfile.TemporaryDirectory(prefix="mlflow-source-") as folder, contextlib.chdir(folder):
+    # The client prints addresses of runs.
+    quiet = contextlib.redirect_stdout(sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="mlflow-source-") as folder, contextlib.chdir(folder), quiet:
         if given.kind == "folder":
             uri = f"file://{folder}/mlruns"
             fill(uri, given.points, None)

@@ -176,7 +176,11 @@ impl SqliteLedger {
             }
         }
         // What clients told of it otherwise goes too; datasets may belong to other experiments as well.
-        for text in ["DELETE FROM traces WHERE experiment = $1", "DELETE FROM evaluation_dataset_experiments WHERE experiment = $1"] {
+        for text in [
+            "DELETE FROM trace_runs WHERE trace IN (SELECT id FROM traces WHERE experiment = $1)",
+            "DELETE FROM traces WHERE experiment = $1",
+            "DELETE FROM evaluation_dataset_experiments WHERE experiment = $1",
+        ] {
             sqlx::query(text).bind(id.0 as i64).execute(&mut *tx).await.map_err(|e| fault("purge an experiment", e))?;
         }
         experiments::remove(&mut tx, id).await?;
