@@ -8,6 +8,7 @@ mod mlflow;
 mod mlflow_import;
 mod mlflow_kill9;
 mod mlflow_opens;
+mod mlflow_own;
 mod mlflow_purge;
 mod mlflow_serve;
 mod readme;
