@@ -210,6 +210,8 @@ pub async fn assemble(owner: &Owner, workspace: &Workspace, live: Arc<Live>) -> 
         live,
         events,
         stop: CancellationToken::new(),
+        mlflow: crate::tracking::mlflow(&workspace.state, workspace.project.file.alerts.allow_private)?,
+        artifacts: crate::tracking::artifacts(&workspace.state),
         reports: Arc::default(),
     };
     if let Err(fault) = tasks.reload().await {
@@ -231,10 +233,7 @@ pub fn app(owner: &Owner, workspace: &Workspace, tasks: &Tasks, open: bool, name
         .merge(gristmill_ingest::routes(owner.ports.clone(), Arc::new(move || live.sources())))
         .merge(gristmill_serve::routes(tasks.plane.clone()))
         .merge(metrics.routes())
-        .merge(gristmill_registry::protocol::mlflow::routes(crate::tracking::mlflow(
-            &workspace.state,
-            workspace.project.file.alerts.allow_private,
-        )?));
+        .merge(gristmill_registry::protocol::mlflow::routes(tasks.mlflow.clone()));
     let name = workspace.project.file.project.to_string();
     let routes = routes.merge(gristmill_api::routes(&name, owner.ports.clone(), tasks.queue.clone(), promoter, tasks.figures.clone()));
     let routes = gristmill_api::with_openapi(routes, env!("CARGO_PKG_VERSION"));

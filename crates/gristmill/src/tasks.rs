@@ -13,9 +13,11 @@ use gristmill_kernel::port::{Clock, LiveFigures, Ports, RegisteredVersions, RunF
 use gristmill_kernel::stage::{CancelFlag, NoProgress, StageContext};
 use gristmill_kernel::{Actor, Address, AssetKind, Name, Result, StageKind, Timestamp};
 use gristmill_monitor::spec::MonitorSpec;
+use gristmill_registry::protocol::mlflow::Mlflow;
 use gristmill_runner::Worker;
 use gristmill_runner::step::StepOrder;
 use gristmill_serve::Plane;
+use gristmill_store::ledger::TrackedArtifacts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -28,6 +30,11 @@ const DRAIN_EVERY: Duration = Duration::from_millis(250);
 const FOLLOW_EVERY: Duration = Duration::from_millis(150);
 /// How often rollouts, monitors and retraining are looked at.
 const TICK_EVERY: Duration = Duration::from_millis(400);
+
+/// How often content that nobody names and uploads that nobody completed are looked for; the first time soon after the start.
+const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How long the first look waits, so that it does not compete with the start.
+const TIDY_FIRST: Duration = Duration::from_secs(5);
 
 /// How long a replay that failed waits before it goes on.
 const REPLAY_RETRY: Duration = Duration::from_secs(5);
@@ -52,6 +59,10 @@ pub struct Tasks {
     pub live: Arc<Live>,
     pub events: Arc<EventClock>,
     pub stop: CancellationToken,
+    /// What tracking clients gave.
+    pub mlflow: Arc<Mlflow>,
+    /// Their files.
+    pub artifacts: Arc<TrackedArtifacts>,
     /// The newest report of each endpoint, for `/metrics`.
     pub reports: Arc<std::sync::RwLock<Vec<gristmill_monitor::Report>>>,
 }
@@ -68,6 +79,7 @@ impl Tasks {
         set.spawn(self.clone().every(TICK_EVERY, "monitor", |t| async move { t.monitors().await }));
         set.spawn(self.clone().every(TICK_EVERY, "retrain", |t| async move { t.retraining().await }));
         set.spawn(self.clone().follow());
+        set.spawn(self.clone().tidying());
         set.spawn(self.clone().replays());
         set
     }
@@ -123,6 +135,31 @@ impl Tasks {
             }
         });
         Playing { from, stop, task }
+    }
+
+    async fn tidying(self) {
+        let mut pause = TIDY_FIRST;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            if let Err(fault) = self.tidy().await {
+                tracing::error!(task = "tidy", error = %fault, "will be tried again");
+            }
+            pause = TIDY_EVERY;
+        }
+    }
+
+    /// Removes uploads in parts that nobody completed, then the content that nobody names.
+    async fn tidy(&self) -> Result<()> {
+        let now = self.ports.clock.now();
+        let parts = gristmill_registry::protocol::mlflow::sweep(&self.mlflow, now).await?;
+        let garbage = self.artifacts.collect_garbage(now).await?;
+        if parts > 0 || garbage.removed > 0 {
+            tracing::info!(parts, contents = garbage.removed, bytes = garbage.bytes, "removed what nobody names");
+        }
+        Ok(())
     }
 
     async fn every<F, Fut>(self, pause: Duration, what: &'static str, turn: F)

@@ -33,10 +33,17 @@ class ServerThread:
         self.url = None
 
     def __enter__(self):
+        import mlflow
+
         self.url = self.stack.enter_context(started())
+        # MLflow's fixture gives the test's own process the server's database; here the process is a client like any other.
+        mlflow.set_tracking_uri(self.url)
         return self.url
 
     def __exit__(self, *_error):
+        import mlflow
+
+        mlflow.set_tracking_uri(None)
         self.stack.close()
 
 

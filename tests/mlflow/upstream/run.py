@@ -47,6 +47,7 @@ def main():
     if not all(f.exists() for f in files):
         raise SystemExit(f"{given.tests} has no tests/tracking/{files[0].name}\n{__doc__}")
     env = {**os.environ, "PYTHONPATH": f"{given.tests}{os.pathsep}{HERE}", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
     env.pop("GRISTMILL_BINARY", None)
     if given.binary:
         env["GRISTMILL_BINARY"] = str(Path(given.binary).resolve())

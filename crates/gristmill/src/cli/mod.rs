@@ -18,6 +18,7 @@ mod logs;
 mod plan;
 mod predict;
 mod promote;
+mod purge;
 mod quarantine;
 mod rollback;
 mod run;
@@ -104,6 +105,8 @@ enum Command {
     Quarantine(quarantine::Quarantine),
     /// Take over what another tracker has: mlflow.
     Import(import::Import),
+    /// Remove for good what was deleted long enough ago.
+    Purge(purge::Purge),
     /// Make, list and revoke tokens.
     Token(token::Token),
     /// Serve the project: predictions, ingestion, control API.
@@ -195,6 +198,7 @@ impl Cli {
             Command::Sql(c) => c.run(&cx).await,
             Command::Quarantine(c) => c.run(&cx).await,
             Command::Import(c) => c.run(&cx).await,
+            Command::Purge(c) => c.run(&cx).await,
             Command::Token(c) => c.run(&cx).await,
             Command::Serve(c) => c.run(&cx).await,
             Command::Doctor(c) => c.run(&cx).await,

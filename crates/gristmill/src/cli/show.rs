@@ -3,14 +3,17 @@
 use super::{Cx, Ended, Exit};
 use crate::wiring::{State, Workspace};
 use clap::Args;
+use gristmill_kernel::port::ModelRegistry;
+use gristmill_kernel::tracking::registry::{ModelStage, ModelVersion, RegisteredModel};
 use gristmill_kernel::version::{Selector, Version, Which};
 use gristmill_kernel::{Fault, Result, RunId};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// An asset: resolved values, versions, aliases, lineage.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The address: models.churn, models.churn@champion, features.activity, a run's id.
+    /// The address: models.churn, models.churn@champion, features.activity, a run's id, the name of a registered model.
     address: String,
     /// Walk the lineage both ways.
     #[arg(long)]
@@ -26,7 +29,12 @@ impl Show {
         if let Some(run) = run_id(&self.address) {
             return self.one_run(cx, &state, run).await;
         }
-        let selector: Selector = self.address.parse()?;
+        let registry = crate::tracking::registry(&state);
+        let selector: Selector = match self.address.parse() {
+            Ok(selector) => selector,
+            // Names of registered models are free texts.
+            Err(fault) => by_registered_name(registry.as_ref(), &self.address).await?.ok_or(fault)?,
+        };
         let written = match Workspace::load(cx).await {
             Ok(workspace) => workspace.project.show(&selector.asset.to_string()).ok(),
             Err(_) => None,
@@ -48,15 +56,23 @@ impl Show {
             (Some(version), true) => Some(gristmill_registry::lineage(&state.ports, &version.id).await?),
             _ => None,
         };
+        let registered = registry.model_of_asset(&selector.asset).await?;
+        let noted = match (&registered, &chosen) {
+            (Some(model), Some(version)) => registry.model_version(&model.name, version.id.number).await?,
+            _ => None,
+        };
         if cx.out.is_json() {
             cx.out.data_json(&json!({
                 "address": selector.asset, "written": written, "version": chosen, "aliases": aliases,
-                "versions": versions, "lineage": lineage,
+                "versions": versions, "lineage": lineage, "registered": registered.as_ref().map(|model| told(model, noted.as_ref())),
             }));
             return Ok(Exit::Done);
         }
         if let Some(written) = written {
             cx.out.data(written.text());
+        }
+        if let Some(model) = &registered {
+            cx.out.data(registration(model, noted.as_ref()));
         }
         for alias in &aliases {
             cx.out.data(format!(
@@ -110,6 +126,49 @@ impl Show {
         }
         Ok(Exit::Done)
     }
+}
+
+/// `NAME`, `NAME@champion`, `NAME@3`, with or without `mlflow:` before it. A name may have an `@` itself.
+async fn by_registered_name(registry: &dyn ModelRegistry, text: &str) -> Result<Option<Selector>> {
+    let text = text.strip_prefix("mlflow:").unwrap_or(text);
+    if let Some(model) = registry.registered_model(text).await? {
+        return Ok(Some(Selector { asset: model.asset, which: Which::Latest }));
+    }
+    let Some((name, which)) = text.rsplit_once('@') else { return Ok(None) };
+    match registry.registered_model(name).await? {
+        Some(model) => format!("{}@{which}", model.asset).parse().map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What is registered, for programs.
+fn told(model: &RegisteredModel, version: Option<&ModelVersion>) -> Value {
+    json!({
+        "name": model.name, "description": model.description, "tags": model.tags,
+        "version": version.map(|v| json!({
+            "number": v.id.number, "source": v.source, "run": v.run, "logged_model": v.model, "stage": v.stage.as_str(),
+            "description": v.description, "tags": v.tags, "aliases": v.aliases,
+        })),
+    })
+}
+
+/// What is registered, for people: the model, then the version that was asked for.
+fn registration(model: &RegisteredModel, version: Option<&ModelVersion>) -> String {
+    let words = |tags: &BTreeMap<String, String>| tags.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ");
+    let mut rows = vec![("registered", model.name.clone()), ("description", model.description.clone()), ("tags", words(&model.tags))];
+    if let Some(version) = version {
+        rows.push(("version", version.id.to_string()));
+        rows.push(("from run", version.run.as_ref().map(ToString::to_string).unwrap_or_default()));
+        rows.push(("source", version.source.clone()));
+        rows.push(("stage", if version.stage == ModelStage::None { String::new() } else { version.stage.as_str().to_owned() }));
+        rows.push(("said of it", version.description.clone()));
+        rows.push(("its tags", words(&version.tags)));
+    }
+    // Texts of clients: what would move the cursor is shown, not done.
+    let shown =
+        |text: &str| text.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] }).collect::<String>();
+    let rows = rows.into_iter().filter(|(_, text)| !text.is_empty());
+    rows.map(|(what, text)| format!("{what:<12} {}", shown(&text))).collect::<Vec<_>>().join("\n")
 }
 
 /// A run's id or its beginning: hex digits only.

@@ -38,7 +38,7 @@ pub trait Traces: Send + Sync {
     async fn count_traces(&self, search: &Search) -> Result<u64>;
     /// Deletes traces with everything about them; returns how many.
     async fn delete_traces(&self, which: &TracesToDelete, actor: &Actor, now: Timestamp) -> Result<u64>;
-    /// Links those of these traces that are there to a run. What is linked already stays so.
+    /// Links traces to a run, those too that are still to be told. What is linked already stays so.
     async fn link_traces(&self, ids: &[TraceId], run: &RunId) -> Result<()>;
     /// Notes the prompts, as `name/version`, that a trace used.
     async fn link_prompts(&self, id: &TraceId, prompts: &[String]) -> Result<()>;

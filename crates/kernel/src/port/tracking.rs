@@ -5,7 +5,7 @@
 use crate::tracking::registry::{ModelStage, ModelVersion, NewModelVersion, RegisteredModel};
 use crate::tracking::{
     Batch, Dataset, DatasetInput, Experiment, ExperimentId, HistoryWanted, Lifecycle, LoggedModel, LoggedModelStatus, ModelUse,
-    NewTrackedRun, Page, Point, RunUpdate, Search, TrackedRun, ViewType,
+    NewTrackedRun, Page, Point, Purged, RunUpdate, Search, TrackedRun, ViewType,
 };
 use crate::{Actor, Digest, Result, RunId, Timestamp};
 use async_trait::async_trait;
@@ -101,9 +101,12 @@ pub trait Tracking: Send + Sync {
     async fn search_logged_models(&self, search: &Search) -> Result<Page<LoggedModel>>;
 
     // retention
-    /// Removes for good what was deleted softly at `before` or earlier: runs with everything they logged, experiments without runs, logged
-    /// models. Returns how many things went. Never the experiment 0, never runs that the product drove.
-    async fn purge(&self, before: Timestamp, actor: &Actor, now: Timestamp) -> Result<u64>;
+    /// Removes for good what was deleted softly at `before` or earlier: runs with everything they logged and their files, logged models with
+    /// their files, experiments that have neither any more. Never the experiment 0, never runs that the product drove, never what a registered
+    /// version came from.
+    async fn purge(&self, before: Timestamp, actor: &Actor, now: Timestamp) -> Result<Purged>;
+    /// What [`Tracking::purge`] would remove now.
+    async fn purgeable(&self, before: Timestamp) -> Result<Purged>;
 }
 
 /// Registered models, on the assets `models.*` and their aliases.

@@ -29,6 +29,26 @@ impl std::fmt::Display for ExperimentId {
     }
 }
 
+/// What a retention removes for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Purged {
+    /// Runs, with everything they logged.
+    pub runs: u64,
+    /// Logged models.
+    pub logged_models: u64,
+    /// Experiments that had nothing left.
+    pub experiments: u64,
+    /// Runs and logged models that stay because a registered version came from them.
+    pub kept: u64,
+}
+
+impl Purged {
+    /// How many things go.
+    pub fn all(&self) -> u64 {
+        self.runs + self.logged_models + self.experiments
+    }
+}
+
 /// Whether something was deleted softly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Lifecycle {

@@ -45,6 +45,11 @@ struct Note {
 }
 
 impl Registered {
+    /// Whether a version that is there came from this run, or this logged model.
+    pub(super) fn holds(&self, run: Option<&RunId>, model: Option<&str>) -> bool {
+        let same = |note: &Note| (run.is_some() && note.run.as_ref() == run) || (model.is_some() && note.model.as_deref() == model);
+        self.notes.values().any(|note| !note.deleted && same(note))
+    }
     /// Registers a version that a run has just made, and its asset if nobody did.
     pub(super) fn note_made(&mut self, run: &Run, id: &VersionRef, now: Timestamp) {
         if !rules::is_own_model(run.stage, &id.asset) {

@@ -18,6 +18,8 @@ pub struct MemoryTraces(Mutex<State>);
 #[derive(Default)]
 struct State {
     traces: BTreeMap<TraceId, Entry>,
+    /// Runs that traces were linked to before they were told.
+    early: BTreeMap<TraceId, Vec<String>>,
     datasets: BTreeMap<String, Kept>,
 }
 
@@ -49,7 +51,8 @@ impl State {
         info.requested_at = moment_of_ms(info.requested_at.millis());
         info.assessments.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         let id = info.id.clone();
-        let fresh = || Entry { info: info.clone(), spans: BTreeMap::new(), runs: Vec::new(), prompts: Vec::new() };
+        let early = self.early.remove(&id).unwrap_or_default();
+        let fresh = || Entry { info: info.clone(), spans: BTreeMap::new(), runs: early, prompts: Vec::new() };
         let entry = self.traces.entry(id).or_insert_with(fresh);
         entry.info = info;
         entry
@@ -208,11 +211,14 @@ impl Traces for MemoryTraces {
 
     async fn link_traces(&self, ids: &[TraceId], run: &RunId) -> Result<()> {
         let mut state = self.state();
+        let State { traces, early, .. } = &mut *state;
         for id in ids {
-            if let Some(entry) = state.traces.get_mut(id)
-                && !entry.runs.contains(&run.0)
-            {
-                entry.runs.push(run.0.clone());
+            let runs = match traces.get_mut(id) {
+                Some(entry) => &mut entry.runs,
+                None => early.entry(id.clone()).or_default(),
+            };
+            if !runs.contains(&run.0) {
+                runs.push(run.0.clone());
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use gristmill_kernel::port::Tracking;
 use gristmill_kernel::tracking::{
     Batch, Dataset, DatasetInput, DatasetKey, Experiment, ExperimentId, HistoryWanted, Lifecycle, LoggedModel, LoggedModelStatus, ModelUse,
-    NewTrackedRun, Page, Point, RunUpdate, Search, TrackedRun, ViewType,
+    NewTrackedRun, Page, Point, Purged, RunUpdate, Search, TrackedRun, ViewType,
 };
 use gristmill_kernel::{Actor, Digest, Fault, Result, Run, RunId, RunStatus, StageKind, Timestamp};
 use points::Num;
@@ -47,7 +47,41 @@ fn whole(entry: &Entry) -> Option<TrackedRun> {
     })
 }
 
+/// What may go for good.
+struct Purgeable {
+    runs: Vec<Run>,
+    models: Vec<LoggedModel>,
+    experiments: Vec<Experiment>,
+    kept: u64,
+}
+
+impl Purgeable {
+    fn counts(&self) -> Purged {
+        let Purgeable { runs, models, experiments, kept } = self;
+        Purged { runs: runs.len() as u64, logged_models: models.len() as u64, experiments: experiments.len() as u64, kept: *kept }
+    }
+}
+
 impl State {
+    /// What was deleted early enough and is behind no registered version.
+    fn purgeable(&self, before: Timestamp) -> Purgeable {
+        let due = |deleted_at: Option<Timestamp>| deleted_at.is_some_and(|at| at <= before);
+        let runs = self.runs.iter().filter(|e| e.tracked.as_ref().is_some_and(|t| t.by_client && due(t.deleted_at)));
+        let (held, runs): (Vec<Run>, Vec<Run>) = runs.map(|e| e.run.clone()).partition(|r| self.registry.holds(Some(&r.id), None));
+        let mut kept = held.len() as u64;
+        let models = self.tracking.models.values().filter(|m| due(m.deleted_at)).map(KeptModel::whole);
+        let (held, models): (Vec<LoggedModel>, Vec<LoggedModel>) = models.partition(|m| self.registry.holds(None, Some(&m.id)));
+        kept += held.len() as u64;
+        let stays = |id: ExperimentId| {
+            let run_stays = |e: &Entry| e.tracked.as_ref().is_some_and(|t| t.experiment == id) && !runs.iter().any(|r| r.id == e.run.id);
+            let model_stays = |m: &KeptModel| m.model.experiment == id && !models.iter().any(|gone| gone.id == m.model.id);
+            self.runs.iter().any(run_stays) || self.tracking.models.values().any(model_stays)
+        };
+        let experiments = self.tracking.experiments.values().filter(|(e, deleted_at)| e.id.0 != 0 && due(*deleted_at) && !stays(e.id));
+        let experiments = experiments.map(|(e, _)| e.clone()).collect();
+        Purgeable { runs, models, experiments, kept }
+    }
+
     fn tracked(&mut self, id: &RunId) -> Result<(&mut Run, &mut Points, &mut Tracked)> {
         let entry = self.at.get(id).map(|at| &mut self.runs[*at]);
         match entry {
@@ -473,37 +507,22 @@ impl Tracking for MemoryLedger {
         Ok(found(&search, models, |model, look| look(&ModelFields(model)), newest))
     }
 
-    async fn purge(&self, before: Timestamp, actor: &Actor, now: Timestamp) -> Result<u64> {
+    async fn purge(&self, before: Timestamp, actor: &Actor, now: Timestamp) -> Result<Purged> {
         let mut state = self.read();
-        let due = |deleted_at: Option<Timestamp>| deleted_at.is_some_and(|at| at <= before);
-        let mut gone = 0;
-        let runs = state.runs.iter().filter(|e| e.tracked.as_ref().is_some_and(|t| t.by_client && due(t.deleted_at)));
-        let runs: Vec<Run> = runs.map(|e| e.run.clone()).collect();
-        for run in runs {
+        let due = state.purgeable(before);
+        for run in &due.runs {
             state.remove(&run.id);
             state.tracking.models.values_mut().for_each(|kept| kept.points.retain(|point| point.3 != run.id.0));
             state.append(now, story::run_purged(&run.id, &run.address, actor));
-            gone += 1;
         }
-        let models: Vec<LoggedModel> = state.tracking.models.values().filter(|m| due(m.deleted_at)).map(KeptModel::whole).collect();
-        for model in models {
+        for model in &due.models {
             state.tracking.models.remove(&model.id);
-            state.append(now, story::model_purged(&model, actor));
-            gone += 1;
+            state.append(now, story::model_purged(model, actor));
         }
-        let empty = |state: &State, id: ExperimentId| {
-            !state.runs.iter().filter_map(|e| e.tracked.as_ref()).any(|t| t.experiment == id)
-                && !state.tracking.models.values().any(|m| m.model.experiment == id)
-        };
-        let experiments: Vec<Experiment> =
-            state.tracking.experiments.values().filter(|(e, deleted_at)| e.id.0 != 0 && due(*deleted_at)).map(|(e, _)| e.clone()).collect();
-        for experiment in experiments {
-            if empty(&state, experiment.id) {
-                state.tracking.experiments.remove(&experiment.id);
-                state.tracking.datasets.retain(|(id, _), _| *id != experiment.id);
-                state.append(now, story::experiment_purged(&experiment, actor));
-                gone += 1;
-            }
+        for experiment in &due.experiments {
+            state.tracking.experiments.remove(&experiment.id);
+            state.tracking.datasets.retain(|(id, _), _| *id != experiment.id);
+            state.append(now, story::experiment_purged(experiment, actor));
         }
         // A dataset that no run reads any more is described anew by the next one.
         let State { runs, tracking, .. } = &mut *state;
@@ -511,6 +530,10 @@ impl Tracking for MemoryLedger {
             let uses = |t: &Tracked| t.experiment == *id && t.datasets.iter().any(|used| used.dataset.key == *key);
             runs.iter().filter_map(|e| e.tracked.as_ref()).any(uses)
         });
-        Ok(gone)
+        Ok(due.counts())
+    }
+
+    async fn purgeable(&self, before: Timestamp) -> Result<Purged> {
+        Ok(self.read().purgeable(before).counts())
     }
 }

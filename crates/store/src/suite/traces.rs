@@ -360,6 +360,9 @@ async fn searches_of_what_hangs_on_traces(store: &dyn Traces) {
     ] {
         assert_eq!(found(store, filter.clone()).await, wanted, "{filter:?}");
     }
+    // Linked before it was told.
+    store.put_trace(trace("tr-0", 1, 0)).await.expect("put");
+    assert_eq!(found(store, is(Field::Trace(TraceField::Run), "r2")).await, ["tr-2", "tr-0"]);
 }
 
 async fn pages_and_orders(store: &dyn Traces) {

@@ -11,7 +11,7 @@ use gristmill_kernel::run::{Annotation, Metric};
 use gristmill_kernel::tracking::filter::{Filter, OrderBy};
 use gristmill_kernel::tracking::{
     Batch, Dataset, DatasetInput, DatasetKey, ExperimentId, HistoryWanted, Lifecycle, LoggedModel, LoggedModelStatus, ModelUse,
-    NewTrackedRun, Point, RunUpdate, Search, TrackedRun, ViewType,
+    NewTrackedRun, Point, Purged, RunUpdate, Search, TrackedRun, ViewType,
 };
 use gristmill_kernel::{Actor, Code, Fault, Kind, RunId, RunStatus, StageKind, Timestamp};
 use std::sync::Arc;
@@ -484,8 +484,11 @@ async fn what_was_deleted_long_ago_is_purged(tracking: &dyn Tracking, ledger: &d
     tracking.set_run_lifecycle(&run_id(2), Lifecycle::Deleted, &ada(), ms(20)).await.expect("delete");
     tracking.set_run_lifecycle(&run_id(9), Lifecycle::Deleted, &ada(), ms(10)).await.expect("delete");
     tracking.delete_logged_model(&model(1, None).id, ms(10)).await.expect("delete");
-    assert_eq!(tracking.purge(ms(9), &ada(), ms(30)).await.expect("purge"), 0);
-    assert_eq!(tracking.purge(ms(10), &ada(), ms(30)).await.expect("purge"), 2, "a run and a logged model");
+    assert_eq!(tracking.purge(ms(9), &ada(), ms(30)).await.expect("purge"), Purged::default());
+    let due = Purged { runs: 1, logged_models: 1, ..Purged::default() };
+    assert_eq!(tracking.purgeable(ms(10)).await.expect("count"), due);
+    assert_eq!(tracking.purge(ms(10), &ada(), ms(30)).await.expect("purge"), due);
+    assert_eq!(tracking.purgeable(ms(10)).await.expect("count"), Purged::default());
     assert_eq!(tracking.tracked_run(&run_id(1)).await.expect("read"), None);
     assert_eq!(tracking.history(&run_id(1), "m", HistoryWanted::default()).await.expect("history").items, []);
     assert_eq!(tracking.logged_model(&model(1, None).id, ViewType::All).await.expect("read"), None);
@@ -495,7 +498,9 @@ async fn what_was_deleted_long_ago_is_purged(tracking: &dyn Tracking, ledger: &d
 
     tracking.set_experiment_lifecycle(study, Lifecycle::Deleted, &ada(), ms(40)).await.expect("delete");
     tracking.set_experiment_lifecycle(DEFAULT, Lifecycle::Deleted, &ada(), ms(40)).await.expect("delete");
-    assert_eq!(tracking.purge(ms(100), &ada(), ms(100)).await.expect("purge"), 4, "three runs and then their experiment");
+    let due = Purged { runs: 3, experiments: 1, ..Purged::default() };
+    assert_eq!(tracking.purgeable(ms(100)).await.expect("count"), due, "three runs, and then their experiment");
+    assert_eq!(tracking.purge(ms(100), &ada(), ms(100)).await.expect("purge"), due);
     assert_eq!(tracking.experiment(study).await.expect("read"), None);
     assert!(tracking.experiment(DEFAULT).await.expect("read").is_some());
     let next = tracking.create_experiment("study", None, Default::default(), &ada(), ms(101)).await.expect("the name is free");

@@ -92,8 +92,10 @@ mod tests {
     use crate::system::{ManualClock, RandomIds};
     use bytes::Bytes;
     use futures::StreamExt;
-    use gristmill_kernel::port::{ArtifactKey, Artifacts, Ledger, ModelRegistry};
-    use gristmill_kernel::{Actor, Kind, NewVersion, StageKind};
+    use gristmill_kernel::port::{ArtifactKey, Artifacts, Ledger, ModelRegistry, Tracking};
+    use gristmill_kernel::tracking::registry::NewModelVersion;
+    use gristmill_kernel::tracking::{Lifecycle, NewTrackedRun, Purged};
+    use gristmill_kernel::{Actor, Kind, NewVersion, RunId, StageKind};
     use std::path::Path;
     use std::sync::Arc;
     use std::time::{Duration, UNIX_EPOCH};
@@ -178,6 +180,49 @@ mod tests {
         make_all_old(&dir.path().join("blobs"));
         assert_eq!(artifacts.collect_garbage(now).await.unwrap_err().kind, Kind::Damaged);
         assert!(blobs.has(&gone).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_purged_run_leaves_no_files_unless_a_version_came_from_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Arc::new(SqliteLedger::open(&dir.path().join("ledger.db"), Arc::new(ManualClock::new(at(1)))).await.unwrap());
+        let blobs = LocalBlobs::open(&dir.path().join("blobs")).unwrap();
+        let artifacts = TrackedArtifacts::new(ledger.clone(), blobs.clone());
+        let registry = SqliteRegistry::new(ledger.clone(), Arc::new(blobs.clone()), Arc::new(RandomIds));
+        let ada = Actor::user("ada");
+        let study = ledger.create_experiment("study", None, Default::default(), &ada, at(1)).await.unwrap();
+        for name in ["first", "second"] {
+            let new = NewTrackedRun {
+                id: RunId(name.into()),
+                experiment: study,
+                name: name.into(),
+                user: "ada".into(),
+                started_at: Some(at(1)),
+                tags: Default::default(),
+            };
+            ledger.create_run(new, &ada, at(1)).await.unwrap();
+            artifacts.put_artifact(&key(&format!("{study}/{name}/artifacts/a.txt")), content(name), at(2)).await.unwrap();
+        }
+        artifacts.put_artifact(&key(&format!("{study}/firstborn/artifacts/a.txt")), content("of another run"), at(2)).await.unwrap();
+        registry.create_model("m", "", Default::default(), &ada, at(3)).await.unwrap();
+        let new = NewModelVersion { run: Some(RunId("second".into())), ..new_model_version("m", &[]) };
+        registry.create_model_version(new, &ada, at(3)).await.unwrap();
+        ledger.set_experiment_lifecycle(study, Lifecycle::Deleted, &ada, at(4)).await.unwrap();
+
+        let due = Purged { runs: 1, kept: 1, ..Purged::default() };
+        assert_eq!(ledger.purgeable(at(4)).await.unwrap(), due, "the experiment has a run that stays");
+        assert_eq!(ledger.purge(at(4), &ada, at(5)).await.unwrap(), due);
+        let left = artifacts.walk_artifacts(&key(&study.to_string())).await.unwrap();
+        assert_eq!(left.iter().map(|a| a.key.as_str()).collect::<Vec<_>>(), ["firstborn/artifacts/a.txt", "second/artifacts/a.txt"]);
+        make_all_old(&dir.path().join("blobs"));
+        assert_eq!(artifacts.collect_garbage(at(3_600_000_000 + 20_000_000)).await.unwrap().removed, 1);
+
+        registry.delete_model_version("m", 1, &ada, at(6)).await.unwrap();
+        let due = Purged { runs: 1, experiments: 1, ..Purged::default() };
+        assert_eq!(ledger.purgeable(at(6)).await.unwrap(), due);
+        assert_eq!(ledger.purge(at(6), &ada, at(7)).await.unwrap(), due);
+        assert_eq!(artifacts.walk_artifacts(&key(&format!("{study}/second"))).await.unwrap(), []);
+        ledger.verify_audit().await.unwrap();
     }
 
     #[tokio::test]

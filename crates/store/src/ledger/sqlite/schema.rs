@@ -29,16 +29,18 @@
 //! is portable to PostgreSQL (`$1` placeholders, no SQLite-only function), which is why there is no `STRICT` and no `rowid`. Tracking makes
 //! two exceptions: `?` placeholders where a statement takes hundreds of values, and `GLOB` for a `LIKE` that minds case.
 //!
-//! Tables that later formats added are told about beside their migration: [`v4`] (traces, evaluation datasets).
+//! Tables that later formats added are told about beside their migration: [`v4`] (traces, evaluation datasets), [`v6`] (links of traces).
 //!
 //! To change it: append a migration. Never edit one that was released: golden ledgers of each version open in the tests.
 
 mod v2;
 mod v3;
 mod v4;
+mod v6;
 
 /// Each migration brings the schema from the version before to its own.
-pub(super) const MIGRATIONS: &[(i64, &str)] = &[(1, V1), (2, v2::TEXT), (3, v3::TEXT), (4, v4::TEXT), (5, super::webhooks::V5)];
+pub(super) const MIGRATIONS: &[(i64, &str)] =
+    &[(1, V1), (2, v2::TEXT), (3, v3::TEXT), (4, v4::TEXT), (5, super::webhooks::V5), (6, v6::TEXT)];
 
 /// The version this binary writes.
 pub(super) fn newest() -> i64 {

@@ -279,10 +279,14 @@ pub(super) async fn links(db: &mut SqliteConnection, ids: &[&str]) -> Result<Has
 pub(super) async fn delete(db: &mut SqliteConnection, which: &TracesToDelete) -> Result<u64> {
     let mut gone = 0;
     for part in to_delete(db, which).await?.chunks(IN_VALUES_MAX) {
-        let mut query = QueryBuilder::<Sqlite>::new("DELETE FROM traces WHERE id IN (");
-        push_ids(&mut query, part.iter().map(String::as_str));
-        query.push(")");
-        gone += query.build().execute(&mut *db).await.map_err(|e| fault("delete traces", e))?.rows_affected();
+        for (table, column) in [("trace_runs", "trace"), ("traces", "id")] {
+            let mut query = QueryBuilder::<Sqlite>::new("DELETE FROM ");
+            query.push(table).push(" WHERE ").push(column).push(" IN (");
+            push_ids(&mut query, part.iter().map(String::as_str));
+            query.push(")");
+            let deleted = query.build().execute(&mut *db).await.map_err(|e| fault("delete traces", e))?.rows_affected();
+            gone += if table == "traces" { deleted } else { 0 };
+        }
     }
     Ok(gone)
 }

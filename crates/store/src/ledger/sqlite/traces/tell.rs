@@ -58,7 +58,7 @@ pub(super) async fn tag(db: &mut SqliteConnection, id: TraceId, name: String, va
 /// That traces belong to a run.
 pub(super) async fn link_run(db: &mut SqliteConnection, ids: Vec<TraceId>, run: RunId) -> Result<()> {
     for id in ids {
-        sqlx::query("INSERT INTO trace_runs (trace, run) SELECT id, $2 FROM traces WHERE id = $1 ON CONFLICT (trace, run) DO NOTHING")
+        sqlx::query("INSERT INTO trace_runs (trace, run) VALUES ($1, $2) ON CONFLICT (trace, run) DO NOTHING")
             .bind(id.as_str())
             .bind(&run.0)
             .execute(&mut *db)

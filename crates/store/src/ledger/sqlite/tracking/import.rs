@@ -42,6 +42,11 @@ async fn experiment(db: &mut SqliteConnection, wanted: Experiment, actor: &Actor
             let told = format!("experiment id {} belongs to `{}`", wanted.id, known.name);
             return Err(Fault::conflict(Code::ALREADY_EXISTS, told));
         }
+        // Every tracker begins with this one; it is as old as the elder of the two.
+        if known.id == ExperimentId(0) && wanted.created_at < known.created_at {
+            let updated_at = if known.updated_at == known.created_at { wanted.updated_at } else { known.updated_at };
+            set_moments(db, &Experiment { created_at: wanted.created_at, updated_at, ..known.clone() }).await?;
+        }
         let known = experiments::with_tags(db, vec![known]).await?.pop().map(|e| e.tags).unwrap_or_default();
         let lacking = lacking(wanted.tags, &known);
         for (key, value) in &lacking {
@@ -54,14 +59,13 @@ async fn experiment(db: &mut SqliteConnection, wanted: Experiment, actor: &Actor
     }
     let wanted = Experiment { address: None, lifecycle: Lifecycle::Active, ..wanted };
     experiments::insert(db, &wanted).await?;
+    set_moments(db, &wanted).await?;
     // Numbers that were given there are not given here again.
-    for (text, value) in [
-        ("UPDATE experiments SET updated_at = $2 WHERE id = $1", wanted.updated_at.micros()),
-        ("UPDATE numbers SET last = max(last, $1) WHERE name = 'experiments' AND $2 IS NOT NULL", 0),
-    ] {
-        let query = sqlx::query(text).bind(stored_number(wanted.id.0)?).bind(value);
-        query.execute(&mut *db).await.map_err(|e| fault("take an experiment over", e))?;
-    }
+    sqlx::query("UPDATE numbers SET last = max(last, $1) WHERE name = 'experiments'")
+        .bind(stored_number(wanted.id.0)?)
+        .execute(&mut *db)
+        .await
+        .map_err(|e| fault("take an experiment over", e))?;
     append(db, now, story::experiment_imported(&wanted, actor)).await?;
     Ok(Taken::New)
 }
@@ -86,8 +90,24 @@ async fn end_of_experiment(
     unless_missing(experiments::set_tag(db, id, mark, None, before.updated_at).await)?;
     match lifecycle {
         Lifecycle::Active => Ok(()),
-        Lifecycle::Deleted => experiments::move_to(db, id, lifecycle, actor, now).await,
+        Lifecycle::Deleted => {
+            experiments::move_to(db, id, lifecycle, actor, now).await?;
+            // It was deleted there, at a moment that its own last change tells; here it did not change.
+            set_moments(db, &before).await
+        }
     }
+}
+
+/// Says when an experiment was made and changed last.
+async fn set_moments(db: &mut SqliteConnection, experiment: &Experiment) -> Result<()> {
+    sqlx::query("UPDATE experiments SET created_at = $2, updated_at = $3 WHERE id = $1")
+        .bind(stored_number(experiment.id.0)?)
+        .bind(experiment.created_at.micros())
+        .bind(experiment.updated_at.micros())
+        .execute(db)
+        .await
+        .map_err(|e| fault("date an experiment", e))?;
+    Ok(())
 }
 
 async fn end_of_run(db: &mut SqliteConnection, id: &RunId, mark: &str, lifecycle: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()> {

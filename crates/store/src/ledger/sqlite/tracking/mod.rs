@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use gristmill_kernel::port::Tracking;
 use gristmill_kernel::tracking::{
     Batch, Dataset, DatasetInput, Experiment, ExperimentId, HistoryWanted, Lifecycle, LoggedModel, LoggedModelStatus, ModelUse,
-    NewTrackedRun, Page, Point, RunUpdate, Search, TrackedRun, ViewType,
+    NewTrackedRun, Page, Point, Purged, RunUpdate, Search, TrackedRun, ViewType,
 };
 use gristmill_kernel::{Actor, Result, RunId, Timestamp};
 use sqlx::Connection;
@@ -158,7 +158,10 @@ impl Tracking for SqliteLedger {
         reading!(self, tx => search::models(&mut tx, search).await)
     }
 
-    async fn purge(&self, before: Timestamp, actor: &Actor, now: Timestamp) -> Result<u64> {
+    async fn purge(&self, before: Timestamp, actor: &Actor, now: Timestamp) -> Result<Purged> {
         self.purge_deleted(before, actor, now).await
+    }
+    async fn purgeable(&self, before: Timestamp) -> Result<Purged> {
+        self.would_purge(before).await
     }
 }
