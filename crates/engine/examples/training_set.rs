@@ -70,8 +70,7 @@ async fn main() {
     let (asked, rows) = (size(0, 1_000_000), size(1, 5_000_000));
     let customers = (asked as f64 / 5.0).max(10.0);
     let mut rng = StdRng::seed_from_u64(7);
-    let batches: Vec<RecordBatch> =
-        (0..rows.div_ceil(BATCH)).map(|at| events(&mut rng, BATCH.min(rows - at * BATCH), customers)).collect();
+    let batches: Vec<RecordBatch> = (0..rows.div_ceil(BATCH)).map(|at| events(&mut rng, BATCH.min(rows - at * BATCH), customers)).collect();
     let asked = labels(&mut rng, asked, customers);
     if let Some(folder) = args.get(2).map(Path::new) {
         std::fs::create_dir_all(folder).expect("a folder");

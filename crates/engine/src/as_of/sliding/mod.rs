@@ -36,6 +36,7 @@ use gristmill_kernel::view::Ties;
 use recipe::{Call, Recipe, What};
 use state::{Answer, Argument};
 use std::sync::Arc;
+use tokio::runtime::RuntimeFlavor;
 use walk::{Buckets, Question, Row, Walk};
 
 /// A compiled view that slides.
@@ -151,7 +152,9 @@ impl Sliding {
             self.called(asked, &rows, 1)?
         } else {
             let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-            tokio::task::block_in_place(|| self.called(asked, &rows, threads))?
+            let several = tokio::runtime::Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
+            // Others go on meanwhile, where there is a thread for them.
+            if several { tokio::task::block_in_place(|| self.called(asked, &rows, threads))? } else { self.called(asked, &rows, threads)? }
         };
         let mut columns = asked.columns().to_vec();
         columns.extend(calls);

@@ -276,3 +276,93 @@ fn spread(beyond: &mut u64, moments: &mut Moments, value: f64, enters: bool) {
         *beyond -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::make_comparator;
+    use arrow::compute::SortOptions;
+    use rand::prelude::*;
+    use rand::rngs::StdRng;
+    use std::sync::Arc;
+
+    const ALL: [What; 11] = [
+        What::Count,
+        What::CountDistinct,
+        What::Sum,
+        What::Avg,
+        What::Min,
+        What::Max,
+        What::First,
+        What::Last,
+        What::Spread { root: false, less: 1 },
+        What::Spread { root: true, less: 0 },
+        What::Sum,
+    ];
+
+    fn value(rng: &mut StdRng) -> Option<f64> {
+        Some(match rng.random_range(0..40) {
+            0 => return None,
+            1 => f64::NAN,
+            2 => f64::INFINITY,
+            3 => f64::NEG_INFINITY,
+            4 => f64::MAX,
+            5 => 1e300,
+            6 => -0.0,
+            7 => 0.0,
+            8 => 5e-324,
+            9..20 => f64::from(rng.random_range(-3..3)),
+            _ => rng.random_range(-1.0..1.0f64) * 2f64.powi(rng.random_range(-80..80)),
+        })
+    }
+
+    fn bits(answer: Answer) -> (u8, u64) {
+        match answer {
+            Answer::Null => (0, 0),
+            Answer::Int(value) => (1, value as u64),
+            Answer::Float(value) => (2, value.to_bits()),
+            Answer::Row(row) => (3, u64::from(row)),
+        }
+    }
+
+    fn argument(what: What, values: &[Option<f64>], whole: bool) -> Argument {
+        let floats = Float64Array::from(values.to_vec());
+        match what {
+            What::Sum if whole => Argument::Int(values.iter().map(|v| v.map(|v| v as i64)).collect()),
+            What::Min | What::Max => {
+                let values: ArrayRef = Arc::new(floats);
+                let compare = make_comparator(&values, &values, SortOptions::default()).unwrap();
+                Argument::Ordered(values, compare)
+            }
+            What::CountDistinct => Argument::Code(values.iter().map(|v| v.map(|v| v.to_bits() as u32 % 7)).collect()),
+            What::Count | What::First | What::Last => Argument::Any(Arc::new(floats)),
+            _ => Argument::Float(floats),
+        }
+    }
+
+    #[test]
+    fn what_left_has_left_no_trace() {
+        let mut rng = StdRng::seed_from_u64(3);
+        for round in 0..400 {
+            let values: Vec<Option<f64>> = (0..rng.random_range(1..60)).map(|_| value(&mut rng)).collect();
+            for (number, what) in ALL.into_iter().enumerate() {
+                let argument = argument(what, &values, number == ALL.len() - 1);
+                let mut sliding = State::new(what, &argument);
+                let (mut first, mut end) = (0, 0);
+                while end < values.len() {
+                    let to = rng.random_range(end + 1..=values.len());
+                    (end..to).for_each(|row| sliding.add(&argument, row as u32));
+                    end = to;
+                    let from = rng.random_range(first..=end);
+                    (first..from).for_each(|row| sliding.remove(&argument, row as u32));
+                    first = from;
+                    let mut fresh = State::new(what, &argument);
+                    (first..end).for_each(|row| fresh.add(&argument, row as u32));
+                    assert_eq!(bits(sliding.answer()), bits(fresh.answer()), "{what:?}, round {round}, rows {first}..{end} of {values:?}");
+                }
+                sliding.clear();
+                assert_eq!(bits(sliding.answer()), bits(State::new(what, &argument).answer()));
+            }
+        }
+    }
+}
