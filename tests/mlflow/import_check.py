@@ -15,11 +15,11 @@ import json
 import math
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.parse
 from pathlib import Path
 
 # Before the client is imported: it reads them once.
@@ -287,12 +287,14 @@ class Importer:
 
 
 def state(folder):
-    """What is on disk of a project, file by file; journals of the database are not content."""
-    return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and not p.name.endswith(("-wal", "-shm"))
-    }
+    """What a project keeps: files by their content, the ledger by its rows. The ledger's file may change without them: SQLite moves pages."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith("ledger.db")]
+    kept = {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    with contextlib.closing(sqlite3.connect(folder / ".gristmill/ledger.db")) as ledger:
+        for line in ledger.iterdump():
+            table = line.split("VALUES", 1)[0]
+            kept[table] = hashlib.sha256((kept.get(table, "") + line).encode()).hexdigest()
+    return kept
 
 
 TALLIES = ("experiments", "runs", "logged_models", "models", "versions", "aliases")
