@@ -61,7 +61,8 @@ pub trait Tracking: Send + Sync {
     async fn create_run(&self, run: NewTrackedRun, actor: &Actor, now: Timestamp) -> Result<TrackedRun>;
     /// One run, deleted or not.
     async fn tracked_run(&self, id: &RunId) -> Result<Option<TrackedRun>>;
-    /// Changes an active run; returns it. Of a run that the product drives only the name changes.
+    /// Changes an active run; returns its own row, without what hangs on it (parameters, metrics, tags, what it read and made). Of a run
+    /// that the product drives only the name changes.
     async fn update_run(&self, id: &RunId, update: RunUpdate, actor: &Actor, now: Timestamp) -> Result<TrackedRun>;
     /// Deletes softly or restores.
     async fn set_run_lifecycle(&self, id: &RunId, to: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()>;

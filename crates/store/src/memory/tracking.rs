@@ -359,7 +359,10 @@ impl Tracking for MemoryLedger {
         if let Some(line) = line {
             state.append(now, line);
         }
-        state.at.get(id).and_then(|at| whole(&state.runs[*at])).ok_or_else(|| tracked::unknown_run(id))
+        let mut changed = state.at.get(id).and_then(|at| whole(&state.runs[*at])).ok_or_else(|| tracked::unknown_run(id))?;
+        (changed.params, changed.metrics, changed.tags) = Default::default();
+        (changed.datasets, changed.model_inputs, changed.model_outputs) = Default::default();
+        Ok(changed)
     }
     async fn set_run_lifecycle(&self, id: &RunId, to: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()> {
         let mut state = self.read();

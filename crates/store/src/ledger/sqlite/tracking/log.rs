@@ -12,8 +12,9 @@ use super::sql::Sql;
 use crate::tracked::{self, Changed, RUN_NAME_TAG};
 use gristmill_kernel::tracking::Batch;
 use gristmill_kernel::{Result, RunId, RunStatus};
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 /// Keys looked up by one statement.
 const KEYS_MAX: usize = 512;
@@ -24,6 +25,32 @@ struct Target {
     deleted: bool,
     /// One of ours that has ended.
     closed: bool,
+}
+
+/// Whether [`write_at_once`] may write these: a few points of runs, and nothing else.
+pub(super) fn is_small(logs: &[LogWrite]) -> bool {
+    let few = |log: &LogWrite| {
+        let batch = &log.batch;
+        !batch.metrics.is_empty() && batch.params.is_empty() && batch.tags.is_empty() && batch.metrics.iter().all(|p| p.model.is_none())
+    };
+    !logs.is_empty() && logs.iter().map(|log| log.batch.metrics.len()).sum::<usize>() <= rows::AT_ONCE_MAX && logs.iter().all(few)
+}
+
+/// Writes the batches in a transaction of their own; what became of each, in their order.
+pub(super) async fn write_at_once(db: &mut SqliteConnection, logs: &mut [LogWrite]) -> Result<Vec<Result<()>>> {
+    let ids: BTreeSet<&str> = logs.iter().map(|log| log.run.0.as_str()).collect();
+    let ids: Vec<Arc<str>> = ids.into_iter().map(Arc::from).collect();
+    let mut points = Vec::with_capacity(logs.len());
+    for log in logs.iter_mut() {
+        let place = ids.partition_point(|id| **id < *log.run.0) as i64;
+        let taken = std::mem::take(&mut log.batch.metrics);
+        points.extend(taken.into_iter().map(|point| PointRow::new(place, point.key, point.step, point.at, point.value)));
+    }
+    sort(&mut points);
+    let rows = rows::put_at_once(db, &ids, &points, &latest(&points)).await?;
+    let targets = rows.iter().map(target_of).collect::<Result<HashMap<String, Target>>>()?;
+    let outcome = |log: &LogWrite| admit(&log.run, true, &targets).map(|_| ());
+    Ok(logs.iter().map(outcome).collect())
 }
 
 /// Writes the batches; what became of each, in their order.
@@ -38,7 +65,10 @@ pub(super) async fn write(db: &mut SqliteConnection, logs: &mut [LogWrite]) -> R
     let outcomes = logs
         .iter_mut()
         .map(|log| {
-            let target = admit(log, &targets, &models)?;
+            let target = admit(&log.run, tracked::needs_open(&log.batch), &targets)?;
+            if let Some(model) = log.batch.metrics.iter().filter_map(|p| p.model.as_ref()).find(|model| !models.contains(*model)) {
+                return Err(tracked::unknown_model(model));
+            }
             let fresh = fresh_params(&log.run, &log.batch, target.seq, &mut params)?;
             new.params.extend(fresh);
             new.take(&log.run, target.seq, std::mem::take(&mut log.batch));
@@ -49,19 +79,16 @@ pub(super) async fn write(db: &mut SqliteConnection, logs: &mut [LogWrite]) -> R
     Ok(outcomes)
 }
 
-/// Whether a batch may be written, as far as the run and the logged models say.
-fn admit<'t>(log: &LogWrite, targets: &'t HashMap<String, Target>, models: &HashSet<String>) -> Result<&'t Target> {
-    let target = targets.get(&log.run.0).ok_or_else(|| tracked::unknown_run(&log.run))?;
+/// Whether a run takes a batch; `needs_open`: one that changes what ours keep when they end.
+fn admit<'t>(run: &RunId, needs_open: bool, targets: &'t HashMap<String, Target>) -> Result<&'t Target> {
+    let target = targets.get(&run.0).ok_or_else(|| tracked::unknown_run(run))?;
     if target.deleted {
-        return Err(tracked::run_deleted(&log.run));
+        return Err(tracked::run_deleted(run));
     }
-    if target.closed && tracked::needs_open(&log.batch) {
-        return Err(tracked::our_run_ended(&log.run));
+    if target.closed && needs_open {
+        return Err(tracked::our_run_ended(run));
     }
-    match log.batch.metrics.iter().filter_map(|point| point.model.as_ref()).find(|model| !models.contains(*model)) {
-        Some(model) => Err(tracked::unknown_model(model)),
-        None => Ok(target),
-    }
+    Ok(target)
 }
 
 /// The parameters that are not there yet; the known ones grow by them.
@@ -102,21 +129,26 @@ async fn targets(db: &mut SqliteConnection, logs: &[LogWrite]) -> Result<HashMap
     let ids: Vec<&str> = ids.into_iter().collect();
     let mut targets = HashMap::with_capacity(ids.len());
     for part in parts(&ids) {
-        let mut sql = Sql::new("SELECT id, seq, by_client, status, deleted_at FROM runs WHERE experiment IS NOT NULL AND id IN ");
+        let mut sql = Sql::new(rows::TARGETS);
         sql.list(part);
         for row in sql.rows(db, "look for runs").await? {
-            let status: &str = at(&row, 3, "runs", "status")?;
-            let ended = ![RunStatus::Queued, RunStatus::Running].iter().any(|open| open.as_str() == status);
-            let by_client = at::<i64>(&row, 2, "runs", "by_client")? != 0;
-            let target = Target {
-                seq: at(&row, 1, "runs", "seq")?,
-                deleted: at::<Option<i64>>(&row, 4, "runs", "deleted_at")?.is_some(),
-                closed: ended && !by_client,
-            };
-            targets.insert(at(&row, 0, "runs", "id")?, target);
+            targets.extend([target_of(&row)?]);
         }
     }
     Ok(targets)
+}
+
+/// A row of [`rows::TARGETS`].
+fn target_of(row: &SqliteRow) -> Result<(String, Target)> {
+    let status: &str = at(row, 3, "runs", "status")?;
+    let ended = ![RunStatus::Queued, RunStatus::Running].iter().any(|open| open.as_str() == status);
+    let by_client = at::<i64>(row, 2, "runs", "by_client")? != 0;
+    let target = Target {
+        seq: at(row, 1, "runs", "seq")?,
+        deleted: at::<Option<i64>>(row, 4, "runs", "deleted_at")?.is_some(),
+        closed: ended && !by_client,
+    };
+    Ok((at(row, 0, "runs", "id")?, target))
 }
 
 /// The values that parameters have which the batches name.
@@ -186,10 +218,7 @@ impl New {
 
     async fn write(mut self, db: &mut SqliteConnection) -> Result<()> {
         if !self.points.is_empty() {
-            // In the order of the key, so that neighbours are written together; what was logged first stays first among equals.
-            self.points.sort_by(|a, b| {
-                (a.run, &a.name, a.step, a.at).cmp(&(b.run, &b.name, b.step, b.at)).then_with(|| a.value.total_cmp(&b.value))
-            });
+            sort(&mut self.points);
             rows::put_points(db, &self.points).await?;
             rows::put_latest(db, &latest(&self.points), Newer::Point).await?;
             rows::put_model_points(db, &self.model_points).await?;
@@ -204,6 +233,11 @@ impl New {
         }
         Ok(())
     }
+}
+
+/// In the order of the key, so that neighbours are written together; what was logged first stays first among equals.
+fn sort(points: &mut [PointRow]) {
+    points.sort_by(|a, b| (a.run, &a.name, a.step, a.at).cmp(&(b.run, &b.name, b.step, b.at)).then_with(|| a.value.total_cmp(&b.value)));
 }
 
 /// The latest of each metric; the points are in the order of run and name.

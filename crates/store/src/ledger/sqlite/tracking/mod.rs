@@ -2,8 +2,8 @@
 //!
 //! Promises: what clients log is rows of the ledger's own runs; what is acknowledged is durable; a page of a search costs a constant number
 //! of statements. Small writes go through `group` (one commit for all that wait), `log` is what most of them are; `experiments`, `runs`,
-//! `inputs` and `models` are the things, `history` and `search` the large reads, `filter` the conditions, `rows` and `sql` how statements
-//! with many values are written, `purge` the retention.
+//! `inputs` and `models` are the things, `history` and `search` the large reads, `filter` the conditions, `packed` how pages are read, `rows` and
+//! `sql` how statements with many values are written, `purge` the retention.
 //!
 //! To add a write: an async function over a connection that checks before it writes, and a call through `self.group.write`.
 
@@ -15,6 +15,7 @@ mod import;
 mod inputs;
 mod log;
 mod models;
+mod packed;
 mod purge;
 pub(super) mod rows;
 mod runs;

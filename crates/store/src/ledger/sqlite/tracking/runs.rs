@@ -6,10 +6,11 @@ use super::super::write::{append, stored_number};
 use super::experiments::lifecycle;
 use super::inputs;
 use super::log::{parts, rename};
+use super::packed;
 use super::rows::{self, Words};
 use super::sql::Sql;
 use crate::tracked::{self, RUN_NAME_TAG, story};
-use gristmill_kernel::tracking::{ExperimentId, Lifecycle, NewTrackedRun, Point, RunUpdate, TrackedRun};
+use gristmill_kernel::tracking::{ExperimentId, Lifecycle, NewTrackedRun, RunUpdate, TrackedRun};
 use gristmill_kernel::{Actor, Address, Digest, Fault, Result, RunId, RunStatus, Timestamp};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::collections::{BTreeMap, HashMap};
@@ -113,31 +114,20 @@ pub(super) async fn whole(db: &mut SqliteConnection, mut found: Vec<Found>) -> R
     let place: HashMap<i64, usize> = found.iter().enumerate().map(|(i, one)| (one.seq, i)).collect();
     let numbers: Vec<i64> = found.iter().map(|one| one.seq).collect();
     for part in parts(&numbers) {
-        let mut sql = Sql::new("SELECT run, name, value, step, at FROM run_metrics_latest WHERE run IN ");
-        sql.list(part.iter().copied()).text(" ORDER BY run, name");
-        for row in sql.rows(db, "read metrics").await? {
-            let table = "run_metrics_latest";
-            if let Some(place) = place.get(&at(&row, 0, table, "run")?) {
-                found[*place].run.metrics.push(Point {
-                    key: at(&row, 1, table, "name")?,
-                    value: at::<Option<f64>>(&row, 2, table, "value")?.unwrap_or(f64::NAN),
-                    step: at(&row, 3, table, "step")?,
-                    at: Timestamp::from_micros(at(&row, 4, table, "at")?),
-                    model: None,
-                    dataset: None,
-                });
+        packed::latest(db, &part, |run, points| {
+            if let Some(place) = place.get(&run) {
+                found[*place].run.metrics = points;
             }
-        }
+        })
+        .await?;
         for (table, is_tag) in [("run_params", false), ("run_tags", true)] {
-            let mut sql = Sql::new(&format!("SELECT run, name, value FROM {table} WHERE run IN "));
-            sql.list(part.iter().copied());
-            for row in sql.rows(db, "read parameters and tags").await? {
-                if let Some(place) = place.get(&at(&row, 0, table, "run")?) {
+            packed::words(db, table, &part, |run, words| {
+                if let Some(place) = place.get(&run) {
                     let run = &mut found[*place].run;
-                    let words = if is_tag { &mut run.tags } else { &mut run.params };
-                    words.insert(at(&row, 1, table, "name")?, at(&row, 2, table, "value")?);
+                    *(if is_tag { &mut run.tags } else { &mut run.params }) = words;
                 }
-            }
+            })
+            .await?;
         }
         inputs::add(db, &part, |number| place.get(&number).copied(), &mut found).await?;
     }
@@ -194,26 +184,30 @@ pub(super) async fn create(db: &mut SqliteConnection, mut new: NewTrackedRun, ac
     })
 }
 
+/// Changes a run and answers its own row, which is known without reading it again.
 pub(super) async fn update(db: &mut SqliteConnection, id: &RunId, update: RunUpdate, actor: &Actor, now: Timestamp) -> Result<TrackedRun> {
-    let found = must_be_active(db, id).await?;
+    let mut found = must_be_active(db, id).await?;
     if found.by_client && (update.status.is_some() || update.ended_at.is_some()) {
-        let status = update.status.unwrap_or(found.run.status);
-        sqlx::query("UPDATE runs SET status = $2, ended_at = coalesce($3, ended_at) WHERE seq = $1")
+        let (status, before) = (update.status.unwrap_or(found.run.status), found.run.status);
+        found.run.status = status;
+        found.run.ended_at = update.ended_at.or(found.run.ended_at);
+        sqlx::query("UPDATE runs SET status = $2, ended_at = $3 WHERE seq = $1")
             .bind(found.seq)
             .bind(status.as_str())
-            .bind(update.ended_at.map(Timestamp::micros))
+            .bind(found.run.ended_at.map(Timestamp::micros))
             .execute(&mut *db)
             .await
             .map_err(|e| fault("change a run", e))?;
-        if status != found.run.status {
+        if status != before {
             append(db, now, story::run_changed(id, &found.address()?, status, actor)).await?;
         }
     }
     if let Some(name) = update.name {
         rename(db, found.seq, &name).await?;
-        rows::put_words(db, Words::Tags, &[(found.seq, RUN_NAME_TAG.to_owned(), name)]).await?;
+        rows::put_words(db, Words::Tags, &[(found.seq, RUN_NAME_TAG.to_owned(), name.clone())]).await?;
+        found.run.name = name;
     }
-    one(db, id).await?.ok_or_else(|| tracked::unknown_run(id))
+    Ok(found.run)
 }
 
 /// One run, whole.

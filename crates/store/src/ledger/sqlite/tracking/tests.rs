@@ -70,6 +70,91 @@ async fn a_full_queue_refuses_and_recovers() {
     assert_eq!(history.items.len(), limits::TRACK_WAITING_MAX);
 }
 
+/// What is waiting for the writer is one group: a refused write in it spoils no other one, whichever way the group is written.
+#[tokio::test]
+async fn a_group_is_refused_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Arc::new(open(&dir.path().join("ledger.db")).await);
+    let ada = Actor::user("ada");
+    for number in 1..=3 {
+        ledger.create_run(tracked(number), &ada, ms(1)).await.unwrap();
+    }
+    ledger.set_run_lifecycle(&run_id(3), Lifecycle::Deleted, &ada, ms(2)).await.unwrap();
+    let with_param = |value: &str| Batch { params: vec![("p".into(), value.into())], ..points(vec![point("with param", 1.0, 0)]) };
+    // Points alone; points and parameters; points and other small writes, one of which is refused after another one was done.
+    for (round, params, jobs) in [(0, false, false), (1, true, false), (2, false, true)] {
+        let held = ledger.writer().await;
+        let log = |number: u32, batch: Batch| {
+            let ledger = Arc::clone(&ledger);
+            tokio::spawn(async move { ledger.log(&run_id(number), batch, ms(3)).await })
+        };
+        let rename = |number: u32, name: &str| {
+            let (ledger, update) = (Arc::clone(&ledger), RunUpdate { name: Some(name.into()), ..RunUpdate::default() });
+            tokio::spawn(async move { ledger.update_run(&run_id(number), update, &Actor::user("ada"), ms(3)).await })
+        };
+        let mut waiting = vec![log(1, points(vec![point("m", 1.0, round), point("m", f64::NAN, round), point("other", 2.0, round)]))];
+        waiting.extend([log(3, points(vec![point("m", 1.0, round)])), log(9, points(vec![point("m", 1.0, round)]))]);
+        waiting.push(log(2, points(vec![point("m", 3.0, 5 - round)])));
+        if params {
+            waiting.extend([log(1, with_param("a")), log(2, with_param("a")), log(1, with_param("b"))]);
+        }
+        let renamed = if jobs { vec![rename(1, "first"), rename(3, "never"), rename(2, "second")] } else { vec![] };
+        while ledger.group.waiting() < waiting.len() + renamed.len() {
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+        let mut codes = Vec::new();
+        for one in waiting {
+            codes.push(one.await.unwrap().err().map(|fault| fault.code));
+        }
+        assert_eq!(codes[..4], [None, Some(Code::NOT_ACTIVE), Some(Code::UNKNOWN_RUN), None], "round {round}");
+        assert_eq!(codes[4..], if params { vec![None, None, Some(Code::PARAM_CHANGED)] } else { vec![] });
+        let mut renames = Vec::new();
+        for one in renamed {
+            renames.push(one.await.unwrap().map(|run| run.name).map_err(|fault| fault.code));
+        }
+        assert_eq!(renames, if jobs { vec![Ok("first".into()), Err(Code::NOT_ACTIVE), Ok("second".into())] } else { vec![] });
+    }
+    let count = async |number, key| ledger.history(&run_id(number), key, HistoryWanted::default()).await.unwrap().items.len();
+    assert_eq!((count(1, "m").await, count(2, "m").await, count(3, "m").await, count(1, "with param").await), (6, 3, 0, 1));
+    let runs = [ledger.tracked_run(&run_id(1)).await.unwrap().unwrap(), ledger.tracked_run(&run_id(2)).await.unwrap().unwrap()];
+    assert_eq!(runs.each_ref().map(|run| run.name.as_str()), ["first", "second"]);
+    let latest = |run: usize, key: &str| runs[run].metrics.iter().find(|p| p.key == key).map(|p| (p.step, p.value)).unwrap();
+    assert_eq!((latest(0, "m"), latest(0, "other"), latest(1, "m")), ((2, 1.0), (2, 2.0), (5, 3.0)), "the greatest step, not the last one");
+    ledger.set_run_lifecycle(&run_id(3), Lifecycle::Active, &ada, ms(9)).await.unwrap();
+    assert_eq!(ledger.tracked_run(&run_id(3)).await.unwrap().unwrap().name, "run-3");
+}
+
+/// Texts and numbers that a page might garble on its way.
+#[tokio::test]
+async fn a_page_is_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(&dir.path().join("ledger.db")).await;
+    let texts = ["", " ", "a b", "\"quoted\"", "back\\slash", "line\nbreak\ttab", "\u{0}nul\u{1}", "ä€😀", "null", "]"];
+    let values = [0.1, -0.0, 1.0 / 3.0, 1e300, 5e-324, f64::NAN, f64::INFINITY, 9_007_199_254_740_993.0];
+    for number in 1..=2 {
+        ledger.create_run(tracked(number), &Actor::user("ada"), ms(1)).await.unwrap();
+        let words: Vec<(String, String)> = texts.iter().enumerate().map(|(i, text)| (format!("{i}{text}"), (*text).to_owned())).collect();
+        let metrics = values.iter().enumerate().map(|(i, value)| point(&format!("{i} {}", texts[i]), *value, -3 + i as i64)).collect();
+        let batch = Batch { metrics, params: words.clone(), tags: words };
+        ledger.log(&run_id(number), batch, ms(1)).await.unwrap();
+    }
+    let page = ledger.search_runs(&search(Filter::default(), vec![])).await.unwrap();
+    assert_eq!(page.items.len(), 2);
+    for run in &page.items {
+        for (i, text) in texts.iter().enumerate() {
+            let key = format!("{i}{text}");
+            assert_eq!((run.params[&key].as_str(), run.tags[&key].as_str()), (*text, *text));
+        }
+        for (i, value) in values.iter().enumerate() {
+            let kept = &run.metrics[i];
+            let same = kept.value == *value || (kept.value.is_nan() && value.is_nan());
+            assert!(same && kept.step == -3 + i as i64 && kept.key == format!("{i} {}", texts[i]), "{kept:?} is not {value:?}");
+        }
+        assert_eq!(ledger.tracked_run(&run.id).await.unwrap().map(|one| format!("{one:?}")), Some(format!("{run:?}")));
+    }
+}
+
 #[tokio::test]
 async fn a_caller_who_goes_away_takes_nobody_along() {
     let dir = tempfile::tempdir().unwrap();
