@@ -1,7 +1,7 @@
-//! What hangs on runs, read as one row per run.
+//! Runs and what hangs on them, read as one row of lists.
 //!
-//! A row costs about as much on its way from SQLite's thread as the work of reading it, and a page of 100 runs with 50 metrics has thousands.
-//! So SQLite packs the rows of a run: names and texts as JSON lists, numbers as text between spaces.
+//! Each row on its way from SQLite's thread may wake the one that waits for it, which costs more than the reading, and a page of 100 runs with
+//! 50 metrics has thousands. So SQLite packs them all into one row: JSON lists, and the numbers of points as text between spaces.
 //!
 //! Values must come out bit by bit, and SQLite's text of a float does not promise that. So a value goes as a whole number: multiplied by a
 //! power of two, which is exact, such that its last bit counts one ([`RUNGS`]). What is too large or too small for that is rare and read by
@@ -11,6 +11,7 @@ use super::super::cells::at;
 use super::sql::Sql;
 use gristmill_kernel::tracking::Point;
 use gristmill_kernel::{Fault, Result, Timestamp};
+use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteConnection;
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,8 +20,14 @@ fn damage(table: &str, run: i64, why: impl std::fmt::Display) -> Fault {
         .fix("restore the ledger from a backup; `gristmill doctor` lists what is damaged")
 }
 
-fn texts(table: &str, run: i64, json: &str) -> Result<Vec<String>> {
-    serde_json::from_str(json).map_err(|e| damage(table, run, e))
+/// The items of the one JSON list that a statement answers.
+pub(super) async fn list<T: DeserializeOwned>(db: &mut SqliteConnection, sql: &Sql, table: &'static str) -> Result<Vec<T>> {
+    let rows = sql.rows(db, "read a list").await?;
+    let Some(row) = rows.first() else { return Ok(Vec::new()) };
+    serde_json::from_str(at(row, 0, table, "list")?).map_err(|e| {
+        Fault::damaged(format!("ledger table `{table}`: {e}"))
+            .fix("restore the ledger from a backup; `gristmill doctor` lists what is damaged")
+    })
 }
 
 /// Sizes of values: from `2^low` up to `2^(low + 10)`, told by a letter. Their 53 bits reach down to `2^(low - 52)`, so that times
@@ -48,21 +55,19 @@ fn unpacked(text: &str) -> Option<f64> {
 /// The latest points of these runs' metrics, by name.
 pub(super) async fn latest(db: &mut SqliteConnection, runs: &[i64], mut give: impl FnMut(i64, Vec<Point>)) -> Result<()> {
     let table = "run_metrics_latest";
-    let mut sql = Sql::new("SELECT run, json_group_array(name), group_concat(CASE");
+    let mut sql = Sql::new("SELECT json_group_array(json_array(run, json(names), numbers)) FROM (");
+    sql.text("SELECT run, json_group_array(name) AS names, group_concat(CASE");
     for (letter, low) in RUNGS {
         sql.text(" WHEN abs(value) >= ").value(power(low)).text(" AND abs(value) < ").value(power(low + 10));
         sql.text(&format!(" THEN format('%d %d {letter}%d', step, at, CAST(value * ")).value(power(52 - low)).text(" AS INTEGER))");
     }
     sql.text(" WHEN value = 0 THEN format('%d %d z', step, at) WHEN value IS NULL THEN format('%d %d n', step, at)");
-    sql.text(&format!(" ELSE format('%d %d {ODD}', step, at) END, ' ') FROM {table} WHERE run IN "));
-    sql.list(runs.iter().copied()).text(" GROUP BY run");
-    let rows = sql.rows(db, "read metrics").await?;
+    sql.text(&format!(" ELSE format('%d %d {ODD}', step, at) END, ' ') AS numbers FROM {table} WHERE run IN "));
+    sql.list(runs.iter().copied()).text(" GROUP BY run) AS packed");
+    let rows = list::<(i64, Vec<String>, String)>(db, &sql, table).await?;
     let mut odd: Option<HashMap<(i64, String), f64>> = None;
-    for row in &rows {
-        let run: i64 = at(row, 0, table, "run")?;
-        let names = texts(table, run, at(row, 1, table, "name")?)?;
-        let numbers: &str = at(row, 2, table, "value")?;
-        let mut points = points(names, numbers).ok_or_else(|| damage(table, run, "a number cannot be read"))?;
+    for (run, names, numbers) in rows {
+        let mut points = points(names, &numbers).ok_or_else(|| damage(table, run, "a number cannot be read"))?;
         if numbers.contains(ODD) {
             if odd.is_none() {
                 odd = Some(odd_ones(db, runs).await?);
@@ -118,11 +123,10 @@ pub(super) async fn words(
     runs: &[i64],
     mut give: impl FnMut(i64, BTreeMap<String, String>),
 ) -> Result<()> {
-    let mut sql = Sql::new(&format!("SELECT run, json_group_array(name), json_group_array(value) FROM {table} WHERE run IN "));
-    sql.list(runs.iter().copied()).text(" GROUP BY run");
-    for row in sql.rows(db, "read parameters and tags").await? {
-        let run: i64 = at(&row, 0, table, "run")?;
-        let (names, values) = (texts(table, run, at(&row, 1, table, "name")?)?, texts(table, run, at(&row, 2, table, "value")?)?);
+    let mut sql = Sql::new("SELECT json_group_array(json_array(run, json(names), json(texts))) FROM (");
+    sql.text(&format!("SELECT run, json_group_array(name) AS names, json_group_array(value) AS texts FROM {table} WHERE run IN "));
+    sql.list(runs.iter().copied()).text(" GROUP BY run) AS packed");
+    for (run, names, values) in list::<(i64, Vec<String>, Vec<String>)>(db, &sql, table).await? {
         if names.len() != values.len() {
             return Err(damage(table, run, "names and values differ in number"));
         }

@@ -1,6 +1,5 @@
 //! Tracked runs: begun, changed and deleted by clients, and read whole, a page at a time.
 
-use super::super::cells::at;
 use super::super::open::fault;
 use super::super::write::{append, stored_number};
 use super::experiments::lifecycle;
@@ -12,7 +11,7 @@ use super::sql::Sql;
 use crate::tracked::{self, RUN_NAME_TAG, story};
 use gristmill_kernel::tracking::{ExperimentId, Lifecycle, NewTrackedRun, RunUpdate, TrackedRun};
 use gristmill_kernel::{Actor, Address, Digest, Fault, Result, RunId, RunStatus, Timestamp};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use std::collections::{BTreeMap, HashMap};
 
 const COLUMNS: &str = "seq, id, experiment, run_name, user_name, status, deleted_at, started_at, ended_at, by_client, address";
@@ -46,26 +45,26 @@ fn status_of(word: &str) -> Option<RunStatus> {
     [Queued, Running, Succeeded, Skipped, Failed, Cancelled].into_iter().find(|status| status.as_str() == word)
 }
 
-fn of_row(row: &SqliteRow) -> Result<Found> {
-    let table = "runs";
-    let id: String = at(row, 1, table, "id")?;
-    let word: &str = at(row, 5, table, "status")?;
-    let status = status_of(word)
+/// The columns of [`COLUMNS`].
+type Stored = (i64, String, i64, Option<String>, Option<String>, String, Option<i64>, Option<i64>, Option<i64>, i64, String);
+
+fn found(stored: Stored) -> Result<Found> {
+    let (seq, id, experiment, name, user, word, deleted_at, started_at, ended_at, by_client, address) = stored;
+    let status = status_of(&word)
         .ok_or_else(|| Fault::damaged(format!("ledger table `runs`, column `status`, row `{id}`: `{word}` is not a status")))?;
-    let moment = |index, column| at::<Option<i64>>(row, index, table, column).map(|at| at.map(Timestamp::from_micros));
     Ok(Found {
-        seq: at(row, 0, table, "seq")?,
-        by_client: at::<i64>(row, 9, table, "by_client")? != 0,
-        address: at(row, 10, table, "address")?,
+        seq,
+        by_client: by_client != 0,
+        address,
         run: TrackedRun {
             id: RunId(id),
-            experiment: ExperimentId(at::<i64>(row, 2, table, "experiment")? as u64),
-            name: at::<Option<String>>(row, 3, table, "run_name")?.unwrap_or_default(),
-            user: at::<Option<String>>(row, 4, table, "user_name")?.unwrap_or_default(),
+            experiment: ExperimentId(experiment as u64),
+            name: name.unwrap_or_default(),
+            user: user.unwrap_or_default(),
             status,
-            lifecycle: lifecycle(at(row, 6, table, "deleted_at")?),
-            started_at: moment(7, "started_at")?,
-            ended_at: moment(8, "ended_at")?,
+            lifecycle: lifecycle(deleted_at),
+            started_at: started_at.map(Timestamp::from_micros),
+            ended_at: ended_at.map(Timestamp::from_micros),
             params: BTreeMap::new(),
             metrics: Vec::new(),
             tags: BTreeMap::new(),
@@ -76,11 +75,18 @@ fn of_row(row: &SqliteRow) -> Result<Found> {
     })
 }
 
+/// The runs that a condition picks, without what hangs on them.
+async fn some(db: &mut SqliteConnection, condition: &Sql) -> Result<Vec<Found>> {
+    let mut sql = Sql::new("SELECT json_group_array(json_array(");
+    sql.text(COLUMNS).text(")) FROM runs WHERE ").part(condition);
+    packed::list::<Stored>(db, &sql, "runs").await?.into_iter().map(found).collect()
+}
+
 /// A run's own row, without what hangs on it.
 pub(super) async fn bare(db: &mut SqliteConnection, id: &RunId) -> Result<Option<Found>> {
-    let mut sql = Sql::new("SELECT ");
-    sql.text(COLUMNS).text(" FROM runs WHERE experiment IS NOT NULL AND id = ").value(id.0.as_str());
-    sql.rows(db, "read a run").await?.first().map(of_row).transpose()
+    let mut condition = Sql::new("experiment IS NOT NULL AND id = ");
+    condition.value(id.0.as_str());
+    Ok(some(db, &condition).await?.pop())
 }
 
 pub(super) async fn must(db: &mut SqliteConnection, id: &RunId) -> Result<Found> {
@@ -99,12 +105,9 @@ pub(super) async fn must_be_active(db: &mut SqliteConnection, id: &RunId) -> Res
 pub(super) async fn by_numbers(db: &mut SqliteConnection, numbers: &[i64]) -> Result<Vec<TrackedRun>> {
     let mut found: HashMap<i64, Found> = HashMap::with_capacity(numbers.len());
     for part in parts(numbers) {
-        let mut sql = Sql::new("SELECT ");
-        sql.text(COLUMNS).text(" FROM runs WHERE seq IN ").list(part);
-        for row in sql.rows(db, "read runs").await? {
-            let one = of_row(&row)?;
-            found.insert(one.seq, one);
-        }
+        let mut condition = Sql::new("seq IN ");
+        condition.list(part);
+        found.extend(some(db, &condition).await?.into_iter().map(|one| (one.seq, one)));
     }
     whole(db, numbers.iter().filter_map(|number| found.remove(number)).collect()).await
 }

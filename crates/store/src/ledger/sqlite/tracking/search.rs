@@ -8,14 +8,14 @@
 use super::experiments;
 use super::filter::{condition, direction, index_rows, order_key};
 use super::models;
+use super::packed;
 use super::runs;
 use super::sql::Sql;
 use crate::tracked::fields::{Searched, checked};
 use gristmill_kernel::tracking::filter::{Field, Filter, OrderBy, Test};
 use gristmill_kernel::tracking::{Experiment, ExperimentId, LoggedModel, Page, Search, TrackedRun, ViewType};
 use gristmill_kernel::{Result, limits};
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 
 /// Index entries that are counted before something is called large. Tests have few runs and want every way.
 const PROBE: i64 = if cfg!(test) { 4 } else { 1_000 };
@@ -116,10 +116,10 @@ async fn numbers(db: &mut SqliteConnection, search: &Search) -> Result<Vec<i64>>
         these(search, &mut sql)?;
         sql.text(" ORDER BY o.value").text(direction(&search.order[0])).text(", ");
         ordered(Searched::Runs, search, 1, &ties(&search.order), &mut sql)?;
-        let rows = sql.rows(db, "search runs").await?;
+        let found = listed(db, &sql).await?;
         // With fewer than a page, runs without the metric come behind them: that is rare, and a scan knows how.
-        if rows.len() as i64 == page_rows(search) {
-            return rows.iter().map(number).collect();
+        if found.len() as i64 == page_rows(search) {
+            return Ok(found);
         }
     }
     let mut sql = Sql::new("SELECT r.seq FROM ");
@@ -132,11 +132,14 @@ async fn numbers(db: &mut SqliteConnection, search: &Search) -> Result<Vec<i64>>
     these(search, &mut sql)?;
     sql.text(" ORDER BY ");
     ordered(Searched::Runs, search, 0, &ties(&search.order), &mut sql)?;
-    sql.rows(db, "search runs").await?.iter().map(number).collect()
+    listed(db, &sql).await
 }
 
-fn number(row: &SqliteRow) -> Result<i64> {
-    row.try_get::<i64, _>(0).map_err(|e| super::super::open::fault("search runs", e))
+/// The numbers that a statement finds, as one list in their order: a materialised table is read in the order in which it was filled.
+async fn listed(db: &mut SqliteConnection, found: &Sql) -> Result<Vec<i64>> {
+    let mut sql = Sql::new("WITH found (seq) AS MATERIALIZED (");
+    sql.part(found).text(") SELECT json_group_array(seq) FROM found");
+    packed::list(db, &sql, "runs").await
 }
 
 /// Adds the experiments, the view and the filter.
