@@ -261,9 +261,14 @@ fn forty_kills_in_the_middle_of_logging_lose_and_double_nothing() {
     }
     let server = project.start(&["dev", "--port", "0"]);
     writers.iter().for_each(|w| w.verify(&client(), &server.url));
-    let acked: usize = writers.iter().map(|w| w.metrics.len()).sum();
-    let versions: usize = writers.iter().map(|w| w.versions.len()).sum();
-    assert!(acked > 1000 && versions > 0, "the test did something: {acked} metrics, {versions} versions");
+    let count = |of: fn(&Writer) -> usize| writers.iter().map(of).sum::<usize>();
+    let moved = |values: &BTreeMap<String, Moving>| values.values().filter(|v| v.acked.is_some()).count();
+    let (metrics, params, versions) = (count(|w| w.metrics.len()), count(|w| w.params.len()), count(|w| w.versions.len()));
+    let tags: usize = writers.iter().map(|w| moved(&w.tags)).sum();
+    let aliases: usize = writers.iter().map(|w| moved(&w.aliases)).sum();
+    let told = format!("acknowledged: {metrics} points, {params} params, {tags} tags, {versions} versions, {aliases} aliases");
+    eprintln!("{told}");
+    assert!(metrics > 1000 && params > 0 && tags > 0 && versions > 0 && aliases > 0, "the test did something of each kind: {told}");
     server.stop();
     project.run(&["logs", "--verify"]).good();
     project.run(&["doctor", "--port", "0"]).good();

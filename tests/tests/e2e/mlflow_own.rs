@@ -27,7 +27,8 @@ fn what_the_product_trains_is_found_by_a_search() {
     let experiment = server.get("/api/2.0/mlflow/experiments/get-by-name?experiment_name=buys").1;
     let experiment: Value = serde_json::from_str(&experiment).expect("JSON");
     let id = experiment["experiment"]["experiment_id"].clone();
-    let found = ask(&server, "runs/search", &json!({ "experiment_ids": [id], "filter": "metrics.auc > 0 and attributes.status = 'FINISHED'" }));
+    let found =
+        ask(&server, "runs/search", &json!({ "experiment_ids": [id], "filter": "metrics.auc > 0 and attributes.status = 'FINISHED'" }));
     assert_eq!(found["runs"][0]["info"]["run_id"], run.as_str(), "{found}");
     assert!(found["runs"][0]["data"]["params"].as_array().is_some_and(|p| !p.is_empty()), "{found}");
     let (status, model) = server.get("/api/2.0/mlflow/model-versions/get?name=buys&version=1");
@@ -74,10 +75,17 @@ fn a_registered_version_is_shown() {
         }
         ask(&server, "registered-models/alias", &json!({ "name": name, "alias": "champion", "version": "1" }));
     }
+    ask(&server, "registered-models/create", &json!({ "name": "yet_to_come" }));
     server.stop();
+    let empty = project.run(&["show", "yet_to_come", "--json"]).good().json();
+    assert_eq!((&empty["registered"]["name"], &empty["version"]), (&json!("yet_to_come"), &Value::Null), "{empty}");
     for address in ["models.churn", "churn", "mlflow:churn", "Upsell EU", "mlflow:Upsell EU"] {
         let newest = project.run(&["show", address, "--json"]).good().json();
-        assert_eq!((&newest["version"]["number"], &newest["registered"]["version"]["tags"]["mark"]), (&json!(2), &json!("second")), "{newest}");
+        assert_eq!(
+            (&newest["version"]["number"], &newest["registered"]["version"]["tags"]["mark"]),
+            (&json!(2), &json!("second")),
+            "{newest}"
+        );
         let champion = project.run(&["show", &format!("{address}@champion"), "--json"]).good().json();
         let told = &champion["registered"];
         assert_eq!((&told["version"]["number"], &told["version"]["tags"]["mark"]), (&json!(1), &json!("first")), "{champion}");

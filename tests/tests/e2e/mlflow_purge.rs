@@ -69,14 +69,14 @@ fn what_was_deleted_goes_for_good_when_its_time_has_come() {
     }
 
     // A version that is deleted holds its run no longer, and an experiment goes with its last run.
-    let (status, answer) = (|| {
+    let (status, answer) = {
         let answer = client()
             .delete(format!("{}/api/2.0/mlflow/model-versions/delete", server.url))
             .json(&json!({ "name": "m", "version": "1" }))
             .send()
             .expect("an answer");
         (answer.status().as_u16(), answer.text().expect("a body"))
-    })();
+    };
     assert_eq!(status, 200, "{answer}");
     ask(&server, "experiments/delete", &json!({ "experiment_id": study }));
     let text = project.run(&["purge", "--older-than", "0s"]).good();

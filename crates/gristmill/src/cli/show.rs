@@ -46,7 +46,8 @@ impl Show {
             Which::Latest => versions.first().cloned(),
             which => Some(gristmill_registry::find(&state.ports, &selector.asset, which).await?),
         };
-        if written.is_none() && versions.is_empty() {
+        let registered = registry.model_of_asset(&selector.asset).await?;
+        if written.is_none() && versions.is_empty() && registered.is_none() {
             let known: Vec<String> = ledger.assets().await?.iter().map(ToString::to_string).collect();
             return Err(Fault::not_found(gristmill_kernel::Code::UNKNOWN_ADDRESS, format!("nothing is known about {}", selector.asset))
                 .fix(if known.is_empty() { "run gristmill apply first".to_owned() } else { format!("known are {}", known.join(", ")) })
@@ -56,7 +57,6 @@ impl Show {
             (Some(version), true) => Some(gristmill_registry::lineage(&state.ports, &version.id).await?),
             _ => None,
         };
-        let registered = registry.model_of_asset(&selector.asset).await?;
         let noted = match (&registered, &chosen) {
             (Some(model), Some(version)) => registry.model_version(&model.name, version.id.number).await?,
             _ => None,

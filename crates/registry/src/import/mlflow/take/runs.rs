@@ -86,7 +86,8 @@ impl Work<'_> {
             let now = self.target.clock.now();
             self.target.tracking.set_experiment_lifecycle(here.id, Lifecycle::Active, &self.options.actor, now).await
         };
-        place.opened.get_or_try_init(opening).await.map(|()| ())
+        place.opened.get_or_try_init(opening).await?;
+        Ok(())
     }
 
     async fn logged_models(&self, place: &Place<'_>) -> Result<ModelPoints> {
