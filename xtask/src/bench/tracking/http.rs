@@ -170,7 +170,13 @@ impl Connection {
             })
         };
         let mut body = Vec::new();
-        let mut give = |piece: &[u8], body: &mut Vec<u8>| if keep { Ok(body.extend_from_slice(piece)) } else { pieces(piece) };
+        let mut give = |piece: &[u8], body: &mut Vec<u8>| {
+            if !keep {
+                return pieces(piece);
+            }
+            body.extend_from_slice(piece);
+            Ok(())
+        };
         let closes = field("connection").is_some_and(|c| c.eq_ignore_ascii_case("close"));
         if field("transfer-encoding").is_some_and(|t| t.eq_ignore_ascii_case("chunked")) {
             loop {
