@@ -71,8 +71,11 @@ impl WebEgress {
             scheme("")?;
         }
         // A parser of web addresses takes the first name it finds for the host, however many slashes there are.
-        if url.expose_secret().split_once("://").is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(['/', '?', '#', '\\'])) {
-            return Err(refused("Webhook URL must include a hostname".to_owned()));
+        if let Some((given, rest)) = url.expose_secret().split_once("://") {
+            scheme(&given.to_ascii_lowercase())?;
+            if rest.is_empty() || rest.starts_with(['/', '?', '#', '\\']) {
+                return Err(refused("Webhook URL must include a hostname".to_owned()));
+            }
         }
         let url = reqwest::Url::parse(url.expose_secret()).map_err(|_| refused("Invalid webhook URL".to_owned()))?;
         scheme(url.scheme())?;
