@@ -56,7 +56,8 @@ def main():
         mlflow.log_metric("accuracy", accuracy_score(y_test, scores > 0.5))
         mlflow.log_metric("f1", f1_score(y_test, scores > 0.5))
         mlflow.log_metric("auc", roc_auc_score(y_test, scores))
-        mlflow.sklearn.log_model(model, "model")
+        # Said aloud, because the default of the newest clients refuses forests, whatever the server.
+        mlflow.sklearn.log_model(model, "model", serialization_format="cloudpickle")
     print("auc", round(roc_auc_score(y_test, scores), 6))
 
     version = mlflow.register_model(f"runs:/{run.info.run_id}/model", given.model)
