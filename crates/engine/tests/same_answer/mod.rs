@@ -360,6 +360,23 @@ async fn a_wrong_boundary_is_caught() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_asks_nothing_of_its_rows_has_an_answer() {
+    let bench = bench();
+    let mut rng = StdRng::seed_from_u64(5);
+    let history = history::random(&mut rng, 20);
+    let one = Case {
+        name: "one",
+        shape: "aggregate",
+        how: JOINED,
+        sql: "select customer_id, 1 as one from events group by customer_id",
+        answer: |_, _, _| vec![Cell::Int(1)],
+    };
+    let plan = compile(&bench.engine, &one, Ties::Exclude).await;
+    let answer = plan.evaluate(&asked(&history.asked), &catalog(&history, &mut rng)).await.unwrap();
+    assert_eq!(differences(&one, &history, Ties::Exclude, &history.asked, &answer), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn kept_rows_name_key_and_window() {
     let bench = bench();

@@ -97,10 +97,8 @@ impl Sliding {
         let columns = physical(written, &narrow)?;
         let passes = physical(condition.into_iter().collect(), &narrow)?.pop();
 
-        let calls = match recipe.types.as_str() {
-            "SELECT  FROM" => Vec::new(),
-            sql => planned(shared, sql, &table_name(0), &table)?.fields().iter().map(|f| f.data_type().clone()).collect(),
-        };
+        let types = planned(shared, &recipe.types, &table_name(0), &table)?;
+        let calls: Vec<DataType> = types.fields().iter().map(|f| f.data_type().clone()).collect();
         let first = 3 + recipe.entity;
         for (number, call) in recipe.calls.iter().enumerate() {
             let given = match call.argument {

@@ -28,7 +28,7 @@ pub struct Recipe {
     pub arguments: usize,
     /// Filters of calls.
     pub filters: usize,
-    /// A query over the table whose columns have the types of the calls; empty if there are none.
+    /// A query over the table whose columns have the types of the calls.
     pub types: String,
     /// The distinct windows.
     pub windows: Vec<Window>,
@@ -126,6 +126,10 @@ pub fn recognise(view: &View, ties: Ties, is_aggregate: &dyn Fn(&str) -> bool) -
     }
     let answers = if view.aggregates { reader.aggregates() } else { reader.lookup() }?;
     let Reader { arguments, filters, types, windows, calls, .. } = reader;
+    if calls.is_empty() {
+        // Groups that ask nothing of their rows have nothing that could slide.
+        return None;
+    }
 
     let mut columns = vec![
         format!("{} AS \"__time\"", column_of(&table.alias, time)),
