@@ -10,7 +10,7 @@ use gristmill_kernel::tracking::ViewType;
 use gristmill_kernel::tracking::registry::{ModelStage, ModelVersion};
 use gristmill_kernel::{Fault, Result, RunId};
 
-/// What prompts name, whose text is a tag.
+/// What MLflow's clients send as the source of a prompt, word for word: a prompt's text is a tag, so there is no file to name.
 const PROMPT_SOURCES: [&str; 2] = ["dummy-source", "prompt-template"];
 
 /// What a source means.
