@@ -17,17 +17,21 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tower::ServiceExt;
 
-/// What every answer carries: nothing from elsewhere is loaded, nothing is guessed, nobody may frame us.
-const ALWAYS: [(HeaderName, &str); 6] = [
+/// What every answer carries: its type is not guessed, and pages of others may not embed it.
+const ALWAYS: [(HeaderName, &str); 2] =
+    [(header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (HeaderName::from_static("cross-origin-resource-policy"), "same-origin")];
+/// JSON is never shown as a page: nothing in it may load or frame anything, and the rest says nothing about it. Clients that log a value at a
+/// time read these lines as often as it.
+const JSON: [(HeaderName, &str); 1] = [(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'")];
+/// What may become a page carries: nothing from elsewhere is loaded, nobody may frame us.
+const PAGE: [(HeaderName, &str); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; \
          form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     ),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
@@ -68,7 +72,9 @@ impl App {
             },
         };
         let headers = response.headers_mut();
-        for (name, value) in ALWAYS {
+        let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+        let more = if is_json { JSON.as_slice() } else { &PAGE };
+        for (name, value) in ALWAYS.iter().chain(more) {
             headers.insert(name, HeaderValue::from_static(value));
         }
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

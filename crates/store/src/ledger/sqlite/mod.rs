@@ -48,6 +48,8 @@ pub struct SqliteLedger {
     readers: SqlitePool,
     /// Small writes of tracking clients, committed together.
     group: Arc<tracking::Group>,
+    /// What clients log, written on a thread of its own.
+    logger: tracking::Logger,
     clock: Arc<dyn Clock>,
     seal: Seal,
     path: PathBuf,

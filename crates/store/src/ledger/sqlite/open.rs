@@ -2,7 +2,7 @@
 
 use super::SqliteLedger;
 use super::schema::{MIGRATIONS, newest};
-use super::tracking::Group;
+use super::tracking::{Group, Logger};
 use crate::seal::{KEY_FILE, Seal};
 use gristmill_kernel::port::Clock;
 use gristmill_kernel::{Code, Fault, Kind, Result, Timestamp};
@@ -14,17 +14,17 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// Longest wait for another process's write.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections that only read.
 const READERS_MAX: u32 = 4;
 /// Prepared statements kept per connection.
-const STATEMENTS_KEPT: usize = 200;
+pub(super) const STATEMENTS_KEPT: usize = 200;
 /// Rows a query is ahead of its reader: each time one of the two waits costs more than a row.
 const ROWS_AHEAD: usize = 1_000;
 /// Pages in the write-ahead log before they go to their places. Tracking writes the same few pages again and again: the later, the fewer.
-const CHECKPOINT_PAGES: &str = "4000";
+pub(super) const CHECKPOINT_PAGES: &str = "4000";
 /// Cached pages per connection, in KiB (negative by SQLite's convention).
-const CACHE_KIB: &str = "-16000";
+pub(super) const CACHE_KIB: &str = "-16000";
 
 pub(super) async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteLedger> {
     let options = SqliteConnectOptions::new()
@@ -48,8 +48,9 @@ pub(super) async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteLed
         .connect_lazy_with(options.pragma("query_only", "on"));
     let writer = Arc::new(Mutex::new(writer));
     let group = Arc::new(Group::new(Arc::clone(&writer)));
+    let logger = Logger::new(path, Arc::clone(&writer));
     let seal = Seal::at(path.with_file_name(KEY_FILE));
-    Ok(SqliteLedger { writer, readers, group, clock, seal, path: path.to_owned() })
+    Ok(SqliteLedger { writer, readers, group, logger, clock, seal, path: path.to_owned() })
 }
 
 async fn migrate(db: &mut SqliteConnection, path: &Path, now: Timestamp) -> Result<()> {
@@ -131,15 +132,19 @@ pub(super) fn backup_path(path: &Path, version: i64) -> PathBuf {
 
 /// What SQLite said, in the words of the product.
 pub(super) fn fault(what: impl std::fmt::Display, error: sqlx::Error) -> Fault {
-    // The low byte is SQLite's primary result code: https://www.sqlite.org/rescode.html
     let code = match &error {
-        sqlx::Error::Database(e) => e.code().and_then(|c| c.parse::<i64>().ok()).map(|c| c & 0xff),
+        sqlx::Error::Database(e) => e.code().and_then(|c| c.parse::<i64>().ok()),
         sqlx::Error::Io(_) => Some(10),
         sqlx::Error::PoolTimedOut => Some(5),
         _ => None,
     };
+    of_code(what, code, error)
+}
+
+/// The fault of a result code of SQLite: https://www.sqlite.org/rescode.html. Its low byte is the primary code.
+pub(super) fn of_code(what: impl std::fmt::Display, code: Option<i64>, error: impl std::error::Error + Send + Sync + 'static) -> Fault {
     let told = format!("ledger: {what}: {error}");
-    match code {
+    match code.map(|code| code & 0xff) {
         Some(5 | 6) => Fault::new(Kind::Busy, Code::OVERLOADED, told).fix("another process is writing the ledger; try again"),
         Some(13) => Fault::new(Kind::Unavailable, Code::DISK_FULL, told)
             .fix("free some space on that disk; nothing acknowledged was lost, and the work goes on when there is room"),

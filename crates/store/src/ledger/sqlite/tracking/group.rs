@@ -2,29 +2,19 @@
 //!
 //! Promises: whoever is answered `Ok` is durable; a write that is refused spoils none of the others; a write is done or not done as a whole;
 //! other writers of the ledger get their turn between two groups. The task lives while something waits: nothing runs when nothing is written.
+//! What clients log has a queue of its own: [`super::logger`].
 //!
-//! Why: a commit costs a sync of the disk and half a dozen thread hops, whatever is in it. With eight clients that log one value at a time a
-//! group is up to eight values, and with hundreds of clients hundreds.
+//! Why: a commit costs a sync of the disk and half a dozen thread hops, whatever is in it.
 
 use super::super::open::fault;
 use super::super::write::{commit, write};
-use super::log;
 use crate::tracked;
 use futures::future::BoxFuture;
-use gristmill_kernel::tracking::Batch;
-use gristmill_kernel::{Fault, Result, RunId, limits};
+use gristmill_kernel::{Fault, Result, limits};
 use sqlx::sqlite::SqliteConnection;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 use tokio::sync::{Mutex, oneshot};
-
-/// Points of one group: a transaction of more would keep other writers waiting.
-const GROUP_POINTS_MAX: usize = 20_000;
-/// Points that wait, which is what a queue's memory is.
-const WAITING_POINTS_MAX: usize = 1_000_000;
-
-/// Turns of the runtime without a new write after which a group is not waited for any longer: about a tenth of a millisecond, half a commit.
-const IDLE_TURNS_MAX: usize = 32;
 
 /// The queue before a ledger's writer.
 pub(in super::super) struct Group {
@@ -34,33 +24,9 @@ pub(in super::super) struct Group {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Waiting>,
-    points: usize,
+    waiting: VecDeque<Box<dyn Job>>,
     /// Whether a task is there that takes what waits.
     served: bool,
-}
-
-enum Waiting {
-    /// What clients log: many are written by the same few statements.
-    Log(LogWrite),
-    /// Another small write.
-    Job(Box<dyn Job>),
-}
-
-impl Waiting {
-    fn points(&self) -> usize {
-        match self {
-            Waiting::Log(log) => log.batch.metrics.len(),
-            Waiting::Job(_) => 1,
-        }
-    }
-}
-
-/// A batch that waits.
-pub(super) struct LogWrite {
-    pub run: RunId,
-    pub batch: Batch,
-    answer: oneshot::Sender<Result<()>>,
 }
 
 /// A write whose answer has a type of its own.
@@ -109,13 +75,6 @@ impl Group {
         Group { queue: Lock::default(), writer }
     }
 
-    /// Logs a batch.
-    pub(super) async fn log(self: &Arc<Self>, run: RunId, batch: Batch) -> Result<()> {
-        let (answer, answered) = oneshot::channel();
-        self.add(Waiting::Log(LogWrite { run, batch, answer }))?;
-        answered.await.unwrap_or_else(|_| Err(lost()))
-    }
-
     /// Does a small write in the next group.
     pub(in super::super) async fn write<T, F>(self: &Arc<Self>, work: F) -> Result<T>
     where
@@ -123,11 +82,12 @@ impl Group {
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        self.add(Waiting::Job(Box::new(Typed { work: Some(work), outcome: None, answer })))?;
+        self.add(Box::new(Typed { work: Some(work), outcome: None, answer }))?;
         answered.await.unwrap_or_else(|_| Err(lost()))
     }
 
     /// How many wait.
+    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.queue().waiting.len()
     }
@@ -136,13 +96,12 @@ impl Group {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(self: &Arc<Self>, waiting: Waiting) -> Result<()> {
+    fn add(self: &Arc<Self>, job: Box<dyn Job>) -> Result<()> {
         let mut queue = self.queue();
-        if queue.waiting.len() >= limits::TRACK_WAITING_MAX || queue.points >= WAITING_POINTS_MAX {
+        if queue.waiting.len() >= limits::TRACK_WAITING_MAX {
             return Err(tracked::too_many_waiting());
         }
-        queue.points += waiting.points();
-        queue.waiting.push_back(waiting);
+        queue.waiting.push_back(job);
         if !queue.served {
             queue.served = true;
             tokio::spawn(serve(Arc::clone(self)));
@@ -151,22 +110,14 @@ impl Group {
     }
 
     /// The next group; `None` when nothing waits, and then the task's work is done.
-    fn take(&self) -> Option<Vec<Waiting>> {
+    fn take(&self) -> Option<Vec<Box<dyn Job>>> {
         let mut queue = self.queue();
-        let (mut group, mut points) = (Vec::new(), 0);
-        while group.len() < limits::TRACK_GROUP_MAX
-            && points < GROUP_POINTS_MAX
-            && let Some(next) = queue.waiting.pop_front()
-        {
-            points += next.points();
-            queue.points -= next.points();
-            group.push(next);
-        }
-        if group.is_empty() {
+        let size = queue.waiting.len().min(limits::TRACK_GROUP_MAX);
+        if size == 0 {
             queue.served = false;
             return None;
         }
-        Some(group)
+        Some(queue.waiting.drain(..size).collect())
     }
 }
 
@@ -186,16 +137,12 @@ impl Drop for Serving {
 
 async fn serve(group: Arc<Group>) {
     let mut serving = Serving { group, done: false };
-    let (mut answered, mut patience) = (0, IDLE_TURNS_MAX);
     loop {
-        patience = gather(&serving.group, answered, patience).await;
+        // Those who were just answered may come at once; they are let in.
+        tokio::task::yield_now().await;
         let mut db = serving.group.writer.lock().await;
-        let taken = serving.group.take();
-        match taken {
-            Some(taken) => {
-                answered = taken.len();
-                commit_group(&mut db, taken).await;
-            }
+        match serving.group.take() {
+            Some(taken) => commit_group(&mut db, taken).await,
             // Whoever comes now starts another task, whose `served` must not be undone.
             None => {
                 drop(db);
@@ -206,73 +153,27 @@ async fn serve(group: Arc<Group>) {
     }
 }
 
-/// Lets those who were just answered, and those who are about to write, come first: a commit costs what it costs, whatever is in it. Clients
-/// that log all the time would else part into two halves, one of which always waits while the other is committed.
-/// `patience` is how many idle turns it is worth; returned is what the next one is worth: less where clients took longer to come back.
-async fn gather(group: &Group, answered: usize, patience: usize) -> usize {
-    tokio::task::yield_now().await;
-    let waiting = group.waiting();
-    let wanted = answered + waiting;
-    // One client alone is not waited for: it may have said all it had to say.
-    if wanted < 2 {
-        return patience;
+async fn commit_group(db: &mut SqliteConnection, mut group: Vec<Box<dyn Job>>) {
+    let done = write_group(db, &mut group).await;
+    if let Err(fault) = &done {
+        tracing::warn!(error = %fault, writes = group.len(), "a group of tracking writes failed");
     }
-    let (mut came, mut idle) = (waiting, 0);
-    while came < wanted {
-        if idle == patience {
-            return (patience / 2).max(1);
-        }
-        tokio::task::yield_now().await;
-        let now = group.waiting();
-        idle = if now > came { 0 } else { idle + 1 };
-        came = now;
-    }
-    (patience * 2).min(IDLE_TURNS_MAX)
-}
-
-async fn commit_group(db: &mut SqliteConnection, group: Vec<Waiting>) {
-    let (mut logs, mut jobs) = (Vec::new(), Vec::new());
-    for waiting in group {
-        match waiting {
-            Waiting::Log(log) => logs.push(log),
-            Waiting::Job(job) => jobs.push(job),
-        }
-    }
-    let done = write_group(db, &mut jobs, &mut logs).await;
-    let failed = done.as_ref().err();
-    for job in jobs {
-        job.answer(failed);
-    }
-    match &done {
-        Ok(_) => {}
-        Err(fault) => tracing::warn!(error = %fault, writes = logs.len(), "a group of tracking writes failed"),
-    }
-    let mut outcomes = done.map(Vec::into_iter);
-    for log in logs {
-        let outcome = match &mut outcomes {
-            Ok(outcomes) => outcomes.next().unwrap_or_else(|| Err(lost())),
-            Err(failed) => Err(again(failed)),
-        };
-        let _ = log.answer.send(outcome);
+    for job in group {
+        job.answer(done.as_ref().err());
     }
 }
 
-/// One transaction: the jobs one by one, then everything that is logged. Returns what became of each log.
-async fn write_group(db: &mut SqliteConnection, jobs: &mut [Box<dyn Job>], logs: &mut [LogWrite]) -> Result<Vec<Result<()>>> {
-    if jobs.is_empty() && log::is_small(logs) {
-        return log::write_at_once(db, logs).await;
-    }
+/// One transaction: the jobs one by one.
+async fn write_group(db: &mut SqliteConnection, jobs: &mut [Box<dyn Job>]) -> Result<()> {
     let mut tx = write(db).await?;
-    let alone = jobs.len() == 1 && logs.is_empty();
+    if let [job] = jobs {
+        if !job.work(&mut tx).await {
+            return tx.rollback().await.map_err(|e| fault("take a write back", e));
+        }
+        return commit(tx).await;
+    }
     let mut kept = false;
     for job in jobs {
-        if alone {
-            if !job.work(&mut tx).await {
-                tx.rollback().await.map_err(|e| fault("take a write back", e))?;
-                return Ok(Vec::new());
-            }
-            continue;
-        }
         // The end of one and the beginning of the next are one trip to the connection's thread. The last one ends with the transaction.
         mark(&mut tx, if kept { "RELEASE job; SAVEPOINT job" } else { "SAVEPOINT job" }).await?;
         kept = job.work(&mut tx).await;
@@ -280,9 +181,7 @@ async fn write_group(db: &mut SqliteConnection, jobs: &mut [Box<dyn Job>], logs:
             mark(&mut tx, "ROLLBACK TO job; RELEASE job").await?;
         }
     }
-    let outcomes = log::write(&mut tx, logs).await?;
-    commit(tx).await?;
-    Ok(outcomes)
+    commit(tx).await
 }
 
 /// Says where a job begins or ends.
@@ -292,12 +191,12 @@ async fn mark(db: &mut SqliteConnection, text: &'static str) -> Result<()> {
 }
 
 /// The same fault for another one who waited.
-fn again(fault: &Fault) -> Fault {
+pub(super) fn again(fault: &Fault) -> Fault {
     let mut copy = Fault::new(fault.kind, fault.code, fault.message.clone());
     copy.fix.clone_from(&fault.fix);
     copy
 }
 
-fn lost() -> Fault {
+pub(super) fn lost() -> Fault {
     Fault::internal("a tracking write was dropped before it was answered").fix("try again: logging the same again changes nothing")
 }

@@ -4,20 +4,22 @@
 //! refused as a whole; then the rows of the admitted ones are written. A point's whole row is its key, so a batch that comes again is
 //! found row by row, whatever the length of the history.
 
-use super::super::cells::at;
-use super::super::open::fault;
-use super::group::LogWrite;
+use super::direct::Direct;
+use super::logger::LogWrite;
 use super::rows::{self, ModelPointRow, Newer, PointRow, Words};
-use super::sql::Sql;
+use super::sql::{self, Sql, Statement};
 use crate::tracked::{self, Changed, RUN_NAME_TAG};
 use gristmill_kernel::tracking::Batch;
 use gristmill_kernel::{Result, RunId, RunStatus};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Keys looked up by one statement.
 const KEYS_MAX: usize = 512;
+
+/// What is looked up of runs before something is logged to them.
+const TARGETS: &str = "SELECT id, seq, by_client, status, deleted_at FROM runs WHERE experiment IS NOT NULL AND id IN ";
 
 /// A run as far as logging minds.
 struct Target {
@@ -27,40 +29,14 @@ struct Target {
     closed: bool,
 }
 
-/// Whether [`write_at_once`] may write these: a few points of runs, and nothing else.
-pub(super) fn is_small(logs: &[LogWrite]) -> bool {
-    let few = |log: &LogWrite| {
-        let batch = &log.batch;
-        !batch.metrics.is_empty() && batch.params.is_empty() && batch.tags.is_empty() && batch.metrics.iter().all(|p| p.model.is_none())
-    };
-    !logs.is_empty() && logs.iter().map(|log| log.batch.metrics.len()).sum::<usize>() <= rows::AT_ONCE_MAX && logs.iter().all(few)
-}
-
-/// Writes the batches in a transaction of their own; what became of each, in their order.
-pub(super) async fn write_at_once(db: &mut SqliteConnection, logs: &mut [LogWrite]) -> Result<Vec<Result<()>>> {
-    let ids: BTreeSet<&str> = logs.iter().map(|log| log.run.0.as_str()).collect();
-    let ids: Vec<Arc<str>> = ids.into_iter().map(Arc::from).collect();
-    let mut points = Vec::with_capacity(logs.len());
-    for log in logs.iter_mut() {
-        let place = ids.partition_point(|id| **id < *log.run.0) as i64;
-        let taken = std::mem::take(&mut log.batch.metrics);
-        points.extend(taken.into_iter().map(|point| PointRow::new(place, point.key, point.step, point.at, point.value)));
-    }
-    sort(&mut points);
-    let rows = rows::put_at_once(db, &ids, &points, &latest(&points)).await?;
-    let targets = rows.iter().map(target_of).collect::<Result<HashMap<String, Target>>>()?;
-    let outcome = |log: &LogWrite| admit(&log.run, true, &targets).map(|_| ());
-    Ok(logs.iter().map(outcome).collect())
-}
-
 /// Writes the batches; what became of each, in their order.
-pub(super) async fn write(db: &mut SqliteConnection, logs: &mut [LogWrite]) -> Result<Vec<Result<()>>> {
+pub(super) fn write(db: &Direct, logs: &mut [LogWrite]) -> Result<Vec<Result<()>>> {
     if logs.is_empty() {
         return Ok(Vec::new());
     }
-    let targets = targets(db, logs).await?;
-    let mut params = known_params(db, logs, &targets).await?;
-    let models = known_models(db, logs).await?;
+    let targets = targets(db, logs)?;
+    let mut params = known_params(db, logs, &targets)?;
+    let models = known_models(db, logs)?;
     let mut new = New::default();
     let outcomes = logs
         .iter_mut()
@@ -75,7 +51,7 @@ pub(super) async fn write(db: &mut SqliteConnection, logs: &mut [LogWrite]) -> R
             Ok(())
         })
         .collect();
-    new.write(db).await?;
+    new.write(db)?;
     Ok(outcomes)
 }
 
@@ -124,39 +100,28 @@ pub(super) fn parts<K: Clone>(keys: &[K]) -> impl Iterator<Item = Vec<K>> + '_ {
     })
 }
 
-async fn targets(db: &mut SqliteConnection, logs: &[LogWrite]) -> Result<HashMap<String, Target>> {
+fn targets(db: &Direct, logs: &[LogWrite]) -> Result<HashMap<String, Target>> {
     let ids: BTreeSet<&str> = logs.iter().map(|log| log.run.0.as_str()).collect();
     let ids: Vec<&str> = ids.into_iter().collect();
     let mut targets = HashMap::with_capacity(ids.len());
     for part in parts(&ids) {
-        let mut sql = Sql::new(rows::TARGETS);
+        let mut sql = Sql::new(TARGETS);
         sql.list(part);
-        for row in sql.rows(db, "look for runs").await? {
-            targets.extend([target_of(&row)?]);
-        }
+        targets.extend(db.rows("look for runs", &sql, target_of)?);
     }
     Ok(targets)
 }
 
-/// A row of [`rows::TARGETS`].
-fn target_of(row: &SqliteRow) -> Result<(String, Target)> {
-    let status: &str = at(row, 3, "runs", "status")?;
+/// A row of [`TARGETS`].
+fn target_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<(String, Target)> {
+    let status = row.get_ref(3)?.as_str()?;
     let ended = ![RunStatus::Queued, RunStatus::Running].iter().any(|open| open.as_str() == status);
-    let by_client = at::<i64>(row, 2, "runs", "by_client")? != 0;
-    let target = Target {
-        seq: at(row, 1, "runs", "seq")?,
-        deleted: at::<Option<i64>>(row, 4, "runs", "deleted_at")?.is_some(),
-        closed: ended && !by_client,
-    };
-    Ok((at(row, 0, "runs", "id")?, target))
+    let by_client = row.get::<_, i64>(2)? != 0;
+    Ok((row.get(0)?, Target { seq: row.get(1)?, deleted: row.get::<_, Option<i64>>(4)?.is_some(), closed: ended && !by_client }))
 }
 
 /// The values that parameters have which the batches name.
-async fn known_params(
-    db: &mut SqliteConnection,
-    logs: &[LogWrite],
-    targets: &HashMap<String, Target>,
-) -> Result<HashMap<(i64, String), String>> {
+fn known_params(db: &Direct, logs: &[LogWrite], targets: &HashMap<String, Target>) -> Result<HashMap<(i64, String), String>> {
     let mut keys: Vec<(i64, &str)> = Vec::new();
     for log in logs {
         if let Some(target) = targets.get(&log.run.0) {
@@ -172,24 +137,19 @@ async fn known_params(
             sql.text(if i == 0 { "(" } else { ",(" }).value(run).text(",").value(name).text(")");
         }
         sql.text(")) AS wanted CROSS JOIN run_params p WHERE p.run = wanted.run AND p.name = wanted.name");
-        for row in sql.rows(db, "look for parameters").await? {
-            let key = (at(&row, 0, "run_params", "run")?, at(&row, 1, "run_params", "name")?);
-            known.insert(key, at(&row, 2, "run_params", "value")?);
-        }
+        known.extend(db.rows("look for parameters", &sql, |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?);
     }
     Ok(known)
 }
 
-async fn known_models(db: &mut SqliteConnection, logs: &[LogWrite]) -> Result<HashSet<String>> {
+fn known_models(db: &Direct, logs: &[LogWrite]) -> Result<HashSet<String>> {
     let named = logs.iter().flat_map(|log| &log.batch.metrics).filter_map(|point| point.model.as_deref());
     let ids: Vec<&str> = named.collect::<BTreeSet<&str>>().into_iter().collect();
     let mut known = HashSet::with_capacity(ids.len());
     for part in parts(&ids) {
         let mut sql = Sql::new("SELECT id FROM logged_models WHERE id IN ");
         sql.list(part);
-        for row in sql.rows(db, "look for logged models").await? {
-            known.insert(at(&row, 0, "logged_models", "id")?);
-        }
+        known.extend(db.rows("look for logged models", &sql, |row| row.get::<_, String>(0))?);
     }
     Ok(known)
 }
@@ -216,20 +176,19 @@ impl New {
         self.tags.extend(batch.tags.into_iter().map(|(name, value)| ((seq, name), value)));
     }
 
-    async fn write(mut self, db: &mut SqliteConnection) -> Result<()> {
+    fn write(mut self, db: &Direct) -> Result<()> {
         if !self.points.is_empty() {
             sort(&mut self.points);
-            rows::put_points(db, &self.points).await?;
-            rows::put_latest(db, &latest(&self.points), Newer::Point).await?;
-            rows::put_model_points(db, &self.model_points).await?;
+            db.run(rows::WHAT, rows::points(&self.points))?;
+            db.run(rows::WHAT, rows::latest(&latest(&self.points), Newer::Point))?;
+            db.run(rows::WHAT, rows::model_points(&self.model_points))?;
         }
-        rows::put_words(db, Words::Params, &self.params).await?;
+        db.run(rows::WHAT, rows::words(Words::Params, &self.params))?;
         if !self.tags.is_empty() {
             let tags: Vec<_> = self.tags.into_iter().map(|((run, name), value)| (run, name, value)).collect();
-            rows::put_words(db, Words::Tags, &tags).await?;
-            for (run, _, name) in tags.iter().filter(|(_, tag, _)| tag == RUN_NAME_TAG) {
-                rename(db, *run, name).await?;
-            }
+            db.run(rows::WHAT, rows::words(Words::Tags, &tags))?;
+            let names = tags.iter().filter(|(_, tag, _)| tag == RUN_NAME_TAG);
+            db.run("name a run", names.map(|(run, _, name)| renaming(*run, name)))?;
         }
         Ok(())
     }
@@ -253,11 +212,10 @@ fn latest(points: &[PointRow]) -> Vec<PointRow> {
 
 /// Gives a run another name; its tag is written by the caller.
 pub(super) async fn rename(db: &mut SqliteConnection, run: i64, name: &str) -> Result<()> {
-    sqlx::query("UPDATE runs SET run_name = $2 WHERE seq = $1")
-        .bind(run)
-        .bind(name)
-        .execute(db)
-        .await
-        .map_err(|e| fault("name a run", e))?;
-    Ok(())
+    sql::run(db, "name a run", std::iter::once(renaming(run, name))).await
+}
+
+fn renaming(run: i64, name: &str) -> Statement {
+    static TEXT: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("UPDATE runs SET run_name = ? WHERE seq = ?"));
+    Statement { text: Arc::clone(&TEXT), values: vec![name.into(), run.into()] }
 }

@@ -1,12 +1,14 @@
 //! Experiment tracking on the SQLite ledger: the port `Tracking`.
 //!
 //! Promises: what clients log is rows of the ledger's own runs; what is acknowledged is durable; a page of a search costs a constant number
-//! of statements. Small writes go through `group` (one commit for all that wait), `log` is what most of them are; `experiments`, `runs`,
-//! `inputs` and `models` are the things, `history` and `search` the large reads, `filter` the conditions, `packed` how pages are read, `rows` and
-//! `sql` how statements with many values are written, `purge` the retention.
+//! of statements. What clients log goes through `logger` (a thread with a `direct` connection; `log` is what it writes), other small writes
+//! through `group`; both commit all that waits at once. `experiments`, `runs`, `inputs` and `models` are the things, `history` and `search`
+//! the large reads, `filter` the conditions, `packed` how pages are read, `rows` and `sql` how statements with many values are written,
+//! `purge` the retention.
 //!
 //! To add a write: an async function over a connection that checks before it writes, and a call through `self.group.write`.
 
+mod direct;
 mod experiments;
 mod filter;
 mod group;
@@ -14,6 +16,7 @@ mod history;
 mod import;
 mod inputs;
 mod log;
+mod logger;
 mod models;
 mod packed;
 mod purge;
@@ -26,6 +29,7 @@ mod tests;
 
 pub(super) use experiments::join_experiment;
 pub(super) use group::Group;
+pub(super) use logger::Logger;
 
 use super::SqliteLedger;
 use super::open::fault;
@@ -106,7 +110,7 @@ impl Tracking for SqliteLedger {
         self.group.write(move |db| Box::pin(async move { runs::move_to(db, &id, to, &actor, now).await })).await
     }
     async fn log(&self, id: &RunId, batch: Batch, _now: Timestamp) -> Result<()> {
-        self.group.log(id.clone(), batch).await
+        self.logger.log(id.clone(), batch).await
     }
     async fn delete_run_tag(&self, id: &RunId, key: &str) -> Result<()> {
         let (id, key) = (id.clone(), key.to_owned());

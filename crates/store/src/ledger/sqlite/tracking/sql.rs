@@ -2,17 +2,20 @@
 
 use super::super::open::fault;
 use gristmill_kernel::{Code, Fault, Result};
-use sqlx::AssertSqlSafe;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{Arguments as _, AssertSqlSafe};
+use std::sync::Arc;
 
 /// SQLite takes 32,766 values in one statement.
 const VALUES_MAX: usize = 30_000;
 
+/// A value of a statement.
 #[derive(Debug, Clone)]
-pub(super) enum Arg {
+pub(in super::super) enum Arg {
+    Null,
     Int(i64),
     Float(f64),
-    Text(String),
+    Text(Arc<str>),
 }
 
 impl From<i64> for Arg {
@@ -27,13 +30,53 @@ impl From<f64> for Arg {
 }
 impl From<String> for Arg {
     fn from(value: String) -> Arg {
-        Arg::Text(value)
+        Arg::Text(value.into())
     }
 }
 impl From<&str> for Arg {
     fn from(value: &str) -> Arg {
-        Arg::Text(value.to_owned())
+        Arg::Text(value.into())
     }
+}
+impl From<Arc<str>> for Arg {
+    fn from(value: Arc<str>) -> Arg {
+        Arg::Text(value)
+    }
+}
+impl<A: Into<Arg>> From<Option<A>> for Arg {
+    fn from(value: Option<A>) -> Arg {
+        value.map_or(Arg::Null, Into::into)
+    }
+}
+
+/// A statement that is prepared once and run with other values each time.
+pub(in super::super) struct Statement {
+    pub(super) text: Arc<str>,
+    pub(super) values: Vec<Arg>,
+}
+
+/// Runs statements one after the other.
+pub(in super::super) async fn run(db: &mut SqliteConnection, what: &str, statements: impl Iterator<Item = Statement>) -> Result<()> {
+    for statement in statements {
+        let query = sqlx::query_with(AssertSqlSafe(statement.text), bound(&statement.values, what)?);
+        query.execute(&mut *db).await.map_err(|e| fault(what, e))?;
+    }
+    Ok(())
+}
+
+fn bound(values: &[Arg], what: &str) -> Result<SqliteArguments> {
+    let mut bound = SqliteArguments::default();
+    bound.reserve(values.len(), 0);
+    for value in values {
+        match value {
+            Arg::Null => bound.add(None::<i64>),
+            Arg::Int(value) => bound.add(*value),
+            Arg::Float(value) => bound.add(*value),
+            Arg::Text(value) => bound.add(Arc::clone(value)),
+        }
+        .map_err(|e| fault(what, sqlx::Error::Encode(e)))?;
+    }
+    Ok(bound)
 }
 
 /// A statement, or a part of one.
@@ -83,18 +126,15 @@ impl Sql {
                 Fault::invalid(Code::BAD_FILTER, format!("a search has at most {VALUES_MAX} values")).fix("search in several steps")
             );
         }
-        let mut query = sqlx::query(AssertSqlSafe(self.text.as_str()));
-        for value in &self.values {
-            query = match value {
-                Arg::Int(value) => query.bind(*value),
-                Arg::Float(value) => query.bind(*value),
-                Arg::Text(value) => query.bind(value.as_str()),
-            };
-        }
+        let query = sqlx::query_with(AssertSqlSafe(self.text.as_str()), bound(&self.values, what)?);
         query.fetch_all(db).await.map_err(|e| fault(what, e))
     }
-    #[cfg(test)]
+    /// Its text, with a `?` for each value.
     pub(super) fn told(&self) -> &str {
         &self.text
+    }
+    /// Its values, in the order of their places.
+    pub(super) fn values(&self) -> &[Arg] {
+        &self.values
     }
 }

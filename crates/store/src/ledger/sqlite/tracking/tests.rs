@@ -56,7 +56,7 @@ async fn a_full_queue_refuses_and_recovers() {
             tokio::spawn(async move { ledger.log(&run_id(1), points(vec![point("m", 0.0, step)]), ms(1)).await })
         })
         .collect();
-    while ledger.group.waiting() < limits::TRACK_WAITING_MAX {
+    while ledger.logger.waiting() < limits::TRACK_WAITING_MAX {
         tokio::task::yield_now().await;
     }
     let fault = ledger.log(&run_id(1), Batch::default(), ms(1)).await.unwrap_err();
@@ -99,7 +99,7 @@ async fn a_group_is_refused_one_by_one() {
             waiting.extend([log(1, with_param("a")), log(2, with_param("a")), log(1, with_param("b"))]);
         }
         let renamed = if jobs { vec![rename(1, "first"), rename(3, "never"), rename(2, "second")] } else { vec![] };
-        while ledger.group.waiting() < waiting.len() + renamed.len() {
+        while ledger.logger.waiting() + ledger.group.waiting() < waiting.len() + renamed.len() {
             tokio::task::yield_now().await;
         }
         drop(held);

@@ -1,0 +1,85 @@
+//! A connection without a thread of its own: statements are calls.
+//!
+//! Why two drivers: the async one sends every statement to a thread and its answer back, which costs several times what a small write does.
+//! What clients log is written by a thread that may wait, with statements of [`super::sql`] like everything else.
+
+use super::super::open::{BUSY_TIMEOUT, CACHE_KIB, CHECKPOINT_PAGES, STATEMENTS_KEPT, of_code};
+use super::sql::{Arg, Sql, Statement};
+use gristmill_kernel::{Fault, Result};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, Row, ToSql, params_from_iter};
+use std::path::Path;
+
+/// A writing connection to a ledger that is there already.
+pub(super) struct Direct {
+    db: Connection,
+}
+
+impl Direct {
+    pub(super) fn open(path: &Path) -> Result<Direct> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags(path, flags).and_then(|db| {
+            db.busy_timeout(BUSY_TIMEOUT)?;
+            db.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+            db.execute_batch(&format!(
+                "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = {CACHE_KIB}; \
+                 PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"
+            ))?;
+            Ok(db)
+        });
+        Ok(Direct { db: opened.map_err(|e| fault("open the ledger", e))? })
+    }
+
+    /// Does it in a transaction that is durable when this returns; a fault leaves nothing of it.
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Direct) -> Result<T>) -> Result<T> {
+        self.say("BEGIN IMMEDIATE").map_err(|e| fault("begin a write", e))?;
+        let done = work(self).and_then(|done| self.say("COMMIT").map(|()| done).map_err(|e| fault("commit a write", e)));
+        if done.is_err() && !self.db.is_autocommit() {
+            self.say("ROLLBACK").map_err(|e| fault("take a write back", e))?;
+        }
+        done
+    }
+
+    fn say(&self, word: &str) -> rusqlite::Result<()> {
+        self.db.prepare_cached(word)?.execute(()).map(|_| ())
+    }
+
+    /// Runs statements one after the other.
+    pub(super) fn run(&self, what: &str, statements: impl Iterator<Item = Statement>) -> Result<()> {
+        for statement in statements {
+            let done = self.db.prepare_cached(&statement.text).and_then(|mut s| s.execute(params_from_iter(&statement.values)));
+            done.map_err(|e| fault(what, e))?;
+        }
+        Ok(())
+    }
+
+    /// Every row of an answer, read by `of`.
+    pub(super) fn rows<T>(&self, what: &str, sql: &Sql, of: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>> {
+        let read = self.db.prepare_cached(sql.told()).and_then(|mut s| s.query_map(params_from_iter(sql.values()), of)?.collect());
+        read.map_err(|e| fault(what, e))
+    }
+}
+
+impl ToSql for Arg {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Arg::Null => ValueRef::Null,
+            Arg::Int(value) => ValueRef::Integer(*value),
+            Arg::Float(value) => ValueRef::Real(*value),
+            Arg::Text(value) => ValueRef::Text(value.as_bytes()),
+        }))
+    }
+}
+
+/// What SQLite said, in the words of the product.
+fn fault(what: &str, error: rusqlite::Error) -> Fault {
+    match &error {
+        // A column has another type than the schema says.
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..) => Fault::damaged(format!("ledger: {what}: {error}"))
+            .fix("restore the ledger from a backup; `gristmill doctor` lists what is damaged")
+            .because(error),
+        _ => of_code(what, error.sqlite_error().map(|e| i64::from(e.extended_code)), error),
+    }
+}
