@@ -9,12 +9,12 @@ pub mod bench;
 pub mod ci;
 pub mod tidy;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// The workspace this binary was built from.
+/// The workspace that `cargo xtask` was called in. Cargo says so when it starts us; where we were built may be another checkout.
 pub fn workspace_root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_path_buf()
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    here.parent().unwrap_or(&here).to_path_buf()
 }
 
 /// The cargo that started us, or the one on the path.

@@ -15,6 +15,8 @@ pub enum Role {
     Kernel,
     /// One step of the data's way.
     Stage,
+    /// Computing that one adapter uses: no ports, no tables, no SQL.
+    Algorithm,
     /// Implements ports.
     Adapter,
     /// Routes and the accept loop.
@@ -35,6 +37,8 @@ pub enum Role {
 pub const STAGES: [&str; 9] = ["ingest", "validate", "features", "train", "registry", "deploy", "serve", "monitor", "retrain"];
 /// The crates that implement ports.
 pub const ADAPTERS: [&str; 4] = ["store", "engine", "runner", "auth"];
+/// The crates that only compute.
+pub const ALGORITHMS: [&str; 1] = ["slide"];
 /// What tests of any crate may use beside what the crate itself may: real tables and a real ledger instead of doubles.
 const TEST_HELP: [&str; 2] = ["store", "engine"];
 
@@ -51,6 +55,7 @@ pub fn role(package: &str) -> Option<Role> {
         "web" => Some(Role::Web),
         "api" => Some(Role::Api),
         "project" => Some(Role::Language),
+        name if ALGORITHMS.contains(&name) => Some(Role::Algorithm),
         name if STAGES.contains(&name) => Some(Role::Stage),
         name if ADAPTERS.contains(&name) => Some(Role::Adapter),
         _ => None,
@@ -66,7 +71,8 @@ pub fn short(package: &str) -> &str {
 fn allowed(role: Role) -> Option<Vec<&'static str>> {
     match role {
         Role::Kernel | Role::Tools => Some(vec![]),
-        Role::Adapter => Some(vec!["kernel"]),
+        Role::Algorithm => Some(vec!["kernel"]),
+        Role::Adapter => Some(std::iter::once("kernel").chain(ALGORITHMS).collect()),
         Role::Stage => Some(vec!["kernel", "web"]),
         Role::Web => Some(vec!["kernel", "auth"]),
         Role::Api => Some(vec!["kernel", "web", "auth"]),
@@ -104,6 +110,7 @@ fn described(role: Role) -> &'static str {
     match role {
         Role::Kernel => "the kernel",
         Role::Stage => "a stage",
+        Role::Algorithm => "computing",
         Role::Adapter => "an adapter",
         Role::Web => "web",
         Role::Api => "the control API",

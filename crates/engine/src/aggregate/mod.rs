@@ -4,8 +4,6 @@
 //! Float64 and hand every other type to the original. Training, online and request then agree to the bit whatever order and
 //! partitioning their rows come in. To add one: a [`Kind`], its arm in [`Tally`], its line in [`exact_functions`].
 
-pub mod exact;
-
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Float64Builder, ListArray, ListBuilder};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
@@ -15,7 +13,7 @@ use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature, Volatility,
 };
-use exact::{Exact, Moments};
+use gristmill_slide::exact::{Exact, Moments};
 use std::collections::HashSet;
 use std::sync::Arc;
 

@@ -1,17 +1,10 @@
 //! Views as windows that slide: for a view over one table, training sets, online answers and request answers by one walk in time.
 //!
-//! [`recipe`] recognises such a view and says which columns of each row it needs; they are compiled to expressions once. [`walk`] puts rows and
-//! questions of each entity in order and lets every row enter and leave each window once; [`state`] is what a call keeps meanwhile. The
-//! expressions around the calls run over the asked rows with one more column per call. Nothing is planned per evaluation, except for reading
-//! a stored table.
-//!
-//! To add an aggregate: a case of [`recipe::What`] and what it keeps in [`state`]. If it cannot give back what leaves, it does not belong here;
-//! such views are joined.
+//! [`recipe`] recognises such a view and says which columns of each row it needs; they are compiled to expressions once. The crate `slide` puts
+//! rows and questions of each entity in order and lets every row enter and leave each window once. The expressions around the calls run over
+//! the asked rows with one more column per call. Nothing is planned per evaluation, except for reading a stored table.
 
-mod entities;
 mod recipe;
-mod state;
-mod walk;
 
 use super::plan::{Given, conform, full_schema};
 use super::rewrite::table_name;
@@ -21,23 +14,24 @@ use crate::local::Shared;
 use crate::sql::fence;
 use crate::sql::session::{Size, Sources, schema_of};
 use crate::sql::source::rows_source;
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator};
-use arrow::compute::{SortOptions, cast, concat, filter_record_batch, interleave, take};
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
-use arrow::row::{RowConverter, SortField};
-use datafusion::common::{DFSchema, DataFusionError, HashMap};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{cast, concat, filter_record_batch, interleave, take};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::PhysicalExpr;
-use entities::Entities;
 use gristmill_kernel::error::{Code, Fault, Result};
 use gristmill_kernel::port::TableShape;
 use gristmill_kernel::table::Relation;
 use gristmill_kernel::view::Ties;
-use recipe::{Call, Recipe, What};
-use state::{Answer, Argument};
+use gristmill_slide::Call;
+use gristmill_slide::argument::{Argument, column_of, supported};
+use gristmill_slide::entities::Entities;
+use gristmill_slide::state::Answer;
+use gristmill_slide::walk::{Buckets, Question, Row, Walk};
+use recipe::Recipe;
 use std::sync::Arc;
 use tokio::runtime::RuntimeFlavor;
-use walk::{Buckets, Question, Row, Walk};
 
 /// A compiled view that slides.
 pub struct Sliding {
@@ -232,7 +226,7 @@ impl Sliding {
         for (number, call) in calls.iter_mut().enumerate() {
             if let Some(argument) = call.argument {
                 let to = self.reads.iter().position(|read| *read == number).map_or(&DataType::Null, |at| &self.calls[at]);
-                forms.push(form(call.what, &whole(argument)?, to)?);
+                forms.push(Argument::of(call.what, &whole(argument)?, to)?);
                 call.argument = Some(forms.len() - 1);
             }
         }
@@ -322,72 +316,6 @@ fn rows_of(answers: &[Answer], parts: &[Prepared], starts: &[u32], argument: usi
     };
     let places: Vec<(usize, usize)> = answers.iter().map(place).collect();
     interleave(&columns, &places).map_err(|e| Fault::internal("take answers").because(e))
-}
-
-/// Whether a call over this type is one that can slide here, and gives this type.
-fn supported(what: What, given: Option<&DataType>, gives: &DataType) -> bool {
-    let numeric = |t: &DataType| t.is_integer() || *t == DataType::Float64 || *t == DataType::Float32;
-    match (what, given) {
-        (What::Count, _) => *gives == DataType::Int64,
-        (What::CountDistinct, Some(t)) => *gives == DataType::Int64 && !t.is_floating() && !t.is_nested() && !t.is_null(),
-        (What::Sum, Some(t)) => (*gives == DataType::Float64 && numeric(t)) || (*gives == DataType::Int64 && t.is_signed_integer()),
-        (What::Avg | What::Spread { .. }, Some(t)) => *gives == DataType::Float64 && numeric(t),
-        (What::Min | What::Max, Some(t)) => {
-            t == gives
-                && (t.is_integer()
-                    || *t == DataType::Float64
-                    || matches!(t, DataType::Utf8 | DataType::Boolean | DataType::Date32 | DataType::Timestamp(_, _)))
-        }
-        (What::First | What::Last, Some(t)) => t == gives && !t.is_nested() && !t.is_null(),
-        (_, None) => false,
-    }
-}
-
-/// The form in which a call reads its argument.
-fn form(what: What, values: &ArrayRef, gives: &DataType) -> Result<Argument> {
-    let typed = |to: &DataType| cast(values, to).map_err(|e| Fault::internal("type an argument").because(e));
-    Ok(match what {
-        What::Count | What::First | What::Last => Argument::Any(values.clone()),
-        What::Sum if *gives == DataType::Int64 => Argument::Int(typed(&DataType::Int64)?.as_primitive::<Int64Type>().clone()),
-        What::Sum | What::Avg | What::Spread { .. } => Argument::Float(typed(&DataType::Float64)?.as_primitive::<Float64Type>().clone()),
-        What::Min | What::Max => {
-            let values = match values.as_primitive_opt::<Float64Type>() {
-                // All NaNs are one, above everything.
-                Some(floats) => Arc::new(floats.unary::<_, Float64Type>(|v| if v.is_nan() { f64::NAN } else { v })) as ArrayRef,
-                None => values.clone(),
-            };
-            let compare =
-                make_comparator(&values, &values, SortOptions::default()).map_err(|e| Fault::internal("order an argument").because(e))?;
-            Argument::Ordered(values, compare)
-        }
-        What::CountDistinct => {
-            let wrong = |e| Fault::internal("number values").because(e);
-            let converter = RowConverter::new(vec![SortField::new(values.data_type().clone())]).map_err(wrong)?;
-            let rows = converter.convert_columns(std::slice::from_ref(values)).map_err(wrong)?;
-            let mut numbers = HashMap::new();
-            let mut codes = Vec::with_capacity(values.len());
-            for (at, row) in rows.iter().enumerate() {
-                let next = numbers.len() as u32;
-                codes.push(values.is_valid(at).then(|| *numbers.entry(row).or_insert(next)));
-            }
-            Argument::Code(codes)
-        }
-    })
-}
-
-/// Answers as a column.
-fn column_of(answers: &[Answer], argument: Option<&Argument>, to: &DataType) -> Result<ArrayRef> {
-    let row = |answer: &Answer| if let Answer::Row(row) = answer { Some(*row) } else { None };
-    let int = |answer: &Answer| if let Answer::Int(value) = answer { Some(*value) } else { None };
-    let float = |answer: &Answer| if let Answer::Float(value) = answer { Some(*value) } else { None };
-    match argument {
-        Some(Argument::Ordered(values, _)) => {
-            let places: UInt32Array = answers.iter().map(row).collect();
-            take(values, &places, None).map_err(|e| Fault::internal("take answers").because(e))
-        }
-        _ if *to == DataType::Float64 => Ok(Arc::new(answers.iter().map(float).collect::<Float64Array>())),
-        _ => Ok(Arc::new(answers.iter().map(int).collect::<Int64Array>())),
-    }
 }
 
 fn moments_of(asked: &RecordBatch) -> Result<arrow::array::TimestampMicrosecondArray> {

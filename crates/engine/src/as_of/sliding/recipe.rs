@@ -8,6 +8,7 @@ use super::super::rewrite::{quoted, table_name};
 use super::super::view::{Form, Joined, REQUEST, View, aliases, as_column, column_of, conjuncts, is_as_of};
 use gristmill_kernel::table::{LOAD, ROW};
 use gristmill_kernel::view::Ties;
+use gristmill_slide::{Call, What, Window};
 use sqlparser::ast::{
     BinaryOperator, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Value, Visit, VisitMut, Visitor,
     VisitorMut,
@@ -36,69 +37,6 @@ pub struct Recipe {
     pub calls: Vec<Call>,
     /// A query over the asked rows with a column `__gN` per call: the features.
     pub answer: String,
-}
-
-/// The rows that a call looks at, by their time, as distances from the moment in microseconds; `true` where the edge itself belongs to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Where it begins; `None` at the first row there is.
-    pub from: Option<(i64, bool)>,
-    /// Where it ends.
-    pub to: (i64, bool),
-}
-
-/// A call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
-    /// What it computes.
-    pub what: What,
-    /// The number of its argument.
-    pub argument: Option<usize>,
-    /// The number of its filter.
-    pub filter: Option<usize>,
-    /// The number of its window.
-    pub window: usize,
-}
-
-/// What a call computes of its rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    Count,
-    CountDistinct,
-    Sum,
-    Avg,
-    Min,
-    Max,
-    First,
-    Last,
-    /// Variance or its root, over the count less this.
-    Spread {
-        root: bool,
-        less: u64,
-    },
-}
-
-impl What {
-    /// Whether it is a row, of which any column may be wanted.
-    pub fn is_row(self) -> bool {
-        matches!(self, What::First | What::Last)
-    }
-    fn named(name: &str) -> Option<What> {
-        Some(match name {
-            "count" => What::Count,
-            "sum" => What::Sum,
-            "avg" | "mean" => What::Avg,
-            "min" => What::Min,
-            "max" => What::Max,
-            "first_value" => What::First,
-            "last_value" => What::Last,
-            "var" | "var_samp" | "var_sample" => What::Spread { root: false, less: 1 },
-            "var_pop" | "var_population" => What::Spread { root: false, less: 0 },
-            "stddev" | "stddev_samp" => What::Spread { root: true, less: 1 },
-            "stddev_pop" => What::Spread { root: true, less: 0 },
-            _ => return None,
-        })
-    }
 }
 
 /// Reads a view.
@@ -283,7 +221,7 @@ impl Reader<'_> {
         if !list.clauses.is_empty() || function.null_treatment.is_some() || !function.within_group.is_empty() {
             return None;
         }
-        let mut what = What::named(name)?;
+        let mut what = what_of(name)?;
         if list.duplicate_treatment == Some(DuplicateTreatment::Distinct) {
             what = if what == What::Count { What::CountDistinct } else { return None };
         }
@@ -353,22 +291,6 @@ impl VisitorMut for Columns<'_, '_> {
             }
         }
         ControlFlow::Continue(())
-    }
-}
-
-impl Window {
-    /// Narrows it to what begins here.
-    fn begin(&mut self, edge: i64, inside: bool) {
-        self.from = Some(match self.from {
-            Some((at, also)) if at > edge || (at == edge && !also) => (at, also),
-            _ => (edge, inside),
-        });
-    }
-    /// Narrows it to what ends here.
-    fn end(&mut self, edge: i64, inside: bool) {
-        if edge < self.to.0 || (edge == self.to.0 && !inside) {
-            self.to = (edge, inside);
-        }
     }
 }
 
@@ -447,4 +369,22 @@ fn length(expr: &Expr) -> Option<i64> {
         any = true;
     }
     any.then_some(micros)
+}
+
+/// What an aggregate of SQL computes, if it is one that slides.
+fn what_of(name: &str) -> Option<What> {
+    Some(match name {
+        "count" => What::Count,
+        "sum" => What::Sum,
+        "avg" | "mean" => What::Avg,
+        "min" => What::Min,
+        "max" => What::Max,
+        "first_value" => What::First,
+        "last_value" => What::Last,
+        "var" | "var_samp" | "var_sample" => What::Spread { root: false, less: 1 },
+        "var_pop" | "var_population" => What::Spread { root: false, less: 0 },
+        "stddev" | "stddev_samp" => What::Spread { root: true, less: 1 },
+        "stddev_pop" => What::Spread { root: true, less: 0 },
+        _ => return None,
+    })
 }

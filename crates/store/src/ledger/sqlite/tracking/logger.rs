@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex as Lock, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
 
 /// Points of one group: a transaction of more would keep other writers waiting.
@@ -59,6 +60,8 @@ pub(super) struct LogWrite {
     pub run: RunId,
     pub batch: Batch,
     answer: oneshot::Sender<Result<()>>,
+    /// Where it is awaited.
+    runtime: Handle,
 }
 
 impl Logger {
@@ -69,7 +72,7 @@ impl Logger {
     /// Logs a batch.
     pub(super) async fn log(&self, run: RunId, batch: Batch) -> Result<()> {
         let (answer, answered) = oneshot::channel();
-        self.add(LogWrite { run, batch, answer })?;
+        self.add(LogWrite { run, batch, answer, runtime: Handle::current() })?;
         answered.await.unwrap_or_else(|_| Err(lost()))
     }
 
@@ -128,10 +131,7 @@ impl Shared {
             let answers = commit(&self.path, &mut db, group);
             drop(turn);
             answered = answers.len();
-            for (log, outcome) in answers {
-                // Nobody listens when the caller went away; what was written stays written.
-                let _ = log.answer.send(outcome);
-            }
+            answer(answers);
         }
     }
 
@@ -170,6 +170,20 @@ impl Shared {
         }
         queue.points -= points;
         group
+    }
+}
+
+/// Tells everybody what became of theirs, all from within the runtime: a thread outside wakes it for each, and on one core they then take turns.
+fn answer(answers: Vec<(LogWrite, Result<()>)>) {
+    let tell = |answers: Vec<(LogWrite, Result<()>)>| {
+        for (log, outcome) in answers {
+            // Nobody listens when the caller went away; what was written stays written.
+            let _ = log.answer.send(outcome);
+        }
+    };
+    match answers.last().map(|(log, _)| log.runtime.clone()) {
+        Some(runtime) if answers.len() > 1 => drop(runtime.spawn(async move { tell(answers) })),
+        _ => tell(answers),
     }
 }
 

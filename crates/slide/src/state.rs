@@ -1,73 +1,65 @@
 //! What a call keeps while its window slides over the rows of one entity: rows enter at the end and leave at the beginning.
 //!
 //! Promise: the value is that of the same aggregate over the rows inside, to the bit, whatever entered and left before. Sums are exact
-//! ([`crate::aggregate::exact`]), so what left has left no trace; values that are not finite are counted apart, because they cannot be
+//! ([`crate::exact`]), so what left has left no trace; values that are not finite are counted apart, because they cannot be
 //! subtracted. The least and the greatest keep a queue of the rows that may still become it.
 
-use super::recipe::What;
-use crate::aggregate::exact::{Exact, Moments};
-use arrow::array::{Array, ArrayRef, DynComparator, Float64Array, Int64Array};
+use crate::What;
+use crate::argument::Argument;
+use crate::exact::{Exact, Moments};
 use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
-
-/// The argument of a call, for every row.
-pub enum Argument {
-    /// There is none.
-    None,
-    /// Only whether it is there matters, or which row it is.
-    Any(ArrayRef),
-    Float(Float64Array),
-    Int(Int64Array),
-    /// With an order.
-    Ordered(ArrayRef, DynComparator),
-    /// Equal values have equal numbers.
-    Code(Vec<Option<u32>>),
-}
-
-impl Argument {
-    /// Whether a row has a value.
-    #[inline]
-    fn is_there(&self, row: usize) -> bool {
-        match self {
-            Argument::None => true,
-            Argument::Any(values) | Argument::Ordered(values, _) => values.is_valid(row),
-            Argument::Float(values) => values.is_valid(row),
-            Argument::Int(values) => values.is_valid(row),
-            Argument::Code(codes) => codes[row].is_some(),
-        }
-    }
-}
 
 /// A value, or the row that has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Answer {
+    /// No value.
     Null,
+    /// A whole number.
     Int(i64),
+    /// A float.
     Float(f64),
+    /// The place of a row in the argument.
     Row(u32),
 }
 
 /// What is kept. Rows are numbers into the argument.
 #[derive(Debug)]
 pub enum State {
+    /// How many.
     Count(i64),
+    /// How often each value is inside.
     Distinct(HashMap<u32, u32>),
+    /// A sum of whole numbers, which wraps.
     Whole {
+        /// How many are inside.
         count: u64,
+        /// Their sum.
         sum: i64,
     },
+    /// A sum of floats.
     Sum(Sum),
+    /// The same, divided at the end.
     Avg(Sum),
+    /// Variance, or its root.
     Spread {
+        /// Whether it is the root.
         root: bool,
+        /// What is taken off the count.
         less: u64,
+        /// How many of the values inside are not finite.
         beyond: u64,
+        /// Count, sum and sum of squares of the others.
         moments: Box<Moments>,
     },
+    /// The least or the greatest: rows that may still become it, the best first.
     Best {
+        /// How the best one compares with the others.
         wanted: Ordering,
+        /// The rows.
         queue: VecDeque<u32>,
     },
+    /// The rows inside, oldest first.
     First(VecDeque<u32>),
     /// The newest row; older ones leave before it does.
     Last(Option<u32>),

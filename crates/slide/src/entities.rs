@@ -3,8 +3,8 @@
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Int32Type, Int64Type};
 use arrow::row::{RowConverter, SortField};
-use datafusion::common::HashMap;
 use gristmill_kernel::error::{Fault, Result};
+use hashbrown::HashMap;
 
 /// The asked entities.
 pub struct Entities {

@@ -3,15 +3,19 @@
 //! Rows of entities that nobody asks for are dropped first. The others are put into one bucket per entity and sorted there; threads take
 //! runs of entities. So n rows and m questions cost n log n (in small sorts) and one step per row, window and question.
 
-use super::recipe::{Call, Window};
-use super::state::{Answer, Argument, State};
+use crate::argument::Argument;
+use crate::state::{Answer, State};
+use crate::{Call, Window};
 use std::cmp::Ordering;
 
 /// A row: where it stands in time, and where its values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
+    /// Its time, in microseconds.
     pub time: i64,
+    /// The load it came with.
     pub load: Option<i64>,
+    /// Its number within the load.
     pub number: Option<i64>,
     /// Its place in the arguments.
     pub at: u32,
@@ -31,7 +35,9 @@ impl Row {
 /// A question: its moment and its place among the asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Question {
+    /// The moment, in microseconds.
     pub moment: i64,
+    /// Its place among the asked.
     pub at: u32,
 }
 
@@ -73,10 +79,15 @@ impl<T: Copy> Buckets<T> {
 
 /// What is walked over, and what is asked of it.
 pub struct Walk<'a> {
+    /// Rows per entity.
     pub rows: &'a Buckets<Row>,
+    /// Questions per entity.
     pub questions: &'a Buckets<Question>,
+    /// The windows.
     pub windows: &'a [Window],
+    /// What is computed of the rows inside.
     pub calls: &'a [Call],
+    /// What the calls read.
     pub arguments: &'a [Argument],
     /// Per filter and place of a row, whether it passes.
     pub filters: &'a [Vec<bool>],

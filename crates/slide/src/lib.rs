@@ -1,0 +1,90 @@
+//! Windows that slide over rows in the order of time.
+//!
+//! Promise: each row enters and leaves each window once, and what a window answers is, to the bit, what the same aggregate over the rows inside
+//! says, whatever entered and left before. Nothing here knows SQL, tables or plans: the crate that does compiles a view to [`Window`]s and
+//! [`Call`]s over columns. It is a crate of its own so that it is always optimised fully, while everything around it is compiled fast.
+//!
+//! [`walk`] goes through rows and questions, [`state`] is what a call keeps meanwhile, [`argument`] is how it reads its values, [`entities`]
+//! whose rows are whose, [`exact`] sums whose bits do not depend on the order.
+//!
+//! To add an aggregate: a case of [`What`], what it keeps in [`state`], its types in [`argument::supported`]. If it cannot give back what leaves, it
+//! does not belong here.
+
+pub mod argument;
+pub mod entities;
+pub mod exact;
+pub mod state;
+pub mod walk;
+
+/// The rows that a call looks at, by their time, as distances from the moment in microseconds; `true` where the edge itself belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Where it begins; `None` at the first row there is.
+    pub from: Option<(i64, bool)>,
+    /// Where it ends.
+    pub to: (i64, bool),
+}
+
+impl Window {
+    /// Narrows it to what begins here.
+    pub fn begin(&mut self, edge: i64, inside: bool) {
+        self.from = Some(match self.from {
+            Some((at, also)) if at > edge || (at == edge && !also) => (at, also),
+            _ => (edge, inside),
+        });
+    }
+    /// Narrows it to what ends here.
+    pub fn end(&mut self, edge: i64, inside: bool) {
+        if edge < self.to.0 || (edge == self.to.0 && !inside) {
+            self.to = (edge, inside);
+        }
+    }
+}
+
+/// A call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// What it computes.
+    pub what: What,
+    /// The number of its argument.
+    pub argument: Option<usize>,
+    /// The number of its filter.
+    pub filter: Option<usize>,
+    /// The number of its window.
+    pub window: usize,
+}
+
+/// What a call computes of its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// How many rows have a value, or how many there are.
+    Count,
+    /// How many different values there are.
+    CountDistinct,
+    /// The sum of the values.
+    Sum,
+    /// Their mean.
+    Avg,
+    /// The least.
+    Min,
+    /// The greatest.
+    Max,
+    /// The oldest row.
+    First,
+    /// The newest row.
+    Last,
+    /// Variance, over the count less this, or its root.
+    Spread {
+        /// Whether it is the root: the standard deviation.
+        root: bool,
+        /// 0 of a population, 1 of a sample.
+        less: u64,
+    },
+}
+
+impl What {
+    /// Whether it is a row, of which any column may be wanted.
+    pub fn is_row(self) -> bool {
+        matches!(self, What::First | What::Last)
+    }
+}
