@@ -6,7 +6,7 @@
     python tests/mlflow/run.py --list                      # the scenarios
     python tests/mlflow/run.py --differences               # writes the table of docs/mlflow.md from differences.toml
 
-PYTHON is that of the client's environment (see `venvs.py`); the server may be another version. Standard library only.
+PYTHON is that of the client's environment (see `tests/clients/venvs.py`); the server may be another version. Standard library only.
 Exit code 0: every scenario is equal but for `differences.toml`. 1: something differs. 2: the harness could not run.
 """
 

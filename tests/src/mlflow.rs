@@ -10,9 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The variable that names the folder of the client environments.
-pub const VENVS: &str = "GRISTMILL_VENVS";
-
 /// The folder of the Python side, `tests/mlflow`.
 pub fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("mlflow")
@@ -20,15 +17,7 @@ pub fn scripts() -> PathBuf {
 
 /// The Python of a client environment (`3.17`, `3.1`, `2.22`), made when it is not there yet.
 pub fn python(version: &str) -> PathBuf {
-    let mut command = Command::new("python3");
-    command.arg(scripts().join("venvs.py")).arg(version);
-    if let Some(folder) = std::env::var_os(VENVS) {
-        command.arg("--cache").arg(folder);
-    }
-    let ran = command.stderr(Stdio::inherit()).output().expect("python3 starts");
-    assert!(ran.status.success(), "venvs.py {version} ended with {}", ran.status);
-    let out = String::from_utf8_lossy(&ran.stdout).into_owned();
-    PathBuf::from(out.lines().last().expect("venvs.py names a Python"))
+    crate::clients::python(&format!("mlflow-{version}"))
 }
 
 /// Runs one of our scripts with this Python; its standard output as JSON.

@@ -69,6 +69,13 @@ impl OnlineFeatures {
         trouble.map_or(Ok(()), Err)
     }
 
+    /// The sources with an event time that a view reads; `None` when it is not loaded.
+    pub fn event_sources(&self, view: &str) -> Option<Vec<Name>> {
+        let ready = self.loaded(&Name::new(view).ok()?)?;
+        let events = ready.meta.tables.iter().filter(|(_, table)| table.time.is_some());
+        Some(events.filter_map(|(name, _)| Name::new(name).ok()).collect())
+    }
+
     fn loaded(&self, view: &Name) -> Option<Arc<Ready>> {
         self.views.read().unwrap_or_else(PoisonError::into_inner).get(view).cloned()
     }

@@ -228,9 +228,14 @@ pub fn app(owner: &Owner, workspace: &Workspace, tasks: &Tasks, open: bool, name
     let reports = tasks.reports.clone();
     metrics.add(move || gristmill_monitor::metrics_page(&reports.read().unwrap_or_else(PoisonError::into_inner)));
     let live = tasks.live.clone();
+    let features = tasks.features.clone();
     let promoter = Arc::new(Promotions { ports: owner.ports.clone(), worker: owner.worker.clone() });
     let routes = Routes::new()
-        .merge(gristmill_ingest::routes(owner.ports.clone(), Arc::new(move || live.sources())))
+        .merge(gristmill_ingest::routes(
+            owner.ports.clone(),
+            Arc::new(move || live.sources()),
+            Arc::new(move |view| features.event_sources(view)),
+        ))
         .merge(gristmill_serve::routes(tasks.plane.clone()))
         .merge(metrics.routes())
         .merge(gristmill_registry::protocol::mlflow::routes(tasks.mlflow.clone()));

@@ -382,7 +382,8 @@ pub fn row_json(columns: &RecordBatch, row: usize) -> serde_json::Map<String, Va
     schema.fields().iter().zip(columns.columns()).map(|(field, column)| (field.name().clone(), cell_json(column, row))).collect()
 }
 
-fn cell_json(column: &dyn Array, row: usize) -> Value {
+/// A cell as JSON.
+pub(crate) fn cell_json(column: &dyn Array, row: usize) -> Value {
     if column.is_null(row) {
         return Value::Null;
     }

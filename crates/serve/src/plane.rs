@@ -10,7 +10,7 @@ use crate::predict::Cached;
 use crate::spec::ServeSpec;
 use arc_swap::ArcSwap;
 use gristmill_kernel::limits::PREDICTION_CACHE_ROWS_MAX;
-use gristmill_kernel::port::{Clock, FeatureReader, LiveFigures, Ports};
+use gristmill_kernel::port::{Clock, FeatureReader, LiveFigures, Ports, ViewRef};
 use gristmill_kernel::prediction::{Arm, Canary, Deployment, EndpointFigures};
 use gristmill_kernel::version::{Place, Which};
 use gristmill_kernel::{Address, AliasName, AssetKind, Code, Fault, Kind, Name, Result, Span, Timestamp, VersionRef};
@@ -158,6 +158,11 @@ impl Plane {
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// The views that an endpoint's stable model reads.
+    pub(crate) fn views(&self, endpoint: &str) -> Result<Vec<ViewRef>> {
+        Ok(self.endpoint(endpoint)?.1.stable.views.clone())
     }
 
     /// The endpoint, as a request needs it.

@@ -272,7 +272,7 @@ fn spread(beyond: &mut u64, moments: &mut Moments, value: f64, enters: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::make_comparator;
+    use arrow::array::{ArrayRef, Float64Array, make_comparator};
     use arrow::compute::SortOptions;
     use rand::prelude::*;
     use rand::rngs::StdRng;

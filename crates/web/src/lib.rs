@@ -18,6 +18,7 @@ mod app;
 mod call;
 mod door;
 mod error;
+pub mod feast;
 mod metrics;
 mod progress;
 mod route;

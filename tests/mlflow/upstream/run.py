@@ -3,7 +3,7 @@
     python tests/mlflow/upstream/run.py --tests DIR --binary target/release/gristmill [--only WORD] [--json]
     python tests/mlflow/upstream/run.py --tests DIR                   # against MLflow itself: what the tests' age has broken
 
-Run it with the Python of the environment `upstream` (`venvs.py upstream`). DIR is a folder with MLflow's `tests/` and `pyproject.toml`; none of
+Run it with the Python of the environment `upstream` (`tests/clients/venvs.py mlflow-upstream`). DIR is a folder with MLflow's `tests/` and `pyproject.toml`; none of
 it is in this repository. To get it:
 
     git clone --depth 1 --filter=blob:none --sparse https://github.com/mlflow/mlflow DIR && git -C DIR sparse-checkout set tests

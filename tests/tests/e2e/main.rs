@@ -3,6 +3,7 @@
 mod apply;
 mod bad_input;
 mod demo;
+mod feast;
 mod kill9;
 mod mlflow;
 mod mlflow_import;

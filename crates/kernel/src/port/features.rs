@@ -5,7 +5,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
 /// A view as a model knows it: the definition it was trained on, whatever the project says now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ViewRef {
     /// The view.
     pub name: Name,

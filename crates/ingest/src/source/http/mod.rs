@@ -4,9 +4,10 @@
 //! and then in the table, once; the same `Idempotency-Key` again changes nothing and gives the first answer; a full journal answers 429 before anything is
 //! taken. Only sources with `time` can be pushed to: a snapshot is replaced as a whole, and a few pushed rows are not the whole.
 
+mod feast;
 mod routes;
 
-pub use routes::{Sources, routes};
+pub use routes::{Sources, ViewSources, routes};
 
 use crate::cell::Rows;
 use crate::journal;
@@ -54,6 +55,12 @@ pub(super) fn read_url(rest: &str, spec: &SourceSpec) -> Result<Origin> {
 
 /// Takes pushed rows. When this returns, they are durable.
 pub async fn push(ports: &Ports, spec: &SourceSpec, push: Push<'_>) -> Result<PushAnswer> {
+    check_key(push.idempotency_key)?;
+    take(ports, spec, read_body(push.body, push.content_type)?, push.idempotency_key).await
+}
+
+/// Takes rows that were read. When this returns, they are durable.
+async fn take(ports: &Ports, spec: &SourceSpec, objects: Vec<Object>, key: Option<&str>) -> Result<PushAnswer> {
     if spec.time.is_none() {
         return Err(Fault::invalid(
             Code::BAD_VALUE,
@@ -61,8 +68,6 @@ pub async fn push(ports: &Ports, spec: &SourceSpec, push: Push<'_>) -> Result<Pu
         )
         .fix(format!("name its event time column: [sources.{}] time = \"...\"", spec.name)));
     }
-    check_key(push.idempotency_key)?;
-    let objects = read_body(push.body, push.content_type)?;
     let columns = columns_of(ports, spec, &objects).await?;
     let encoded = check_and_encode(spec, &objects, &columns)?;
     let state = ports.journal.state(&spec.name).await?;
@@ -74,7 +79,7 @@ pub async fn push(ports: &Ports, spec: &SourceSpec, push: Push<'_>) -> Result<Pu
         )
         .fix(format!("send it again later; `gristmill run raw.{}` empties the journal", spec.name)));
     }
-    let (offset, fresh) = ports.journal.append(&spec.name, ports.clock.now(), encoded, push.idempotency_key).await?;
+    let (offset, fresh) = ports.journal.append(&spec.name, ports.clock.now(), encoded, key).await?;
     Ok(PushAnswer { accepted: objects.len() as u64, offset, duplicate: !fresh })
 }
 

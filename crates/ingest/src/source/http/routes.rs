@@ -1,6 +1,6 @@
 //! The route of the push: `POST /ingest/{source}`.
 
-use super::{Push, push};
+use super::{Push, feast, push};
 use crate::schema::nearest;
 use crate::spec::SourceSpec;
 use gristmill_kernel::Name;
@@ -13,17 +13,23 @@ use std::sync::Arc;
 /// The sources of the project as it is applied now.
 pub type Sources = Arc<dyn Fn() -> Vec<SourceSpec> + Send + Sync>;
 
+/// The sources with an event time that a view reads; `None` when there is no such view.
+pub type ViewSources = Arc<dyn Fn(&str) -> Option<Vec<Name>> + Send + Sync>;
+
 /// The routes of ingestion.
-pub fn routes(ports: Ports, sources: Sources) -> Routes {
+pub fn routes(ports: Ports, sources: Sources, of_view: ViewSources) -> Routes {
+    let feast = feast::routes(&ports, &sources, &of_view);
     let handler = move |call: Call| {
         let (ports, sources) = (ports.clone(), sources.clone());
         async move { take(&ports, &sources(), call).await }
     };
-    Routes::new().with(
-        route(Method::POST, "/ingest/{source}", Permission::Ingest, handler)
-            .about("push rows into a source: a JSON array of objects, {\"rows\": [...]}, or NDJSON; Idempotency-Key makes a retry safe")
-            .body_limit(INGEST_BODY_BYTES_MAX),
-    )
+    Routes::new()
+        .with(
+            route(Method::POST, "/ingest/{source}", Permission::Ingest, handler)
+                .about("push rows into a source: a JSON array of objects, {\"rows\": [...]}, or NDJSON; Idempotency-Key makes a retry safe")
+                .body_limit(INGEST_BODY_BYTES_MAX),
+        )
+        .merge(feast)
 }
 
 async fn take(ports: &Ports, sources: &[SourceSpec], call: Call) -> Result<Response> {
@@ -35,7 +41,7 @@ async fn take(ports: &Ports, sources: &[SourceSpec], call: Call) -> Result<Respo
     json(&answer)
 }
 
-fn find<'a>(sources: &'a [SourceSpec], name: &str) -> Result<&'a SourceSpec> {
+pub(super) fn find<'a>(sources: &'a [SourceSpec], name: &str) -> Result<&'a SourceSpec> {
     let found = Name::new(name).ok().and_then(|name| sources.iter().find(|s| s.name == name));
     found.ok_or_else(|| {
         let names: Vec<&str> = sources.iter().map(|s| s.name.as_str()).collect();

@@ -8,11 +8,15 @@ use super::sql::{Arg, Sql, Statement};
 use gristmill_kernel::{Fault, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, Row, ToSql, params_from_iter};
+use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
-/// A writing connection to a ledger that is there already.
+/// A writing connection to a ledger that is there already. What it commits is whole and in order whatever happens, but durable only when
+/// [`Direct::log`] was synced after it: so the next group is written while the disk is at work on the last one.
 pub(super) struct Direct {
     db: Connection,
+    log: Arc<File>,
 }
 
 impl Direct {
@@ -21,16 +25,28 @@ impl Direct {
         let opened = Connection::open_with_flags(path, flags).and_then(|db| {
             db.busy_timeout(BUSY_TIMEOUT)?;
             db.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+            // NORMAL syncs the log before its pages go to their places and its header before what follows it, FULL at each commit too.
             db.execute_batch(&format!(
-                "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = {CACHE_KIB}; \
+                "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA cache_size = {CACHE_KIB}; \
                  PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"
             ))?;
+            // The first read makes sure that the log is there; it stays the same file as long as anybody has the ledger open.
+            db.query_row("SELECT count(*) FROM gristmill_format", (), |_| Ok(()))?;
             Ok(db)
         });
-        Ok(Direct { db: opened.map_err(|e| fault("open the ledger", e))? })
+        let db = opened.map_err(|e| fault("open the ledger", e))?;
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push("-wal");
+        let log = File::open(path.with_file_name(name)).map_err(|e| of_code("open the ledger's log", Some(14), e))?;
+        Ok(Direct { db, log: Arc::new(log) })
     }
 
-    /// Does it in a transaction that is durable when this returns; a fault leaves nothing of it.
+    /// The write-ahead log.
+    pub(super) fn log(&self) -> Arc<File> {
+        Arc::clone(&self.log)
+    }
+
+    /// Does it in a transaction; a fault leaves nothing of it.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Direct) -> Result<T>) -> Result<T> {
         self.say("BEGIN IMMEDIATE").map_err(|e| fault("begin a write", e))?;
         let done = work(self).and_then(|done| self.say("COMMIT").map(|()| done).map_err(|e| fault("commit a write", e)));
@@ -69,6 +85,11 @@ impl ToSql for Arg {
             Arg::Text(value) => ValueRef::Text(value.as_bytes()),
         }))
     }
+}
+
+/// Waits until the disk has what was written to a log.
+pub(super) fn sync(log: &File) -> Result<()> {
+    log.sync_data().map_err(|e| of_code("sync what was logged", Some(10), e))
 }
 
 /// What SQLite said, in the words of the product.

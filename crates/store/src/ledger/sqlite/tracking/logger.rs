@@ -1,13 +1,13 @@
-//! What clients log: batches wait in a queue, and one thread writes all that wait in one transaction.
+//! What clients log: batches wait in a queue, one thread writes all that wait in one transaction, and another one syncs them.
 //!
 //! Promises: whoever is answered `Ok` is durable; a batch that is refused spoils none of the others; a batch is written as a whole or not at
-//! all; other writers of the ledger get their turn between two groups. The thread starts with the first batch, sleeps while nothing waits,
-//! and ends with the ledger.
+//! all; other writers of the ledger get their turn between two groups. The threads start with the first batch, sleep while nothing waits,
+//! and end with the ledger.
 //!
-//! Why a thread: a commit waits for the disk, and the server has other things to do meanwhile, among them to take in the batches that make
-//! up the next group.
+//! Why threads: a commit waits for the disk, and the server has other things to do meanwhile: to take in the batches of the next group, and to
+//! write that.
 
-use super::direct::Direct;
+use super::direct::{Direct, sync};
 use super::group::{again, lost};
 use super::log;
 use crate::tracked;
@@ -15,10 +15,11 @@ use gristmill_kernel::tracking::Batch;
 use gristmill_kernel::{Fault, Result, RunId, limits};
 use sqlx::sqlite::SqliteConnection;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex as Lock, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex as Lock, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
 
@@ -26,10 +27,6 @@ use tokio::sync::{Mutex, oneshot};
 const GROUP_POINTS_MAX: usize = 20_000;
 /// Points that wait, which is what a queue's memory is.
 const WAITING_POINTS_MAX: usize = 1_000_000;
-
-/// Longest wait for those who were just answered: about half a commit.
-const PATIENCE_MAX: Duration = Duration::from_micros(200);
-const PATIENCE_MIN: Duration = Duration::from_micros(10);
 
 /// The queue before the thread that logs.
 pub(in super::super) struct Logger {
@@ -48,8 +45,6 @@ struct Shared {
 struct Queue {
     waiting: VecDeque<LogWrite>,
     points: usize,
-    /// How many must wait before the thread is woken.
-    wanted: usize,
     thread: Option<JoinHandle<()>>,
     /// Nothing will come any more.
     ended: bool,
@@ -94,11 +89,8 @@ impl Logger {
         }
         queue.points += log.batch.metrics.len();
         queue.waiting.push_back(log);
-        let enough = queue.waiting.len() >= queue.wanted;
         drop(queue);
-        if enough {
-            self.shared.filled.notify_one();
-        }
+        self.shared.filled.notify_one();
         Ok(())
     }
 }
@@ -124,34 +116,34 @@ impl Shared {
     }
 
     fn serve(&self) {
-        let (mut db, mut answered, mut patience) = (None, 0, PATIENCE_MAX);
-        while self.wait(answered, &mut patience) {
-            let turn = self.turn.blocking_lock();
-            let group = self.take();
-            let answers = commit(&self.path, &mut db, group);
-            drop(turn);
-            answered = answers.len();
-            answer(answers);
-        }
+        let (hand_over, handed) = mpsc::channel();
+        let at_disk = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let at_disk = &at_disk;
+            let started = thread::Builder::new().name("tracking-sync".into()).spawn_scoped(scope, move || sync_all(&handed, at_disk));
+            let mut db = None;
+            while self.wait() {
+                let turn = self.turn.blocking_lock();
+                let written = commit(&self.path, &mut db, self.take());
+                drop(turn);
+                // With nobody else waiting, the other thread would only be a detour.
+                let alone = at_disk.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty();
+                if alone || started.is_err() {
+                    written.finish();
+                    continue;
+                }
+                at_disk.fetch_add(1, Ordering::AcqRel);
+                if let Err(mpsc::SendError(written)) = hand_over.send(written) {
+                    written.finish();
+                }
+            }
+            drop(hand_over);
+        });
     }
 
     /// Until something waits; whether it does.
-    ///
-    /// Those who were just answered may come first: a commit costs what it costs, whatever is in it. Clients that log all the time would else
-    /// part into two halves, one of which always waits while the other is committed. `patience` is how long they are waited for: less where
-    /// they took longer to come back. One client alone is not waited for: it may have said all it had to say.
-    fn wait(&self, answered: usize, patience: &mut Duration) -> bool {
+    fn wait(&self) -> bool {
         let mut queue = self.queue();
-        let wanted = (answered + queue.waiting.len()).min(limits::TRACK_GROUP_MAX);
-        if wanted > 1 {
-            queue.wanted = wanted;
-            let lacking = |queue: &mut Queue| queue.waiting.len() < wanted && !queue.ended;
-            let came = self.filled.wait_timeout_while(queue, *patience, lacking);
-            queue = came.map_or_else(|e| e.into_inner().0, |(queue, _)| queue);
-            let all_came = queue.waiting.len() >= wanted;
-            *patience = if all_came { *patience * 2 } else { *patience / 2 }.clamp(PATIENCE_MIN, PATIENCE_MAX);
-        }
-        queue.wanted = 1;
         while queue.waiting.is_empty() && !queue.ended {
             queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
@@ -173,22 +165,60 @@ impl Shared {
     }
 }
 
-/// Tells everybody what became of theirs, all from within the runtime: a thread outside wakes it for each, and on one core they then take turns.
-fn answer(answers: Vec<(LogWrite, Result<()>)>) {
-    let tell = |answers: Vec<(LogWrite, Result<()>)>| {
-        for (log, outcome) in answers {
+/// A group that is committed, but perhaps not on the disk yet.
+struct Written {
+    log: Option<Arc<File>>,
+    outcomes: Vec<(LogWrite, Result<()>)>,
+}
+
+impl Written {
+    /// Syncs and answers.
+    fn finish(self) {
+        let synced = self.log.as_deref().map_or(Ok(()), sync);
+        answer(self.outcomes, synced.err().as_ref());
+    }
+}
+
+/// Syncs and answers groups that are handed over, all that wait by one sync.
+fn sync_all(handed: &mpsc::Receiver<Written>, at_disk: &AtomicUsize) {
+    while let Ok(first) = handed.recv() {
+        let mut groups = vec![first];
+        groups.extend(handed.try_iter());
+        let mut logs: Vec<&Arc<File>> = groups.iter().filter_map(|group| group.log.as_ref()).collect();
+        // Another one only after the connection was opened again.
+        logs.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        let synced: Result<()> = logs.into_iter().try_for_each(|log| sync(log));
+        let count = groups.len();
+        answer(groups.into_iter().flat_map(|group| group.outcomes).collect(), synced.err().as_ref());
+        at_disk.fetch_sub(count, Ordering::AcqRel);
+    }
+}
+
+/// Tells everybody what became of theirs, all from within the runtime: a thread outside wakes it for each, and on one core they then take
+/// turns. What the disk did not take is refused, though it may be there: logging it again changes nothing.
+fn answer(outcomes: Vec<(LogWrite, Result<()>)>, unsynced: Option<&Fault>) {
+    if let Some(fault) = unsynced {
+        tracing::error!(error = %fault, writes = outcomes.len(), "the disk did not take what was logged");
+    }
+    let failed = unsynced.map(again);
+    let tell = move |outcomes: Vec<(LogWrite, Result<()>)>| {
+        for (log, outcome) in outcomes {
+            let outcome = match &failed {
+                Some(failed) if outcome.is_ok() => Err(again(failed)),
+                _ => outcome,
+            };
             // Nobody listens when the caller went away; what was written stays written.
             let _ = log.answer.send(outcome);
         }
     };
-    match answers.last().map(|(log, _)| log.runtime.clone()) {
-        Some(runtime) if answers.len() > 1 => drop(runtime.spawn(async move { tell(answers) })),
-        _ => tell(answers),
+    match outcomes.last().map(|(log, _)| log.runtime.clone()) {
+        Some(runtime) if outcomes.len() > 1 => drop(runtime.spawn(async move { tell(outcomes) })),
+        _ => tell(outcomes),
     }
 }
 
 /// Writes a group; what became of each. `db` is opened when it is first needed.
-fn commit(path: &Path, db: &mut Option<Direct>, mut group: Vec<LogWrite>) -> Vec<(LogWrite, Result<()>)> {
+fn commit(path: &Path, db: &mut Option<Direct>, mut group: Vec<LogWrite>) -> Written {
     let open = match db.take() {
         Some(open) => Ok(open),
         None => Direct::open(path),
@@ -204,5 +234,5 @@ fn commit(path: &Path, db: &mut Option<Direct>, mut group: Vec<LogWrite>) -> Vec
         Ok(outcomes) => (log, outcomes.next().unwrap_or_else(|| Err(lost()))),
         Err(failed) => (log, Err(again(failed))),
     };
-    group.into_iter().map(outcome).collect()
+    Written { outcomes: group.into_iter().map(outcome).collect(), log: db.as_ref().map(Direct::log) }
 }

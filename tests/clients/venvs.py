@@ -1,6 +1,6 @@
 """Makes the Python environments of the clients, once, and prints the path of their Python.
 
-    python tests/mlflow/venvs.py 3.17 [3.1 2.22] [--cache DIR]
+    python tests/clients/venvs.py mlflow-3.17 [mlflow-3.1 mlflow-2.22 feast] [--cache DIR]
 
 One environment for each file of `requirements/`; it is made again when the file changes. The folder is `--cache`, else `$GRISTMILL_VENVS`, else
 `~/.cache/gristmill-venvs`. Uses `uv` where it is installed, else `venv` and `pip`. This is the only part of the tests that needs PyPI.
@@ -20,12 +20,12 @@ REQUIREMENTS = Path(__file__).parent / "requirements"
 
 def make(name, cache):
     """The Python of the environment `name`."""
-    wanted = REQUIREMENTS / f"mlflow-{name}.txt"
+    wanted = REQUIREMENTS / f"{name}.txt"
     if not wanted.exists():
-        raise SystemExit(f"no environment {name}; there are: {', '.join(sorted(p.stem[7:] for p in REQUIREMENTS.glob('mlflow-*.txt')))}")
+        raise SystemExit(f"no environment {name}; there are: {', '.join(sorted(p.stem for p in REQUIREMENTS.glob('*.txt')))}")
     digest = hashlib.sha256(wanted.read_bytes()).hexdigest()[:16]
     cache.mkdir(parents=True, exist_ok=True)
-    place = cache / f"mlflow-{name}"
+    place = cache / name
     python, stamp = place / "bin/python", place / "made-from"
     with open(cache / f".lock-{name}", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
