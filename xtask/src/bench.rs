@@ -6,8 +6,9 @@
 //!
 //! A benchmark is an example of the crate it measures. It is started once per round, measures every contender in turn and prints a line
 //! for each that begins with its name. To add one: the example, a reader of its lines, and a line in [`BENCHES`]. What compares whole servers
-//! is a module of its own: [`tracking`].
+//! or other engines is a module of its own: [`tracking`], [`features`].
 
+pub mod features;
 pub mod tracking;
 
 use anyhow::{Context, Result, bail};
@@ -49,6 +50,7 @@ pub fn list() -> Result<bool> {
     for bench in BENCHES {
         println!("{:<16} {} ({})", bench.name, bench.about, bench.contenders.join(", "));
     }
+    println!("{:<16} training sets (Gristmill, DuckDB, Polars, chDB, Feast)", "features");
     println!("{:<16} experiment tracking over HTTP (Gristmill, MLflow, FastTrackML)", "tracking");
     Ok(true)
 }
@@ -76,11 +78,15 @@ fn build(root: &Path, bench: &Bench) -> Result<PathBuf> {
     if !output.status.success() {
         bail!("example {} of {} does not build", bench.example, bench.package);
     }
-    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    program(&output.stdout, bench.example)
+}
+
+/// The program of an example, out of what cargo said.
+fn program(said: &[u8], example: &str) -> Result<PathBuf> {
+    let lines = String::from_utf8_lossy(said).into_owned();
     let messages = lines.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
-    let mut programs =
-        messages.filter(|m| m["target"]["name"] == bench.example).filter_map(|m| m["executable"].as_str().map(PathBuf::from));
-    programs.next_back().with_context(|| format!("cargo did not name the program of {}", bench.example))
+    let mut programs = messages.filter(|m| m["target"]["name"] == example).filter_map(|m| m["executable"].as_str().map(PathBuf::from));
+    programs.next_back().with_context(|| format!("cargo did not name the program of {example}"))
 }
 
 /// Figures of one round: name -> (value, unit).

@@ -1,17 +1,23 @@
-//! How long training sets take: labels x events of a size, for two forms of views.
+//! How long training sets take, for `cargo xtask bench features`.
 //!
-//!     cargo run --release --workspace --example training_set -- [LABELS] [EVENTS] [FOLDER]
+//!     training_set make FOLDER LABELS EVENTS KEYS # writes labels.parquet and events.parquet, the same each time; KEYS: zipf or even
+//!     training_set run FOLDER VIEW                # answers the labels, writes gristmill.parquet, prints seconds and peak memory as JSON
 //!
-//! With FOLDER, labels and events are written there as Parquet before anything is measured, for other engines to read.
+//! What is measured begins with opening the two files and ends with the answers in memory, as for the peers; making and writing are not.
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use gristmill_engine::LocalEngine;
 use gristmill_kernel::port::{Engine, TableShape};
 use gristmill_kernel::table::{Catalog, Relation};
 use gristmill_kernel::view::{Ties, ViewAt, ViewDef};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use rand::prelude::*;
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,25 +27,42 @@ const BASE: i64 = 1_600_000_000_000_000;
 const COLUMNS: usize = 10;
 const BATCH: usize = 65_536;
 
+/// The newest row before the label.
+const LATEST: &str = "select customer_id, x0, x1, x2, x3, x4, x5, x6, x7, x8, x9 from events";
+/// Counts, sums, means and maxima of three windows.
 const WINDOWS: &str = "select customer_id,
-    count(*) filter (where event_time > as_of() - interval '1 day') as n1, sum(x0) filter (where event_time > as_of() - interval '1 day') as s1,
-    avg(x1) filter (where event_time > as_of() - interval '1 day') as a1, max(x2) filter (where event_time > as_of() - interval '1 day') as m1,
-    count(*) filter (where event_time > as_of() - interval '7 days') as n7, sum(x0) filter (where event_time > as_of() - interval '7 days') as s7,
-    avg(x1) filter (where event_time > as_of() - interval '7 days') as a7, max(x2) filter (where event_time > as_of() - interval '7 days') as m7,
-    count(*) as n30, sum(x0) as s30, avg(x1) as a30, max(x2) as m30
+    count(*)    filter (where event_time > as_of() - interval '1 day')  as n1,
+    sum(amount) filter (where event_time > as_of() - interval '1 day')  as s1,
+    avg(amount) filter (where event_time > as_of() - interval '1 day')  as a1,
+    max(amount) filter (where event_time > as_of() - interval '1 day')  as m1,
+    count(*)    filter (where event_time > as_of() - interval '7 days') as n7,
+    sum(amount) filter (where event_time > as_of() - interval '7 days') as s7,
+    avg(amount) filter (where event_time > as_of() - interval '7 days') as a7,
+    max(amount) filter (where event_time > as_of() - interval '7 days') as m7,
+    count(*) as n30, sum(amount) as s30, avg(amount) as a30, max(amount) as m30
   from events where event_time > as_of() - interval '30 days' group by customer_id";
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).expect("columns of one length")
 }
 
-/// Customers by a power law: a few have much, most have little.
-fn customer(rng: &mut StdRng, customers: f64) -> i64 {
-    (customers.powf(rng.random::<f64>()) - 1.0) as i64
+/// Who is drawn.
+#[derive(Clone, Copy)]
+struct Customers {
+    count: f64,
+    /// By a power law: a few have much, most have little.
+    zipf: bool,
 }
 
-fn events(rng: &mut StdRng, rows: usize, customers: f64) -> RecordBatch {
-    let keys: Int64Array = (0..rows).map(|_| Some(customer(rng, customers))).collect();
+impl Customers {
+    fn one(self, rng: &mut StdRng) -> i64 {
+        let at = rng.random::<f64>();
+        if self.zipf { (self.count.powf(at) - 1.0) as i64 } else { (self.count * at) as i64 }
+    }
+}
+
+fn events(rng: &mut StdRng, rows: usize, customers: Customers) -> RecordBatch {
+    let keys: Int64Array = (0..rows).map(|_| Some(customers.one(rng))).collect();
     let times: TimestampMicrosecondArray = (0..rows).map(|_| Some(BASE + rng.random_range(0..365 * DAY))).collect();
     let mut columns: Vec<(String, ArrayRef)> =
         vec![("customer_id".into(), Arc::new(keys)), ("event_time".into(), Arc::new(times.with_timezone("UTC")))];
@@ -50,56 +73,105 @@ fn events(rng: &mut StdRng, rows: usize, customers: f64) -> RecordBatch {
     batch(columns.iter().map(|(name, column)| (name.as_str(), column.clone())).collect())
 }
 
-fn labels(rng: &mut StdRng, rows: usize, customers: f64) -> RecordBatch {
-    let keys: Int64Array = (0..rows).map(|_| Some(customer(rng, customers))).collect();
+fn labels(rng: &mut StdRng, rows: usize, customers: Customers) -> RecordBatch {
+    let keys: Int64Array = (0..rows).map(|_| Some(customers.one(rng))).collect();
     let times: TimestampMicrosecondArray = (0..rows).map(|_| Some(BASE + rng.random_range(30 * DAY..365 * DAY))).collect();
-    batch(vec![("customer_id", Arc::new(keys)), ("time", Arc::new(times.with_timezone("UTC")))])
+    let ids: Int64Array = (0..rows as i64).map(Some).collect();
+    batch(vec![("label_id", Arc::new(ids)), ("customer_id", Arc::new(keys)), ("time", Arc::new(times.with_timezone("UTC")))])
 }
 
 fn write(path: &Path, batches: &[RecordBatch]) {
-    let file = std::fs::File::create(path).expect("a file");
-    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batches[0].schema(), None).expect("a writer");
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(File::create(path).expect("a file"), batches[0].schema(), None).expect("a writer");
     batches.iter().for_each(|rows| writer.write(rows).expect("rows"));
     writer.close().expect("a file");
+}
+
+/// Some columns of a file; its row groups are shared among the cores.
+fn read(path: &Path, columns: &[&str]) -> (SchemaRef, Vec<RecordBatch>) {
+    let open = || File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let about = ArrowReaderMetadata::load(&open(), Default::default()).expect("Parquet");
+    let mask = ProjectionMask::columns(about.parquet_schema(), columns.iter().copied());
+    let groups: Vec<usize> = (0..about.metadata().num_row_groups()).collect();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let part = |groups: Vec<usize>| {
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(open(), about.clone()).with_projection(mask.clone());
+        let reader = reader.with_row_groups(groups).with_batch_size(BATCH).build().expect("a reader");
+        reader.collect::<Result<Vec<_>, _>>().expect("rows")
+    };
+    let batches: Vec<RecordBatch> = std::thread::scope(|scope| {
+        let at_work: Vec<_> = groups.chunks(groups.len().div_ceil(threads).max(1)).map(|g| scope.spawn(|| part(g.to_vec()))).collect();
+        at_work.into_iter().flat_map(|thread| thread.join().expect("a part")).collect()
+    });
+    (batches[0].schema(), batches)
+}
+
+/// Peak memory of this process, in MiB.
+fn peak_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
+}
+
+fn make(folder: &Path, asked: usize, rows: usize, zipf: bool) {
+    let customers = Customers { count: (asked as f64 / 5.0).max(10.0), zipf };
+    let mut rng = StdRng::seed_from_u64(7);
+    let batches: Vec<RecordBatch> = (0..rows.div_ceil(BATCH)).map(|at| events(&mut rng, BATCH.min(rows - at * BATCH), customers)).collect();
+    std::fs::create_dir_all(folder).expect("a folder");
+    write(&folder.join("events.parquet"), &batches);
+    write(&folder.join("labels.parquet"), &[labels(&mut rng, asked, customers)]);
+}
+
+async fn run(folder: &Path, view: &str) {
+    let (sql, columns): (&str, &[&str]) = match view {
+        "latest" => (LATEST, &["customer_id", "event_time", "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9"]),
+        "windows" => (WINDOWS, &["customer_id", "event_time", "amount"]),
+        other => panic!("there is no view {other}"),
+    };
+    let state = tempfile::tempdir().expect("a folder");
+    let engine = LocalEngine::open(state.path()).expect("an engine");
+    let began = Instant::now();
+    let (asked_schema, asked) = read(&folder.join("labels.parquet"), &["label_id", "customer_id", "time"]);
+    let asked = concat_batches(&asked_schema, &asked).expect("labels");
+    let (schema, batches) = read(&folder.join("events.parquet"), columns);
+    let read_seconds = began.elapsed().as_secs_f64();
+    let shapes = BTreeMap::from([("events".to_owned(), TableShape { schema: schema.clone(), time: Some("event_time".into()) })]);
+    let tables: Catalog = BTreeMap::from([("events".to_owned(), Relation::Rows(batches, schema))]);
+    let def = ViewDef {
+        name: "measured".parse().expect("a name"),
+        entity: vec!["customer_id".to_owned()],
+        at: ViewAt::Sources,
+        online: false,
+        ties: Ties::Exclude,
+        sql: sql.to_owned(),
+        file: "features/measured.sql".to_owned(),
+        line_offset: 0,
+    };
+    let plan = engine.compile(&def, &shapes).await.expect("a view");
+    let wanted = asked.project(&[1, 2]).expect("entity and moment");
+    let answer = plan.evaluate(&wanted, &tables).await.expect("answers");
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "{{\"seconds\":{seconds},\"reading\":{read_seconds},\"rows\":{},\"peak_mib\":{},\"how\":\"{}\"}}",
+        answer.num_rows(),
+        peak_mib(),
+        plan.shape().how
+    );
+    let mut out: Vec<(String, ArrayRef)> = vec![("label_id".into(), asked.column(0).clone())];
+    let names = answer.schema();
+    out.extend(names.fields().iter().map(|f| f.name().clone()).zip(answer.columns().iter().cloned()));
+    write(&folder.join("gristmill.parquet"), &[batch(out.iter().map(|(name, column)| (name.as_str(), column.clone())).collect())]);
 }
 
 #[tokio::main]
 async fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let size = |at: usize, default: usize| args.get(at).and_then(|a| a.parse().ok()).unwrap_or(default);
-    let (asked, rows) = (size(0, 1_000_000), size(1, 5_000_000));
-    let customers = (asked as f64 / 5.0).max(10.0);
-    let mut rng = StdRng::seed_from_u64(7);
-    let batches: Vec<RecordBatch> = (0..rows.div_ceil(BATCH)).map(|at| events(&mut rng, BATCH.min(rows - at * BATCH), customers)).collect();
-    let asked = labels(&mut rng, asked, customers);
-    if let Some(folder) = args.get(2).map(Path::new) {
-        std::fs::create_dir_all(folder).expect("a folder");
-        write(&folder.join("events.parquet"), &batches);
-        write(&folder.join("labels.parquet"), std::slice::from_ref(&asked));
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let engine = LocalEngine::open(folder.path()).expect("an engine");
-    let schema = batches[0].schema();
-    let shapes = BTreeMap::from([("events".to_owned(), TableShape { schema: schema.clone(), time: Some("event_time".into()) })]);
-    let tables: Catalog = BTreeMap::from([("events".to_owned(), Relation::Rows(batches, schema))]);
-    let latest = format!("select customer_id, {} from events", (0..COLUMNS).map(|i| format!("x{i}")).collect::<Vec<_>>().join(", "));
-    for (name, sql) in [("latest of 10 columns", latest.as_str()), ("4 aggregates x 3 windows", WINDOWS)] {
-        let def = ViewDef {
-            name: "measured".parse().expect("a name"),
-            entity: vec!["customer_id".to_owned()],
-            at: ViewAt::Sources,
-            online: false,
-            ties: Ties::Exclude,
-            sql: sql.to_owned(),
-            file: "features/measured.sql".to_owned(),
-            line_offset: 0,
-        };
-        let plan = engine.compile(&def, &shapes).await.expect("a view");
-        for _ in 0..3 {
-            let began = Instant::now();
-            let answer = plan.evaluate(&asked, &tables).await.expect("answers");
-            let took = began.elapsed().as_secs_f64();
-            println!("{name:<26} {:<34} {:>9} labels {rows:>10} events {took:>8.3} s", plan.shape().how, answer.num_rows());
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["make", folder, asked, rows, keys @ ("zipf" | "even")] => {
+            make(Path::new(folder), asked.parse().expect("labels"), rows.parse().expect("events"), *keys == "zipf");
         }
+        ["run", folder, view] => run(Path::new(folder), view).await,
+        _ => panic!("make FOLDER LABELS EVENTS zipf|even, or run FOLDER latest|windows"),
     }
 }

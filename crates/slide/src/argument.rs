@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::row::{RowConverter, SortField};
 use gristmill_kernel::error::{Fault, Result};
 use hashbrown::HashMap;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// The argument of a call, for every row.
@@ -22,6 +23,8 @@ pub enum Argument {
     Int(Int64Array),
     /// With an order.
     Ordered(ArrayRef, DynComparator),
+    /// Floats, to be compared; all NaNs are one, above everything.
+    OrderedFloat(Float64Array),
     /// Equal values have equal numbers.
     Code(Vec<Option<u32>>),
 }
@@ -37,14 +40,12 @@ impl Argument {
                 Argument::Float(typed(&DataType::Float64)?.as_primitive::<Float64Type>().clone())
             }
             What::Min | What::Max => {
-                let values = match values.as_primitive_opt::<Float64Type>() {
-                    // All NaNs are one, above everything.
-                    Some(floats) => Arc::new(floats.unary::<_, Float64Type>(|v| if v.is_nan() { f64::NAN } else { v })) as ArrayRef,
-                    None => values.clone(),
-                };
-                let compare = make_comparator(&values, &values, SortOptions::default())
-                    .map_err(|e| Fault::internal("order an argument").because(e))?;
-                Argument::Ordered(values, compare)
+                if let Some(floats) = values.as_primitive_opt::<Float64Type>() {
+                    return Ok(Argument::OrderedFloat(floats.unary(|v| if v.is_nan() { f64::NAN } else { v })));
+                }
+                let compare =
+                    make_comparator(values, values, SortOptions::default()).map_err(|e| Fault::internal("order an argument").because(e))?;
+                Argument::Ordered(values.clone(), compare)
             }
             What::CountDistinct => {
                 let wrong = |e| Fault::internal("number values").because(e);
@@ -61,13 +62,23 @@ impl Argument {
         })
     }
 
+    /// How two rows compare; without an order all are equal.
+    #[inline]
+    pub(crate) fn compare(&self, a: usize, b: usize) -> Ordering {
+        match self {
+            Argument::Ordered(_, compare) => compare(a, b),
+            Argument::OrderedFloat(values) => values.value(a).total_cmp(&values.value(b)),
+            _ => Ordering::Equal,
+        }
+    }
+
     /// Whether a row has a value.
     #[inline]
     pub(crate) fn is_there(&self, row: usize) -> bool {
         match self {
             Argument::None => true,
             Argument::Any(values) | Argument::Ordered(values, _) => values.is_valid(row),
-            Argument::Float(values) => values.is_valid(row),
+            Argument::Float(values) | Argument::OrderedFloat(values) => values.is_valid(row),
             Argument::Int(values) => values.is_valid(row),
             Argument::Code(codes) => codes[row].is_some(),
         }
@@ -97,12 +108,14 @@ pub fn supported(what: What, given: Option<&DataType>, gives: &DataType) -> bool
 pub fn column_of(answers: &[Answer], argument: Option<&Argument>, to: &DataType) -> Result<ArrayRef> {
     let row = |answer: &Answer| if let Answer::Row(row) = answer { Some(*row) } else { None };
     let int = |answer: &Answer| if let Answer::Int(value) = answer { Some(*value) } else { None };
+    let taken = |values: &dyn Array| {
+        let places: UInt32Array = answers.iter().map(row).collect();
+        take(values, &places, None).map_err(|e| Fault::internal("take answers").because(e))
+    };
     let float = |answer: &Answer| if let Answer::Float(value) = answer { Some(*value) } else { None };
     match argument {
-        Some(Argument::Ordered(values, _)) => {
-            let places: UInt32Array = answers.iter().map(row).collect();
-            take(values, &places, None).map_err(|e| Fault::internal("take answers").because(e))
-        }
+        Some(Argument::Ordered(values, _)) => taken(values),
+        Some(Argument::OrderedFloat(values)) => taken(values),
         _ if *to == DataType::Float64 => Ok(Arc::new(answers.iter().map(float).collect::<Float64Array>())),
         _ => Ok(Arc::new(answers.iter().map(int).collect::<Int64Array>())),
     }

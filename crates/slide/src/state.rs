@@ -172,8 +172,8 @@ impl State {
             }
             (State::Sum(sum) | State::Avg(sum), Argument::Float(values)) => sum.add(values.value(at)),
             (State::Spread { beyond, moments, .. }, Argument::Float(values)) => spread(beyond, moments, values.value(at), true),
-            (State::Best { wanted, queue }, Argument::Ordered(_, compare)) => {
-                while queue.back().is_some_and(|last| compare(at, *last as usize) == *wanted) {
+            (State::Best { wanted, queue }, ordered) => {
+                while queue.back().is_some_and(|last| ordered.compare(at, *last as usize) == *wanted) {
                     queue.pop_back();
                 }
                 queue.push_back(row);
@@ -274,6 +274,7 @@ mod tests {
     use super::*;
     use arrow::array::{ArrayRef, Float64Array, make_comparator};
     use arrow::compute::SortOptions;
+    use arrow::datatypes::DataType;
     use rand::prelude::*;
     use rand::rngs::StdRng;
     use std::sync::Arc;
@@ -321,7 +322,8 @@ mod tests {
         let floats = Float64Array::from(values.to_vec());
         match what {
             What::Sum if whole => Argument::Int(values.iter().map(|v| v.map(|v| v as i64)).collect()),
-            What::Min | What::Max => {
+            What::Max => Argument::of(what, &(Arc::new(floats) as ArrayRef), &DataType::Float64).unwrap(),
+            What::Min => {
                 let values: ArrayRef = Arc::new(floats);
                 let compare = make_comparator(&values, &values, SortOptions::default()).unwrap();
                 Argument::Ordered(values, compare)

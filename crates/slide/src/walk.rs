@@ -149,6 +149,8 @@ impl Walk<'_> {
         let mut places = Vec::with_capacity(many);
         let mut columns: Vec<Vec<Answer>> = self.calls.iter().map(|_| Vec::with_capacity(many)).collect();
         let mut states: Vec<State> = self.calls.iter().map(|call| self.state(call)).collect();
+        let in_window: Vec<Vec<usize>> =
+            (0..self.windows.len()).map(|window| (0..self.calls.len()).filter(|at| self.calls[*at].window == window).collect()).collect();
         let (mut rows, mut questions) = (Vec::new(), Vec::new());
         for entity in from..to {
             questions.clear();
@@ -163,7 +165,7 @@ impl Walk<'_> {
             let mut edges = vec![(0usize, 0usize); self.windows.len()];
             for question in &questions {
                 for (number, window) in self.windows.iter().enumerate() {
-                    self.slide(&rows, question.moment, number, window, &mut edges[number], &mut states);
+                    self.slide(&rows, question.moment, window, &in_window[number], &mut edges[number], &mut states);
                 }
                 places.push(question.at);
                 for (column, state) in columns.iter_mut().zip(&states) {
@@ -174,14 +176,15 @@ impl Walk<'_> {
         (places, columns)
     }
 
-    /// Moves one window to a moment. The rows from the first edge to the second are inside; both only ever move on.
-    fn slide(&self, rows: &[Row], moment: i64, number: usize, window: &Window, edges: &mut (usize, usize), states: &mut [State]) {
+    /// Moves one window to a moment. The rows from the first edge to the second are inside; both only ever move on. `calls` are those that
+    /// look through it.
+    fn slide(&self, rows: &[Row], moment: i64, window: &Window, calls: &[usize], edges: &mut (usize, usize), states: &mut [State]) {
         let (mut first, mut end) = *edges;
         if let Some((distance, inside)) = window.from {
             let edge = moment.saturating_add(distance);
             while rows.get(first).is_some_and(|row| row.time < edge || (row.time == edge && !inside)) {
                 if first < end {
-                    self.each(number, states, &rows[first], State::remove);
+                    self.each(calls, states, &rows[first], State::remove);
                 }
                 first += 1;
             }
@@ -190,7 +193,7 @@ impl Walk<'_> {
         while rows.get(end).is_some_and(|row| row.time < edge || (row.time == edge && window.to.1)) {
             // One that is before the window already never enters it.
             if end >= first {
-                self.each(number, states, &rows[end], State::add);
+                self.each(calls, states, &rows[end], State::add);
             }
             end += 1;
         }
@@ -198,10 +201,11 @@ impl Walk<'_> {
     }
 
     #[inline]
-    fn each(&self, window: usize, states: &mut [State], row: &Row, change: fn(&mut State, &Argument, u32)) {
-        for (call, state) in self.calls.iter().zip(states) {
-            if call.window == window && call.filter.is_none_or(|filter| self.filters[filter][row.at as usize]) {
-                change(state, self.argument(call), row.at);
+    fn each(&self, calls: &[usize], states: &mut [State], row: &Row, change: impl Fn(&mut State, &Argument, u32)) {
+        for at in calls {
+            let call = &self.calls[*at];
+            if call.filter.is_none_or(|filter| self.filters[filter][row.at as usize]) {
+                change(&mut states[*at], self.argument(call), row.at);
             }
         }
     }

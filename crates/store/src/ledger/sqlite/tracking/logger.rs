@@ -236,3 +236,44 @@ fn commit(path: &Path, db: &mut Option<Direct>, mut group: Vec<LogWrite>) -> Wri
     };
     Written { outcomes: group.into_iter().map(outcome).collect(), log: db.as_ref().map(Direct::log) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gristmill_kernel::{Code, Kind};
+
+    /// A batch that was committed, and where its caller waits.
+    fn committed(outcome: Result<()>) -> ((LogWrite, Result<()>), oneshot::Receiver<Result<()>>) {
+        let (answer, answered) = oneshot::channel();
+        ((LogWrite { run: RunId("run".into()), batch: Batch::default(), answer, runtime: Handle::current() }, outcome), answered)
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_does_not_take_is_not_acknowledged() {
+        // The kernel syncs no devices: https://man7.org/linux/man-pages/man2/fdatasync.2.html, EINVAL.
+        let broken = Arc::new(File::open("/dev/null").expect("a file that cannot be synced"));
+        for count in [1, 3] {
+            let (mut outcomes, answered): (Vec<_>, Vec<_>) = (0..count).map(|_| committed(Ok(()))).unzip();
+            let (refused, its_answer) = committed(Err(tracked::too_many_waiting()));
+            outcomes.push(refused);
+            let (hand_over, handed) = mpsc::channel();
+            hand_over.send(Written { log: Some(broken.clone()), outcomes }).expect("a receiver");
+            drop(hand_over);
+            let at_disk = AtomicUsize::new(1);
+            sync_all(&handed, &at_disk);
+            assert_eq!(at_disk.load(Ordering::Acquire), 0);
+            for one in answered {
+                let fault = one.await.expect("an answer").expect_err("it is not on the disk");
+                assert_eq!((fault.kind, fault.code), (Kind::Unavailable, Code::IO), "{fault}");
+            }
+            let fault = its_answer.await.expect("an answer").expect_err("it was refused before");
+            assert_eq!(fault.code, Code::OVERLOADED, "its own reason stays: {fault}");
+        }
+        let (one, answered) = committed(Ok(()));
+        Written { log: Some(broken), outcomes: vec![one] }.finish();
+        assert!(answered.await.expect("an answer").is_err());
+        let (one, answered) = committed(Ok(()));
+        Written { log: Some(Arc::new(tempfile::tempfile().expect("a file"))), outcomes: vec![one] }.finish();
+        assert!(answered.await.expect("an answer").is_ok());
+    }
+}
