@@ -22,6 +22,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// As in the product.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const DAY: i64 = 86_400_000_000;
 const BASE: i64 = 1_600_000_000_000_000;
 const COLUMNS: usize = 10;
@@ -89,7 +93,7 @@ fn write(path: &Path, batches: &[RecordBatch]) {
 
 /// Some columns of a file; its row groups are shared among the cores.
 fn read(path: &Path, columns: &[&str]) -> (SchemaRef, Vec<RecordBatch>) {
-    let open = || File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let open = || File::open(path).expect("a file that `make` wrote");
     let about = ArrowReaderMetadata::load(&open(), Default::default()).expect("Parquet");
     let mask = ProjectionMask::columns(about.parquet_schema(), columns.iter().copied());
     let groups: Vec<usize> = (0..about.metadata().num_row_groups()).collect();
@@ -126,7 +130,7 @@ async fn run(folder: &Path, view: &str) {
     let (sql, columns): (&str, &[&str]) = match view {
         "latest" => (LATEST, &["customer_id", "event_time", "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9"]),
         "windows" => (WINDOWS, &["customer_id", "event_time", "amount"]),
-        other => panic!("there is no view {other}"),
+        _ => usage(),
     };
     let state = tempfile::tempdir().expect("a folder");
     let engine = LocalEngine::open(state.path()).expect("an engine");
@@ -163,6 +167,11 @@ async fn run(folder: &Path, view: &str) {
     write(&folder.join("gristmill.parquet"), &[batch(out.iter().map(|(name, column)| (name.as_str(), column.clone())).collect())]);
 }
 
+fn usage() -> ! {
+    eprintln!("usage: training_set make FOLDER LABELS EVENTS zipf|even, or training_set run FOLDER latest|windows");
+    std::process::exit(2)
+}
+
 #[tokio::main]
 async fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -172,6 +181,6 @@ async fn main() {
             make(Path::new(folder), asked.parse().expect("labels"), rows.parse().expect("events"), *keys == "zipf");
         }
         ["run", folder, view] => run(Path::new(folder), view).await,
-        _ => panic!("make FOLDER LABELS EVENTS zipf|even, or run FOLDER latest|windows"),
+        _ => usage(),
     }
 }

@@ -116,9 +116,10 @@ impl Shared {
     }
 
     fn serve(&self) {
-        let (hand_over, handed) = mpsc::channel();
         let at_disk = AtomicUsize::new(0);
         thread::scope(|scope| {
+            // Inside, so that the other thread ends with this one however this one ends.
+            let (hand_over, handed) = mpsc::channel();
             let at_disk = &at_disk;
             let started = thread::Builder::new().name("tracking-sync".into()).spawn_scoped(scope, move || sync_all(&handed, at_disk));
             let mut db = None;
@@ -137,7 +138,6 @@ impl Shared {
                     written.finish();
                 }
             }
-            drop(hand_over);
         });
     }
 
