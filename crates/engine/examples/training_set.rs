@@ -19,6 +19,7 @@ use rand::rngs::StdRng;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -126,12 +127,7 @@ fn make(folder: &Path, asked: usize, rows: usize, zipf: bool) {
     write(&folder.join("labels.parquet"), &[labels(&mut rng, asked, customers)]);
 }
 
-async fn run(folder: &Path, view: &str) {
-    let (sql, columns): (&str, &[&str]) = match view {
-        "latest" => (LATEST, &["customer_id", "event_time", "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9"]),
-        "windows" => (WINDOWS, &["customer_id", "event_time", "amount"]),
-        _ => usage(),
-    };
+async fn run(folder: &Path, sql: &str, columns: &[&str]) {
     let state = tempfile::tempdir().expect("a folder");
     let engine = LocalEngine::open(state.path()).expect("an engine");
     let began = Instant::now();
@@ -167,20 +163,23 @@ async fn run(folder: &Path, view: &str) {
     write(&folder.join("gristmill.parquet"), &[batch(out.iter().map(|(name, column)| (name.as_str(), column.clone())).collect())]);
 }
 
-fn usage() -> ! {
-    eprintln!("usage: training_set make FOLDER LABELS EVENTS zipf|even, or training_set run FOLDER latest|windows");
-    std::process::exit(2)
-}
-
 #[tokio::main]
-async fn main() {
+async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["make", folder, asked, rows, keys @ ("zipf" | "even")] => {
             make(Path::new(folder), asked.parse().expect("labels"), rows.parse().expect("events"), *keys == "zipf");
         }
-        ["run", folder, view] => run(Path::new(folder), view).await,
-        _ => usage(),
+        ["run", folder, "latest"] => {
+            let columns = ["customer_id", "event_time", "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9"];
+            run(Path::new(folder), LATEST, &columns).await;
+        }
+        ["run", folder, "windows"] => run(Path::new(folder), WINDOWS, &["customer_id", "event_time", "amount"]).await,
+        _ => {
+            eprintln!("usage: training_set make FOLDER LABELS EVENTS zipf|even, or training_set run FOLDER latest|windows");
+            return ExitCode::from(2);
+        }
     }
+    ExitCode::SUCCESS
 }
