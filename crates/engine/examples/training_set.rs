@@ -23,10 +23,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// As in the product.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const DAY: i64 = 86_400_000_000;
 const BASE: i64 = 1_600_000_000_000_000;
 const COLUMNS: usize = 10;

@@ -14,10 +14,6 @@ use clap::Parser as _;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
-/// Keeps what is given back: training sets take and free hundreds of megabytes, and the system's allocator asks the kernel for each anew.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let outside = match config::Surroundings::read() {
