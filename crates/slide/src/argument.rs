@@ -1,14 +1,14 @@
 //! How a call reads its values, and how its answers become a column again.
 
 use crate::What;
-use crate::state::Answer;
+use crate::walk::Answers;
 use arrow::array::{Array, ArrayRef, AsArray, DynComparator, Float64Array, Int64Array, UInt32Array, make_comparator};
+use arrow::buffer::NullBuffer;
 use arrow::compute::{SortOptions, cast, take};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::row::{RowConverter, SortField};
 use gristmill_kernel::error::{Fault, Result};
 use hashbrown::HashMap;
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// The argument of a call, for every row.
@@ -29,17 +29,43 @@ pub enum Argument {
     Code(Vec<Option<u32>>),
 }
 
+/// A form in which values are read; two calls that want the same one share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// [`Argument::Any`]
+    Any,
+    /// [`Argument::Float`]
+    Float,
+    /// [`Argument::Int`]
+    Int,
+    /// [`Argument::Ordered`] or [`Argument::OrderedFloat`]
+    Ordered,
+    /// [`Argument::Code`]
+    Code,
+}
+
+impl Form {
+    /// What a call wants; `gives` is the type of its answer.
+    pub fn of(what: What, gives: &DataType) -> Form {
+        match what {
+            What::Count | What::First | What::Last => Form::Any,
+            What::Sum if *gives == DataType::Int64 => Form::Int,
+            What::Sum | What::Avg | What::Spread { .. } => Form::Float,
+            What::Min | What::Max => Form::Ordered,
+            What::CountDistinct => Form::Code,
+        }
+    }
+}
+
 impl Argument {
-    /// The form in which a call reads its values; `gives` is the type of its answer.
-    pub fn of(what: What, values: &ArrayRef, gives: &DataType) -> Result<Argument> {
+    /// Values in a form.
+    pub fn of(form: Form, values: &ArrayRef) -> Result<Argument> {
         let typed = |to: &DataType| cast(values, to).map_err(|e| Fault::internal("type an argument").because(e));
-        Ok(match what {
-            What::Count | What::First | What::Last => Argument::Any(values.clone()),
-            What::Sum if *gives == DataType::Int64 => Argument::Int(typed(&DataType::Int64)?.as_primitive::<Int64Type>().clone()),
-            What::Sum | What::Avg | What::Spread { .. } => {
-                Argument::Float(typed(&DataType::Float64)?.as_primitive::<Float64Type>().clone())
-            }
-            What::Min | What::Max => {
+        Ok(match form {
+            Form::Any => Argument::Any(values.clone()),
+            Form::Int => Argument::Int(typed(&DataType::Int64)?.as_primitive::<Int64Type>().clone()),
+            Form::Float => Argument::Float(typed(&DataType::Float64)?.as_primitive::<Float64Type>().clone()),
+            Form::Ordered => {
                 if let Some(floats) = values.as_primitive_opt::<Float64Type>() {
                     return Ok(Argument::OrderedFloat(floats.unary(|v| if v.is_nan() { f64::NAN } else { v })));
                 }
@@ -47,7 +73,7 @@ impl Argument {
                     make_comparator(values, values, SortOptions::default()).map_err(|e| Fault::internal("order an argument").because(e))?;
                 Argument::Ordered(values.clone(), compare)
             }
-            What::CountDistinct => {
+            Form::Code => {
                 let wrong = |e| Fault::internal("number values").because(e);
                 let converter = RowConverter::new(vec![SortField::new(values.data_type().clone())]).map_err(wrong)?;
                 let rows = converter.convert_columns(std::slice::from_ref(values)).map_err(wrong)?;
@@ -62,25 +88,19 @@ impl Argument {
         })
     }
 
-    /// How two rows compare; without an order all are equal.
+    /// The rows that have a value.
     #[inline]
-    pub(crate) fn compare(&self, a: usize, b: usize) -> Ordering {
-        match self {
-            Argument::Ordered(_, compare) => compare(a, b),
-            Argument::OrderedFloat(values) => values.value(a).total_cmp(&values.value(b)),
-            _ => Ordering::Equal,
-        }
-    }
-
-    /// Whether a row has a value.
-    #[inline]
-    pub(crate) fn is_there(&self, row: usize) -> bool {
-        match self {
-            Argument::None => true,
-            Argument::Any(values) | Argument::Ordered(values, _) => values.is_valid(row),
-            Argument::Float(values) | Argument::OrderedFloat(values) => values.is_valid(row),
-            Argument::Int(values) => values.is_valid(row),
-            Argument::Code(codes) => codes[row].is_some(),
+    pub(crate) fn there(&self, rows: impl Iterator<Item = u32>, work: impl FnMut(u32)) {
+        let nulls = match self {
+            Argument::None => None,
+            Argument::Any(values) | Argument::Ordered(values, _) => values.nulls(),
+            Argument::Float(values) | Argument::OrderedFloat(values) => values.nulls(),
+            Argument::Int(values) => values.nulls(),
+            Argument::Code(codes) => return rows.filter(|row| codes[*row as usize].is_some()).for_each(work),
+        };
+        match nulls {
+            None => rows.for_each(work),
+            Some(nulls) => rows.filter(|row| nulls.is_valid(*row as usize)).for_each(work),
         }
     }
 }
@@ -105,18 +125,23 @@ pub fn supported(what: What, given: Option<&DataType>, gives: &DataType) -> bool
 }
 
 /// Answers as a column.
-pub fn column_of(answers: &[Answer], argument: Option<&Argument>, to: &DataType) -> Result<ArrayRef> {
-    let row = |answer: &Answer| if let Answer::Row(row) = answer { Some(*row) } else { None };
-    let int = |answer: &Answer| if let Answer::Int(value) = answer { Some(*value) } else { None };
+pub fn column_of(answers: Answers, argument: Option<&Argument>, to: &DataType) -> Result<ArrayRef> {
     let taken = |values: &dyn Array| {
-        let places: UInt32Array = answers.iter().map(row).collect();
+        let places: UInt32Array = answers.rows().collect();
         take(values, &places, None).map_err(|e| Fault::internal("take answers").because(e))
     };
-    let float = |answer: &Answer| if let Answer::Float(value) = answer { Some(*value) } else { None };
     match argument {
-        Some(Argument::Ordered(values, _)) => taken(values),
-        Some(Argument::OrderedFloat(values)) => taken(values),
-        _ if *to == DataType::Float64 => Ok(Arc::new(answers.iter().map(float).collect::<Float64Array>())),
-        _ => Ok(Arc::new(answers.iter().map(int).collect::<Int64Array>())),
+        Some(Argument::Ordered(values, _)) => return taken(values),
+        Some(Argument::OrderedFloat(values)) => return taken(values),
+        _ => {}
     }
+    let there = NullBuffer::from(answers.there);
+    let there = (there.null_count() > 0).then_some(there);
+    // In place: the same bits, read as another type.
+    if *to == DataType::Float64 {
+        let values: Vec<f64> = answers.bits.into_iter().map(f64::from_bits).collect();
+        return Ok(Arc::new(Float64Array::new(values.into(), there)));
+    }
+    let values: Vec<i64> = answers.bits.into_iter().map(u64::cast_signed).collect();
+    Ok(Arc::new(Int64Array::new(values.into(), there)))
 }

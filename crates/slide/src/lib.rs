@@ -5,7 +5,7 @@
 //! [`Call`]s over columns. It is a crate of its own so that it is always optimised fully, while everything around it is compiled fast.
 //!
 //! [`walk`] goes through rows and questions, [`state`] is what a call keeps meanwhile, [`argument`] is how it reads its values, [`entities`]
-//! whose rows are whose, [`exact`] sums whose bits do not depend on the order.
+//! whose rows are whose, [`place`] where they are, [`exact`] sums whose bits do not depend on the order.
 //!
 //! To add an aggregate: a case of [`What`], what it keeps in [`state`], its types in [`argument::supported`]. If it cannot give back what leaves, it
 //! does not belong here.
@@ -13,6 +13,7 @@
 pub mod argument;
 pub mod entities;
 pub mod exact;
+pub mod place;
 pub mod state;
 pub mod walk;
 

@@ -7,6 +7,8 @@
 use crate::What;
 use crate::argument::Argument;
 use crate::exact::{Exact, Moments};
+use arrow::array::{Array, PrimitiveArray};
+use arrow::datatypes::ArrowPrimitiveType;
 use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
 
@@ -37,10 +39,8 @@ pub enum State {
         /// Their sum.
         sum: i64,
     },
-    /// A sum of floats.
+    /// A sum of floats, and how many: also a mean.
     Sum(Sum),
-    /// The same, divided at the end.
-    Avg(Sum),
     /// Variance, or its root.
     Spread {
         /// Whether it is the root.
@@ -122,8 +122,7 @@ impl State {
             What::Count => State::Count(0),
             What::CountDistinct => State::Distinct(HashMap::new()),
             What::Sum if matches!(argument, Argument::Int(_)) => State::Whole { count: 0, sum: 0 },
-            What::Sum => State::Sum(Sum::default()),
-            What::Avg => State::Avg(Sum::default()),
+            What::Sum | What::Avg => State::Sum(Sum::default()),
             What::Spread { root, less } => State::Spread { root, less, beyond: 0, moments: Box::default() },
             What::Min => State::Best { wanted: Ordering::Less, queue: VecDeque::new() },
             What::Max => State::Best { wanted: Ordering::Greater, queue: VecDeque::new() },
@@ -132,13 +131,19 @@ impl State {
         }
     }
 
+    /// Whether what is kept for one call answers the other, too, when both look at the same.
+    pub fn serves_both(one: What, other: What, argument: &Argument) -> bool {
+        let sum = |what| matches!(what, What::Sum | What::Avg);
+        one == other || (sum(one) && sum(other) && matches!(argument, Argument::Float(_)))
+    }
+
     /// Of no rows again.
     pub fn clear(&mut self) {
         match self {
             State::Count(count) => *count = 0,
             State::Distinct(counts) => counts.clear(),
             State::Whole { count, sum } => (*count, *sum) = (0, 0),
-            State::Sum(sum) | State::Avg(sum) => *sum = Sum::default(),
+            State::Sum(sum) => *sum = Sum::default(),
             State::Spread { beyond, moments, .. } => {
                 *beyond = 0;
                 **moments = Moments::default();
@@ -148,100 +153,90 @@ impl State {
         }
     }
 
-    /// A row enters.
-    #[inline]
-    pub fn add(&mut self, argument: &Argument, row: u32) {
-        // First and last are rows, whatever their value.
-        match self {
-            State::First(queue) => return queue.push_back(row),
-            State::Last(last) => {
-                *last = Some(row);
-                return;
-            }
-            _ => {}
-        }
-        let at = row as usize;
-        if !argument.is_there(at) {
-            return;
-        }
+    /// Rows enter, in the order of time.
+    pub fn add(&mut self, argument: &Argument, mut rows: impl Iterator<Item = u32>) {
         match (self, argument) {
-            (State::Count(count), _) => *count += 1,
-            (State::Whole { count, sum }, Argument::Int(values)) => {
+            // First and last are rows, whatever their value.
+            (State::First(queue), _) => queue.extend(rows),
+            (State::Last(last), _) => *last = rows.last().or(*last),
+            (State::Count(count), argument) => argument.there(rows, |_| *count += 1),
+            (State::Whole { count, sum }, Argument::Int(values)) => values_of(values, rows, |_, value| {
                 *count += 1;
-                *sum = sum.wrapping_add(values.value(at));
+                *sum = sum.wrapping_add(value);
+            }),
+            (State::Sum(sum), Argument::Float(values)) => values_of(values, rows, |_, value| sum.add(value)),
+            (State::Spread { beyond, moments, .. }, Argument::Float(values)) => {
+                values_of(values, rows, |_, value| spread(beyond, moments, value, true));
             }
-            (State::Sum(sum) | State::Avg(sum), Argument::Float(values)) => sum.add(values.value(at)),
-            (State::Spread { beyond, moments, .. }, Argument::Float(values)) => spread(beyond, moments, values.value(at), true),
-            (State::Best { wanted, queue }, ordered) => {
-                while queue.back().is_some_and(|last| ordered.compare(at, *last as usize) == *wanted) {
-                    queue.pop_back();
+            (State::Best { wanted, queue }, Argument::OrderedFloat(values)) => {
+                let all = values.values();
+                values_of(values, rows, |row, value| {
+                    while queue.back().is_some_and(|last| value.total_cmp(&all[*last as usize]) == *wanted) {
+                        queue.pop_back();
+                    }
+                    queue.push_back(row);
+                });
+            }
+            (State::Best { wanted, queue }, Argument::Ordered(values, compare)) => {
+                for row in rows.filter(|row| values.is_valid(*row as usize)) {
+                    while queue.back().is_some_and(|last| compare(row as usize, *last as usize) == *wanted) {
+                        queue.pop_back();
+                    }
+                    queue.push_back(row);
                 }
-                queue.push_back(row);
             }
             (State::Distinct(counts), Argument::Code(codes)) => {
-                if let Some(code) = codes[at] {
-                    *counts.entry(code).or_default() += 1;
-                }
+                rows.filter_map(|row| codes[row as usize]).for_each(|code| *counts.entry(code).or_default() += 1);
             }
-            _ => {}
+            // No call has such an argument.
+            (_, _) => drop(rows.next()),
         }
     }
 
-    /// The first of the rows inside leaves.
-    #[inline]
-    pub fn remove(&mut self, argument: &Argument, row: u32) {
-        match self {
-            State::Best { queue, .. } | State::First(queue) => {
+    /// The first of the rows inside leave, in the order of time.
+    pub fn remove(&mut self, argument: &Argument, mut rows: impl Iterator<Item = u32>) {
+        match (self, argument) {
+            (State::Best { queue, .. } | State::First(queue), _) => rows.for_each(|row| {
                 if queue.front() == Some(&row) {
                     queue.pop_front();
                 }
-                return;
-            }
-            State::Last(last) => {
-                if *last == Some(row) {
-                    *last = None;
-                }
-                return;
-            }
-            _ => {}
-        }
-        let at = row as usize;
-        if !argument.is_there(at) {
-            return;
-        }
-        match (self, argument) {
-            (State::Count(count), _) => *count -= 1,
-            (State::Whole { count, sum }, Argument::Int(values)) => {
+            }),
+            (State::Last(last), _) => *last = last.filter(|last| rows.all(|row| row != *last)),
+            (State::Count(count), argument) => argument.there(rows, |_| *count -= 1),
+            (State::Whole { count, sum }, Argument::Int(values)) => values_of(values, rows, |_, value| {
                 *count -= 1;
-                *sum = sum.wrapping_sub(values.value(at));
+                *sum = sum.wrapping_sub(value);
+            }),
+            (State::Sum(sum), Argument::Float(values)) => values_of(values, rows, |_, value| sum.remove(value)),
+            (State::Spread { beyond, moments, .. }, Argument::Float(values)) => {
+                values_of(values, rows, |_, value| spread(beyond, moments, value, false));
             }
-            (State::Sum(sum) | State::Avg(sum), Argument::Float(values)) => sum.remove(values.value(at)),
-            (State::Spread { beyond, moments, .. }, Argument::Float(values)) => spread(beyond, moments, values.value(at), false),
             (State::Distinct(counts), Argument::Code(codes)) => {
-                if let Some(code) = codes[at]
-                    && let Some(count) = counts.get_mut(&code)
-                {
-                    *count -= 1;
-                    if *count == 0 {
-                        counts.remove(&code);
+                for code in rows.filter_map(|row| codes[row as usize]) {
+                    if let Some(count) = counts.get_mut(&code) {
+                        *count -= 1;
+                        if *count == 0 {
+                            counts.remove(&code);
+                        }
                     }
                 }
             }
-            _ => {}
+            (_, _) => drop(rows.next()),
         }
     }
 
-    /// The value over the rows inside.
-    pub fn answer(&self) -> Answer {
+    /// The value over the rows inside, for one of the calls that this is kept for.
+    #[inline]
+    pub fn answer(&self, what: What) -> Answer {
         let row = |row: Option<&u32>| row.map_or(Answer::Null, |row| Answer::Row(*row));
         match self {
             State::Count(count) => Answer::Int(*count),
             State::Distinct(counts) => Answer::Int(counts.len() as i64),
             State::Whole { count: 0, .. } => Answer::Null,
             State::Whole { sum, .. } => Answer::Int(*sum),
-            State::Sum(sum) | State::Avg(sum) if sum.count == 0 => Answer::Null,
+            State::Sum(sum) if sum.count == 0 => Answer::Null,
+            State::Sum(sum) if what == What::Avg => Answer::Float(sum.value() / sum.count as f64),
             State::Sum(sum) => Answer::Float(sum.value()),
-            State::Avg(sum) => Answer::Float(sum.value() / sum.count as f64),
             State::Spread { root, less, beyond, moments } => {
                 let variance = match moments.count.checked_sub(*less) {
                     None | Some(0) => None,
@@ -253,6 +248,16 @@ impl State {
             State::Best { queue, .. } | State::First(queue) => row(queue.front()),
             State::Last(last) => row(last.as_ref()),
         }
+    }
+}
+
+/// The values of the rows that have one.
+#[inline]
+fn values_of<T: ArrowPrimitiveType>(values: &PrimitiveArray<T>, rows: impl Iterator<Item = u32>, mut work: impl FnMut(u32, T::Native)) {
+    let all = values.values();
+    match values.nulls().filter(|nulls| nulls.null_count() > 0) {
+        None => rows.for_each(|row| work(row, all[row as usize])),
+        Some(nulls) => rows.filter(|row| nulls.is_valid(*row as usize)).for_each(|row| work(row, all[row as usize])),
     }
 }
 
@@ -274,7 +279,6 @@ mod tests {
     use super::*;
     use arrow::array::{ArrayRef, Float64Array, make_comparator};
     use arrow::compute::SortOptions;
-    use arrow::datatypes::DataType;
     use rand::prelude::*;
     use rand::rngs::StdRng;
     use std::sync::Arc;
@@ -322,7 +326,7 @@ mod tests {
         let floats = Float64Array::from(values.to_vec());
         match what {
             What::Sum if whole => Argument::Int(values.iter().map(|v| v.map(|v| v as i64)).collect()),
-            What::Max => Argument::of(what, &(Arc::new(floats) as ArrayRef), &DataType::Float64).unwrap(),
+            What::Max => Argument::of(crate::argument::Form::Ordered, &(Arc::new(floats) as ArrayRef)).unwrap(),
             What::Min => {
                 let values: ArrayRef = Arc::new(floats);
                 let compare = make_comparator(&values, &values, SortOptions::default()).unwrap();
@@ -345,17 +349,21 @@ mod tests {
                 let (mut first, mut end) = (0, 0);
                 while end < values.len() {
                     let to = rng.random_range(end + 1..=values.len());
-                    (end..to).for_each(|row| sliding.add(&argument, row as u32));
+                    sliding.add(&argument, end as u32..to as u32);
                     end = to;
                     let from = rng.random_range(first..=end);
-                    (first..from).for_each(|row| sliding.remove(&argument, row as u32));
+                    sliding.remove(&argument, first as u32..from as u32);
                     first = from;
                     let mut fresh = State::new(what, &argument);
-                    (first..end).for_each(|row| fresh.add(&argument, row as u32));
-                    assert_eq!(bits(sliding.answer()), bits(fresh.answer()), "{what:?}, round {round}, rows {first}..{end} of {values:?}");
+                    fresh.add(&argument, first as u32..end as u32);
+                    assert_eq!(
+                        bits(sliding.answer(what)),
+                        bits(fresh.answer(what)),
+                        "{what:?}, round {round}, rows {first}..{end} of {values:?}"
+                    );
                 }
                 sliding.clear();
-                assert_eq!(bits(sliding.answer()), bits(State::new(what, &argument).answer()));
+                assert_eq!(bits(sliding.answer(what)), bits(State::new(what, &argument).answer(what)));
             }
         }
     }

@@ -1,88 +1,83 @@
 //! The walk: rows and questions of one entity in the order of time, each row entering and leaving each window once.
 //!
-//! Rows of entities that nobody asks for are dropped first. The others are put into one bucket per entity and sorted there; threads take
-//! runs of entities. So n rows and m questions cost n log n (in small sorts) and one step per row, window and question.
+//! Rows of entities that nobody asks for are dropped before. The others are put into one bucket per entity and sorted there; threads take
+//! runs of entities. So n rows and m questions cost n log n (in small sorts) and one step per row, window and question. A row and a
+//! question are 16 bytes each: half of the time of a large walk goes into memory.
 
 use crate::argument::Argument;
 use crate::state::{Answer, State};
 use crate::{Call, Window};
 use std::cmp::Ordering;
 
-/// A row: where it stands in time, and where its values are.
+/// A row or a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
-    /// Its time, in microseconds.
+pub struct Entry {
+    /// Its time, or the moment that is asked about, in microseconds.
     pub time: i64,
-    /// The load it came with.
-    pub load: Option<i64>,
-    /// Its number within the load.
-    pub number: Option<i64>,
-    /// Its place in the arguments.
+    /// The number of its entity.
+    pub entity: u32,
+    /// A row's place in the arguments, a question's among the answers.
     pub at: u32,
 }
 
-impl Row {
-    /// Time, load, number; what is absent comes last, as in the order of a query.
-    fn order(&self, other: &Row) -> Ordering {
-        let absent_last = |a: Option<i64>, b: Option<i64>| match (a, b) {
-            (Some(a), Some(b)) => a.cmp(&b),
-            (a, b) => b.is_some().cmp(&a.is_some()),
-        };
-        self.time.cmp(&other.time).then_with(|| absent_last(self.load, other.load)).then_with(|| absent_last(self.number, other.number))
-    }
-}
+/// Which of two rows of one time is the older one. Without it, the one with the smaller place.
+pub type Ties<'a> = &'a (dyn Fn(u32, u32) -> Ordering + Sync);
 
-/// A question: its moment and its place among the asked.
-#[derive(Debug, Clone, Copy)]
-pub struct Question {
-    /// The moment, in microseconds.
-    pub moment: i64,
-    /// Its place among the asked.
-    pub at: u32,
-}
+/// Entries from which more than one thread is worth it.
+const MANY: usize = 50_000;
 
-/// Items in one bucket per entity.
+/// Entries in one bucket per entity.
 #[derive(Debug)]
-pub struct Buckets<T> {
-    items: Vec<T>,
+pub struct Buckets {
+    entries: Vec<Entry>,
     /// Where each entity's begin; one more than there are entities.
     starts: Vec<usize>,
 }
 
-impl<T: Copy> Buckets<T> {
-    /// Sorts items into buckets by the entity beside them, in the order in which they come.
-    pub fn of(entities: usize, items: &[(u32, T)]) -> Buckets<T> {
+impl Buckets {
+    /// Sorts entries into buckets by their entity; those of one entity stay in the order of the parts.
+    pub fn of(entities: usize, parts: Vec<Vec<Entry>>, threads: usize) -> Buckets {
         let mut starts = vec![0usize; entities + 1];
-        for (entity, _) in items {
-            starts[*entity as usize + 1] += 1;
+        for entry in parts.iter().flatten() {
+            starts[entry.entity as usize + 1] += 1;
         }
         for at in 0..entities {
             starts[at + 1] += starts[at];
         }
-        let Some((_, any)) = items.first() else { return Buckets { items: Vec::new(), starts } };
-        let mut next = starts.clone();
-        let mut placed = vec![*any; items.len()];
-        for (entity, item) in items {
-            let slot = &mut next[*entity as usize];
-            placed[*slot] = *item;
-            *slot += 1;
-        }
-        Buckets { items: placed, starts }
-    }
-    fn of_entity(&self, entity: usize) -> &[T] {
-        &self.items[self.starts[entity]..self.starts[entity + 1]]
+        let mut entries = vec![Entry { time: 0, entity: 0, at: 0 }; starts[entities]];
+        let shares = if entries.len() < MANY { vec![(0, entities)] } else { shares(entities, threads, |entity| starts[entity]) };
+        // Each thread looks at all entries and takes those of its entities.
+        std::thread::scope(|scope| {
+            let (mut rest, parts, starts) = (entries.as_mut_slice(), &parts, &starts);
+            let last = shares.len().saturating_sub(1);
+            for (number, (from, to)) in shares.into_iter().enumerate() {
+                let (mine, others) = rest.split_at_mut(starts[to] - starts[from]);
+                rest = others;
+                let mut fill = move || {
+                    let mut next: Vec<usize> = starts[from..to].iter().map(|start| start - starts[from]).collect();
+                    let (from, count) = (from as u32, (to - from) as u32);
+                    for entry in parts.iter().flatten().filter(|entry| entry.entity.wrapping_sub(from) < count) {
+                        let slot = &mut next[(entry.entity - from) as usize];
+                        mine[*slot] = *entry;
+                        *slot += 1;
+                    }
+                };
+                if number == last { fill() } else { drop(scope.spawn(fill)) }
+            }
+        });
+        Buckets { entries, starts }
     }
     fn entities(&self) -> usize {
         self.starts.len() - 1
+    }
+    /// The bucket of an entity, in a part of the entries that begins with those of entity `from`.
+    fn bucket<'e>(starts: &[usize], entries: &'e mut [Entry], from: usize, entity: usize) -> &'e mut [Entry] {
+        &mut entries[starts[entity] - starts[from]..starts[entity + 1] - starts[from]]
     }
 }
 
 /// What is walked over, and what is asked of it.
 pub struct Walk<'a> {
-    /// Rows per entity.
-    pub rows: &'a Buckets<Row>,
-    /// Questions per entity.
-    pub questions: &'a Buckets<Question>,
     /// The windows.
     pub windows: &'a [Window],
     /// What is computed of the rows inside.
@@ -91,33 +86,94 @@ pub struct Walk<'a> {
     pub arguments: &'a [Argument],
     /// Per filter and place of a row, whether it passes.
     pub filters: &'a [Vec<bool>],
+    /// The order of rows of one time.
+    pub ties: Option<Ties<'a>>,
 }
 
-/// Questions by their place, and a column of answers per call.
-type Answers = (Vec<u32>, Vec<Vec<Answer>>);
+/// What a call answers to every question: bits of an integer, of a float or the place of a row, and whether there is an answer.
+#[derive(Debug, Default)]
+pub struct Answers {
+    pub(crate) bits: Vec<u64>,
+    pub(crate) there: Vec<bool>,
+}
+
+impl Answers {
+    /// The places of the rows that are answers, of a call that answers by rows.
+    pub fn rows(&self) -> impl Iterator<Item = Option<u32>> {
+        self.bits.iter().zip(&self.there).map(|(bits, there)| there.then_some(*bits as u32))
+    }
+}
+
+/// What one thread found, in the order of its entities.
+struct Found {
+    /// The places of its questions.
+    questions: Vec<u32>,
+    /// A column per call.
+    answers: Vec<Answers>,
+}
+
+#[inline]
+fn written(answer: Answer) -> (u64, bool) {
+    match answer {
+        Answer::Null => (0, false),
+        Answer::Int(value) => (value.cast_unsigned(), true),
+        Answer::Float(value) => (value.to_bits(), true),
+        Answer::Row(row) => (u64::from(row), true),
+    }
+}
+
+/// A state that one or more calls read: a sum is also half of a mean.
+struct Slot<'c> {
+    /// The first of them.
+    call: &'c Call,
+    /// The numbers of all.
+    calls: Vec<usize>,
+}
 
 impl Walk<'_> {
-    /// What every call answers to each of `asked` questions, `answers[call][question]`; those of nobody's bucket are answered by no rows.
-    pub fn answers(&self, asked: usize, threads: usize) -> Vec<Vec<Answer>> {
-        let shares = self.shares(threads);
-        let parts: Vec<Answers> = if shares.len() <= 1 {
-            shares.into_iter().map(|(from, to)| self.entities(from, to)).collect()
-        } else {
-            std::thread::scope(|scope| {
-                let at_work: Vec<_> = shares.into_iter().map(|(from, to)| scope.spawn(move || self.entities(from, to))).collect();
-                at_work.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-            })
-        };
-        let of_nothing = |call: &Call| self.state(call).answer();
-        let mut answers: Vec<Vec<Answer>> = self.calls.iter().map(|call| vec![of_nothing(call); asked]).collect();
-        for (places, columns) in parts {
-            for (column, values) in answers.iter_mut().zip(columns) {
-                for (place, value) in places.iter().zip(values) {
-                    column[*place as usize] = value;
-                }
-            }
+    /// What every call answers to each of `asked` questions; those of nobody's bucket are answered by no rows.
+    pub fn answers(&self, mut rows: Buckets, mut questions: Buckets, asked: usize, threads: usize) -> Vec<Answers> {
+        let slots = self.slots();
+        let shares = shares(questions.entities(), threads, |entity| rows.starts[entity] + questions.starts[entity]);
+        let (mut row_entries, mut question_entries) = (rows.entries.as_mut_slice(), questions.entries.as_mut_slice());
+        let mut work = Vec::with_capacity(shares.len());
+        for (from, to) in shares {
+            let (mine, others) = row_entries.split_at_mut(rows.starts[to] - rows.starts[from]);
+            let (my_questions, other_questions) = question_entries.split_at_mut(questions.starts[to] - questions.starts[from]);
+            (row_entries, question_entries) = (others, other_questions);
+            work.push(Share {
+                from,
+                to,
+                row_starts: &rows.starts,
+                rows: mine,
+                question_starts: &questions.starts,
+                questions: my_questions,
+            });
         }
-        answers
+        let mut found = in_threads(work, |share| self.walk(share, &slots));
+        // One call after the other, so that what a call's answers need twice is needed only while they move to their places.
+        let columns: Vec<(usize, Vec<Answers>)> = (0..self.calls.len())
+            .map(|call| (call, found.iter_mut().map(|one| std::mem::take(&mut one.answers[call])).collect()))
+            .collect();
+        let share = columns.len().div_ceil(threads.max(1)).max(1);
+        let mut columns = columns.into_iter();
+        let runs: Vec<Vec<(usize, Vec<Answers>)>> =
+            std::iter::from_fn(|| Some(columns.by_ref().take(share).collect()).filter(|run: &Vec<_>| !run.is_empty())).collect();
+        let placed = in_threads(runs, |run| {
+            let place = |(call, parts): (usize, Vec<Answers>)| {
+                let (bits, there) = written(self.state(&self.calls[call]).answer(self.calls[call].what));
+                let mut all = Answers { bits: vec![bits; asked], there: vec![there; asked] };
+                for (found, part) in found.iter().zip(parts) {
+                    for ((place, bits), there) in found.questions.iter().zip(part.bits).zip(part.there) {
+                        all.bits[*place as usize] = bits;
+                        all.there[*place as usize] = there;
+                    }
+                }
+                all
+            };
+            run.into_iter().map(place).collect::<Vec<Answers>>()
+        });
+        placed.into_iter().flatten().collect()
     }
 
     fn state(&self, call: &Call) -> State {
@@ -128,85 +184,152 @@ impl Walk<'_> {
         call.argument.map_or(&Argument::None, |number| &self.arguments[number])
     }
 
-    /// Runs of entities with about as much work each.
-    fn shares(&self, threads: usize) -> Vec<(usize, usize)> {
-        let entities = self.questions.entities();
-        let work = |entity: usize| self.rows.starts[entity] + self.questions.starts[entity];
-        let share = work(entities).div_ceil(threads.max(1)).max(1);
-        let mut shares = Vec::new();
-        let mut from = 0;
-        for to in 1..=entities {
-            if to == entities || work(to) - work(from) >= share {
-                shares.push((from, to));
-                from = to;
+    /// The states that are kept.
+    fn slots(&self) -> Vec<Slot<'_>> {
+        let mut slots: Vec<Slot> = Vec::new();
+        for (number, call) in self.calls.iter().enumerate() {
+            let same = |other: &Call| {
+                let looks_at = |call: &Call| (call.argument, call.filter, call.window);
+                looks_at(call) == looks_at(other) && State::serves_both(call.what, other.what, self.argument(call))
+            };
+            match slots.iter_mut().find(|slot| same(slot.call)) {
+                Some(slot) => slot.calls.push(number),
+                None => slots.push(Slot { call, calls: vec![number] }),
             }
         }
-        shares
+        slots
     }
 
-    fn entities(&self, from: usize, to: usize) -> Answers {
-        let many = self.questions.starts[to] - self.questions.starts[from];
-        let mut places = Vec::with_capacity(many);
-        let mut columns: Vec<Vec<Answer>> = self.calls.iter().map(|_| Vec::with_capacity(many)).collect();
-        let mut states: Vec<State> = self.calls.iter().map(|call| self.state(call)).collect();
+    fn walk(&self, share: Share, slots: &[Slot]) -> Found {
+        let many = share.questions.len();
+        let column = || Answers { bits: Vec::with_capacity(many), there: Vec::with_capacity(many) };
+        let mut found = Found { questions: Vec::with_capacity(many), answers: self.calls.iter().map(|_| column()).collect() };
+        let mut states: Vec<State> = slots.iter().map(|slot| self.state(slot.call)).collect();
         let in_window: Vec<Vec<usize>> =
-            (0..self.windows.len()).map(|window| (0..self.calls.len()).filter(|at| self.calls[*at].window == window).collect()).collect();
-        let (mut rows, mut questions) = (Vec::new(), Vec::new());
-        for entity in from..to {
-            questions.clear();
-            questions.extend_from_slice(self.questions.of_entity(entity));
-            questions.sort_unstable_by_key(|q: &Question| q.moment);
-            rows.clear();
-            rows.extend_from_slice(self.rows.of_entity(entity));
-            if !rows.is_sorted_by(|a: &Row, b: &Row| a.order(b).is_le()) {
-                rows.sort_by(Row::order);
+            (0..self.windows.len()).map(|window| (0..slots.len()).filter(|at| slots[*at].call.window == window).collect()).collect();
+        let mut edges = vec![(0usize, 0usize); self.windows.len()];
+        let mut answers = vec![(0u64, false); self.calls.len()];
+        for entity in share.from..share.to {
+            let questions = Buckets::bucket(share.question_starts, share.questions, share.from, entity);
+            if questions.is_empty() {
+                continue;
             }
+            questions.sort_unstable_by_key(|q| q.time);
+            let rows = Buckets::bucket(share.row_starts, share.rows, share.from, entity);
+            self.sort(rows);
             states.iter_mut().for_each(State::clear);
-            let mut edges = vec![(0usize, 0usize); self.windows.len()];
-            for question in &questions {
-                for (number, window) in self.windows.iter().enumerate() {
-                    self.slide(&rows, question.moment, window, &in_window[number], &mut edges[number], &mut states);
+            edges.fill((0, 0));
+            let mut answered = None;
+            for question in questions.iter() {
+                if answered != Some(question.time) {
+                    for (number, window) in self.windows.iter().enumerate() {
+                        self.slide(rows, question.time, window, slots, &in_window[number], &mut edges[number], &mut states);
+                    }
+                    for (slot, state) in slots.iter().zip(&states) {
+                        slot.calls.iter().for_each(|call| answers[*call] = written(state.answer(self.calls[*call].what)));
+                    }
+                    answered = Some(question.time);
                 }
-                places.push(question.at);
-                for (column, state) in columns.iter_mut().zip(&states) {
-                    column.push(state.answer());
+                found.questions.push(question.at);
+                for (column, (bits, there)) in found.answers.iter_mut().zip(&answers) {
+                    column.bits.push(*bits);
+                    column.there.push(*there);
                 }
             }
         }
-        (places, columns)
+        found
     }
 
-    /// Moves one window to a moment. The rows from the first edge to the second are inside; both only ever move on. `calls` are those that
-    /// look through it.
-    fn slide(&self, rows: &[Row], moment: i64, window: &Window, calls: &[usize], edges: &mut (usize, usize), states: &mut [State]) {
-        let (mut first, mut end) = *edges;
-        if let Some((distance, inside)) = window.from {
-            let edge = moment.saturating_add(distance);
-            while rows.get(first).is_some_and(|row| row.time < edge || (row.time == edge && !inside)) {
-                if first < end {
-                    self.each(calls, states, &rows[first], State::remove);
-                }
-                first += 1;
+    fn sort(&self, rows: &mut [Entry]) {
+        let Some(ties) = self.ties else {
+            if !rows.is_sorted_by_key(|row| (row.time, row.at)) {
+                rows.sort_unstable_by_key(|row| (row.time, row.at));
             }
+            return;
+        };
+        let order = |a: &Entry, b: &Entry| a.time.cmp(&b.time).then_with(|| ties(a.at, b.at));
+        if !rows.is_sorted_by(|a, b| order(a, b).is_le()) {
+            rows.sort_by(order);
         }
-        let edge = moment.saturating_add(window.to.0);
-        while rows.get(end).is_some_and(|row| row.time < edge || (row.time == edge && window.to.1)) {
-            // One that is before the window already never enters it.
-            if end >= first {
-                self.each(calls, states, &rows[end], State::add);
-            }
-            end += 1;
-        }
-        *edges = (first, end);
     }
 
-    #[inline]
-    fn each(&self, calls: &[usize], states: &mut [State], row: &Row, change: impl Fn(&mut State, &Argument, u32)) {
-        for at in calls {
-            let call = &self.calls[*at];
-            if call.filter.is_none_or(|filter| self.filters[filter][row.at as usize]) {
-                change(&mut states[*at], self.argument(call), row.at);
+    /// Moves one window to a moment. The rows from the first edge to the second are inside; both only ever move on. `inside` are the states
+    /// that look through it.
+    #[expect(clippy::too_many_arguments, reason = "the inner loop: what it changes is apart from what it reads")]
+    fn slide(
+        &self,
+        rows: &[Entry],
+        moment: i64,
+        window: &Window,
+        slots: &[Slot],
+        inside: &[usize],
+        edges: &mut (usize, usize),
+        states: &mut [State],
+    ) {
+        let (first, end) = *edges;
+        let rest = |from: usize| rows.get(from..).unwrap_or_default();
+        let before = |edge: i64, inside: bool| move |row: &&Entry| row.time < edge || (row.time == edge && inside);
+        let next_first = match window.from {
+            None => first,
+            Some((distance, inclusive)) => {
+                first + rest(first).iter().take_while(before(moment.saturating_add(distance), !inclusive)).count()
+            }
+        };
+        let next_end = end + rest(end).iter().take_while(before(moment.saturating_add(window.to.0), window.to.1)).count();
+        *edges = (next_first, next_end);
+        let leaving = &rows[first.min(end)..next_first.min(end)];
+        // What is before the window already never enters it.
+        let entering = &rows[next_first.max(end).min(next_end)..next_end];
+        for at in inside {
+            let (call, state) = (slots[*at].call, &mut states[*at]);
+            let argument = self.argument(call);
+            match call.filter {
+                None => {
+                    state.remove(argument, leaving.iter().map(|row| row.at));
+                    state.add(argument, entering.iter().map(|row| row.at));
+                }
+                Some(filter) => {
+                    let passes = |row: &u32| self.filters[filter][*row as usize];
+                    state.remove(argument, leaving.iter().map(|row| row.at).filter(passes));
+                    state.add(argument, entering.iter().map(|row| row.at).filter(passes));
+                }
             }
         }
     }
+}
+
+/// The entities of one thread, with their entries.
+struct Share<'s> {
+    from: usize,
+    to: usize,
+    row_starts: &'s [usize],
+    rows: &'s mut [Entry],
+    question_starts: &'s [usize],
+    questions: &'s mut [Entry],
+}
+
+/// Works on each item in a thread of its own; the results in order.
+fn in_threads<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    if items.len() <= 1 {
+        return items.into_iter().map(work).collect();
+    }
+    std::thread::scope(|scope| {
+        let work = &work;
+        let at_work: Vec<_> = items.into_iter().map(|item| scope.spawn(move || work(item))).collect();
+        at_work.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+/// Runs of entities with about as much work each; `work` is that of all entities before one.
+fn shares(entities: usize, threads: usize, work: impl Fn(usize) -> usize) -> Vec<(usize, usize)> {
+    let share = work(entities).div_ceil(threads.max(1)).max(1);
+    let mut shares = Vec::new();
+    let mut from = 0;
+    for to in 1..=entities {
+        if to == entities || work(to) - work(from) >= share {
+            shares.push((from, to));
+            from = to;
+        }
+    }
+    shares
 }

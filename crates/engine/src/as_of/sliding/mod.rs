@@ -14,21 +14,21 @@ use crate::local::Shared;
 use crate::sql::fence;
 use crate::sql::session::{Size, Sources, schema_of};
 use crate::sql::source::rows_source;
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{cast, concat, filter_record_batch, interleave, take};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::PhysicalExpr;
 use gristmill_kernel::error::{Code, Fault, Result};
 use gristmill_kernel::port::TableShape;
 use gristmill_kernel::table::Relation;
-use gristmill_kernel::view::Ties;
+use gristmill_kernel::view::Ties as ViewTies;
 use gristmill_slide::Call;
-use gristmill_slide::argument::{Argument, column_of, supported};
+use gristmill_slide::argument::{Argument, Form, column_of, supported};
 use gristmill_slide::entities::Entities;
-use gristmill_slide::state::Answer;
-use gristmill_slide::walk::{Buckets, Question, Row, Walk};
+use gristmill_slide::place::{Arrivals, Places};
+use gristmill_slide::walk::{Buckets, Entry, Ties, Walk};
 use recipe::Recipe;
 use std::sync::Arc;
 use tokio::runtime::RuntimeFlavor;
@@ -63,7 +63,7 @@ impl Sliding {
         shared: &Shared,
         view: &View,
         shape: &TableShape,
-        ties: Ties,
+        ties: ViewTies,
         asked: &SchemaRef,
         entity: &[DataType],
         is_aggregate: &dyn Fn(&str) -> bool,
@@ -189,27 +189,25 @@ impl Sliding {
             .collect::<Result<_>>()?;
         let entities = Entities::of(&self.entity, &keys, asked.num_rows())?;
         let moments = moments_of(asked)?;
-        let questions: Vec<(u32, Question)> = (0..asked.num_rows())
-            .filter(|at| moments.is_valid(*at))
-            .filter_map(|at| Some((entities.asked[at]?, Question { moment: moments.value(at), at: at as u32 })))
-            .collect();
+        let questions = entities.questions(&moments);
 
         // Per batch: what is needed of the rows of asked entities.
         let parts: Vec<Prepared> = in_threads(rows, threads, |batch| self.prepare(&entities, batch))?;
-        let mut starts = Vec::with_capacity(parts.len());
-        let mut placed: Vec<(u32, Row)> = Vec::with_capacity(parts.iter().map(|p| p.rows.len()).sum());
-        let mut before = 0u32;
-        for part in &parts {
-            starts.push(before);
-            placed.extend(part.rows.iter().map(|(entity, row)| (*entity, Row { at: row.at + before, ..*row })));
-            let next = u32::try_from(part.length).ok().and_then(|length| before.checked_add(length));
-            before = next.ok_or_else(|| {
-                Fault::invalid(Code::SQL_FAILED, "one view reads more than four thousand million rows")
-                    .fix("ask for fewer entities at a time")
-            })?;
+        let (mut of_entities, mut arrivals, mut parts_of) = (Vec::new(), Vec::new(), Vec::new());
+        for part in parts {
+            of_entities.push(part.rows);
+            arrivals.push(part.arrivals);
+            parts_of.push(part.columns);
         }
+        let parts = parts_of;
+        let places = Places::of(arrivals, &mut of_entities).ok_or_else(|| {
+            Fault::invalid(Code::SQL_FAILED, "one view reads more than four thousand million rows").fix("ask for fewer entities at a time")
+        })?;
+        let rows = Buckets::of(entities.count, of_entities, threads);
+        let questions = Buckets::of(entities.count, vec![questions], threads);
+
         let whole = |number: usize| -> Result<ArrayRef> {
-            let columns: Vec<&dyn Array> = parts.iter().map(|p| p.columns[number].as_ref()).collect();
+            let columns: Vec<&dyn Array> = parts.iter().map(|p| p[number].as_ref()).collect();
             if columns.is_empty() {
                 let to = self.columns[3 + self.recipe.entity + number].data_type(&self.needed).map_err(broken)?;
                 return Ok(arrow::array::new_empty_array(&to));
@@ -220,29 +218,58 @@ impl Sliding {
         for number in 0..self.recipe.filters {
             filters.push(whole(self.recipe.arguments + number)?.as_boolean().iter().map(|v| v == Some(true)).collect());
         }
-        // One form of an argument per call: two calls may need different ones of the same column.
+        // Arguments in the forms that calls want, each once.
         let mut calls = self.kept.clone();
-        let mut forms: Vec<Argument> = Vec::new();
+        let mut wanted: Vec<(usize, Form)> = Vec::new();
         for (number, call) in calls.iter_mut().enumerate() {
             if let Some(argument) = call.argument {
                 let to = self.reads.iter().position(|read| *read == number).map_or(&DataType::Null, |at| &self.calls[at]);
-                forms.push(Argument::of(call.what, &whole(argument)?, to)?);
-                call.argument = Some(forms.len() - 1);
+                let form = (argument, Form::of(call.what, to));
+                let at = wanted.iter().position(|known| *known == form).unwrap_or_else(|| {
+                    wanted.push(form);
+                    wanted.len() - 1
+                });
+                call.argument = Some(at);
             }
         }
-        let (rows, questions) = (Buckets::of(entities.count, &placed), Buckets::of(entities.count, &questions));
-        drop(placed);
-        let walk =
-            Walk { rows: &rows, questions: &questions, windows: &self.recipe.windows, calls: &calls, arguments: &forms, filters: &filters };
-        let answers = walk.answers(asked.num_rows(), threads);
-        let columns: Vec<usize> = (0..self.calls.len()).collect();
-        in_threads(&columns, threads, |number| {
-            let (kept, to) = (self.reads[*number], &self.calls[*number]);
-            match self.recipe.calls[*number].argument.filter(|_| self.kept[kept].what.is_row()) {
-                Some(argument) => rows_of(&answers[kept], &parts, &starts, argument, to),
-                None => column_of(&answers[kept], calls[kept].argument.map(|n| &forms[n]), to),
+        let mut laid_out: Vec<(usize, ArrayRef)> = Vec::new();
+        let mut forms: Vec<Argument> = Vec::with_capacity(wanted.len());
+        for (argument, form) in wanted {
+            let values = match laid_out.iter().find(|(known, _)| *known == argument) {
+                Some((_, values)) => values.clone(),
+                None => whole(argument)?,
+            };
+            forms.push(Argument::of(form, &values)?);
+            laid_out.push((argument, values));
+        }
+        drop(laid_out);
+        let order = |a: u32, b: u32| places.order(a, b);
+        let ties = if places.in_order() { None } else { Some(&order as Ties<'_>) };
+        let walk = Walk { windows: &self.recipe.windows, calls: &calls, arguments: &forms, filters: &filters, ties };
+        let answers = walk.answers(rows, questions, asked.num_rows(), threads);
+
+        // Columns of one row are taken from the same places.
+        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.calls.len()];
+        for (kept, answers) in answers.into_iter().enumerate() {
+            let readers: Vec<usize> = (0..self.reads.len()).filter(|at| self.reads[*at] == kept).collect();
+            if self.kept[kept].what.is_row() {
+                let chosen = places.of_answers(&answers);
+                drop(answers);
+                let taken = in_threads(&readers, threads, |at| match self.recipe.calls[*at].argument {
+                    Some(argument) => chosen_of(&parts, &chosen, argument, &self.calls[*at]),
+                    None => Err(Fault::internal("a row is asked for and none of its columns")),
+                })?;
+                for (at, column) in readers.into_iter().zip(taken) {
+                    columns[at] = Some(column);
+                }
+            } else if let Some((at, others)) = readers.split_first() {
+                let column = column_of(answers, calls[kept].argument.map(|n| &forms[n]), &self.calls[*at])?;
+                for at in [at].into_iter().chain(others) {
+                    columns[*at] = Some(column.clone());
+                }
             }
-        })
+        }
+        columns.into_iter().map(|column| column.ok_or_else(|| Fault::internal("a call was not answered"))).collect()
     }
 
     /// The rows of asked entities in a batch, and their arguments and filters.
@@ -263,59 +290,40 @@ impl Sliding {
         };
         let times = moment_column(&compute(0)?)?;
         let (loads, numbers) = (typed(1, &DataType::Int64)?, typed(2, &DataType::Int64)?);
-        let (loads, numbers) = (loads.as_primitive::<Int64Type>(), numbers.as_primitive::<Int64Type>());
         let keys: Vec<ArrayRef> = self.entity.iter().enumerate().map(|(i, to)| typed(3 + i, to)).collect::<Result<_>>()?;
-        let found = entities.find(&keys, batch.num_rows())?;
-        let optional = |values: &Int64Array, at: usize| values.is_valid(at).then(|| values.value(at));
-        let mut rows: Vec<(u32, Row)> = Vec::new();
-        for (at, entity) in found.into_iter().enumerate() {
-            if let Some(entity) = entity.filter(|_| times.is_valid(at)) {
-                let row = Row { time: times.value(at), load: optional(loads, at), number: optional(numbers, at), at: at as u32 };
-                rows.push((entity, row));
-            }
-        }
+        let mut rows = entities.rows(&keys, &times)?;
         // Few of many are laid together; of most, what is between them costs less than moving them.
         let few = rows.len() < batch.num_rows() / 2;
-        let places = UInt32Array::from_iter_values(rows.iter().take(if few { rows.len() } else { 0 }).map(|(_, row)| row.at));
-        let columns = (3 + self.recipe.entity..self.columns.len())
-            .map(|at| {
-                let values = compute(at)?;
-                if few { take(&values, &places, None).map_err(|e| Fault::internal("narrow rows").because(e)) } else { Ok(values) }
-            })
-            .collect::<Result<_>>()?;
-        let length = if few { rows.len() } else { batch.num_rows() };
+        let places = UInt32Array::from_iter_values(rows.iter().take(if few { rows.len() } else { 0 }).map(|row| row.at));
+        let narrowed = |values: ArrayRef| {
+            if few { take(&values, &places, None).map_err(|e| Fault::internal("narrow rows").because(e)) } else { Ok(values) }
+        };
+        let columns = (3 + self.recipe.entity..self.columns.len()).map(|at| narrowed(compute(at)?)).collect::<Result<_>>()?;
+        let (loads, numbers) = (narrowed(loads)?, narrowed(numbers)?);
         if few {
-            rows.iter_mut().enumerate().for_each(|(place, (_, row))| row.at = place as u32);
+            rows.iter_mut().enumerate().for_each(|(place, row)| row.at = place as u32);
         }
-        Ok(Prepared { rows, length, columns })
+        let arrivals = Arrivals::new(loads.as_primitive().clone(), numbers.as_primitive().clone());
+        Ok(Prepared { rows, columns, arrivals })
     }
 }
 
 /// What is needed of a batch.
 struct Prepared {
-    /// With their entity; places count within the batch.
-    rows: Vec<(u32, Row)>,
-    /// How many places there are.
-    length: usize,
+    /// Rows of asked entities.
+    rows: Vec<Entry>,
     /// Arguments, then filters.
     columns: Vec<ArrayRef>,
+    arrivals: Arrivals,
 }
 
-/// The values that a column has in the rows that are answers.
-fn rows_of(answers: &[Answer], parts: &[Prepared], starts: &[u32], argument: usize, to: &DataType) -> Result<ArrayRef> {
+/// A column of the rows that are answers.
+fn chosen_of(parts: &[Vec<ArrayRef>], chosen: &[(usize, usize)], argument: usize, to: &DataType) -> Result<ArrayRef> {
     // One more column, of one NULL, for the answers that are no row.
     let nothing = arrow::array::new_null_array(to, 1);
-    let mut columns: Vec<&dyn Array> = parts.iter().map(|p| p.columns[argument].as_ref()).collect();
+    let mut columns: Vec<&dyn Array> = parts.iter().map(|p| p[argument].as_ref()).collect();
     columns.push(nothing.as_ref());
-    let place = |answer: &Answer| match answer {
-        Answer::Row(row) => {
-            let part = starts.partition_point(|start| start <= row) - 1;
-            (part, (row - starts[part]) as usize)
-        }
-        _ => (parts.len(), 0),
-    };
-    let places: Vec<(usize, usize)> = answers.iter().map(place).collect();
-    interleave(&columns, &places).map_err(|e| Fault::internal("take answers").because(e))
+    interleave(&columns, chosen).map_err(|e| Fault::internal("take answers").because(e))
 }
 
 fn moments_of(asked: &RecordBatch) -> Result<arrow::array::TimestampMicrosecondArray> {

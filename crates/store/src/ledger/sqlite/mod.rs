@@ -48,6 +48,8 @@ pub struct SqliteLedger {
     readers: SqlitePool,
     /// Small writes of tracking clients, committed together.
     group: Arc<tracking::Group>,
+    /// Points that are durable but not in the tables yet: readers wait for them.
+    behind: Arc<tracking::Behind>,
     /// What clients log, written on a thread of its own.
     logger: tracking::Logger,
     clock: Arc<dyn Clock>,

@@ -2,7 +2,7 @@
 
 use super::SqliteLedger;
 use super::schema::{MIGRATIONS, newest};
-use super::tracking::{Group, Logger};
+use super::tracking::{Behind, Group, Logger, replay};
 use crate::seal::{KEY_FILE, Seal};
 use gristmill_kernel::port::Clock;
 use gristmill_kernel::{Code, Fault, Kind, Result, Timestamp};
@@ -41,6 +41,9 @@ pub(super) async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteLed
         .disable_statement_logging();
     let mut writer = options.connect().await.map_err(|e| fault("open the ledger", e))?;
     migrate(&mut writer, path, clock.now()).await?;
+    let ledger = path.to_owned();
+    let replayed = tokio::task::spawn_blocking(move || replay(&ledger)).await;
+    replayed.unwrap_or_else(|e| Err(Fault::internal("the journal of points could not be replayed").because(e)))?;
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS_MAX)
         .min_connections(0)
@@ -48,9 +51,10 @@ pub(super) async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteLed
         .connect_lazy_with(options.pragma("query_only", "on"));
     let writer = Arc::new(Mutex::new(writer));
     let group = Arc::new(Group::new(Arc::clone(&writer)));
-    let logger = Logger::new(path, Arc::clone(&writer));
+    let behind = Arc::new(Behind::new(path, Arc::clone(&writer)));
+    let logger = Logger::new(path, Arc::clone(&writer), Arc::clone(&behind));
     let seal = Seal::at(path.with_file_name(KEY_FILE));
-    Ok(SqliteLedger { writer, readers, group, logger, clock, seal, path: path.to_owned() })
+    Ok(SqliteLedger { writer, readers, group, behind, logger, clock, seal, path: path.to_owned() })
 }
 
 async fn migrate(db: &mut SqliteConnection, path: &Path, now: Timestamp) -> Result<()> {

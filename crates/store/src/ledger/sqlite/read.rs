@@ -103,7 +103,14 @@ fn line_of(row: &SqliteRow) -> Result<(AuditEntry, String)> {
 }
 
 impl SqliteLedger {
+    /// A connection that finds everything that was acknowledged before.
     pub(super) async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
+        self.behind.settled().await?;
+        self.reader_at_once().await
+    }
+
+    /// A connection that may not find the last points that clients logged.
+    pub(super) async fn reader_at_once(&self) -> Result<PoolConnection<Sqlite>> {
         self.readers.acquire().await.map_err(|e| fault("open a reader", e))
     }
 

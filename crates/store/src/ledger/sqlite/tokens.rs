@@ -51,7 +51,8 @@ impl Tokens for SqliteLedger {
     }
 
     async fn token_by_hash(&self, hash: &Digest) -> Result<Option<Token>> {
-        let mut db = self.reader().await?;
+        // Every request may ask.
+        let mut db = self.reader_at_once().await?;
         let row = sqlx::query("SELECT * FROM tokens WHERE hash = $1")
             .bind(hash.to_string())
             .fetch_optional(&mut *db)

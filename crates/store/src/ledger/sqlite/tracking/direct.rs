@@ -4,6 +4,7 @@
 //! What clients log is written by a thread that may wait, with statements of [`super::sql`] like everything else.
 
 use super::super::open::{BUSY_TIMEOUT, CACHE_KIB, CHECKPOINT_PAGES, STATEMENTS_KEPT, of_code};
+use super::journal::LogFile;
 use super::sql::{Arg, Sql, Statement};
 use gristmill_kernel::{Fault, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 /// [`Direct::log`] was synced after it: so the next group is written while the disk is at work on the last one.
 pub(super) struct Direct {
     db: Connection,
-    log: Arc<File>,
+    log: Arc<LogFile>,
 }
 
 impl Direct {
@@ -38,11 +39,17 @@ impl Direct {
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push("-wal");
         let log = File::open(path.with_file_name(name)).map_err(|e| of_code("open the ledger's log", Some(14), e))?;
-        Ok(Direct { db, log: Arc::new(log) })
+        Ok(Direct { db, log: Arc::new(LogFile::new(log)) })
+    }
+
+    /// The connection that is kept here, opened when it is first needed and again when its log cannot be trusted any more.
+    pub(super) fn kept<'d>(kept: &'d mut Option<Direct>, path: &Path) -> Result<&'d Direct> {
+        let usable = kept.take().filter(|db| !db.log.is_broken());
+        Ok(kept.insert(usable.map_or_else(|| Direct::open(path), Ok)?))
     }
 
     /// The write-ahead log.
-    pub(super) fn log(&self) -> Arc<File> {
+    pub(super) fn log(&self) -> Arc<LogFile> {
         Arc::clone(&self.log)
     }
 
@@ -85,11 +92,6 @@ impl ToSql for Arg {
             Arg::Text(value) => ValueRef::Text(value.as_bytes()),
         }))
     }
-}
-
-/// Waits until the disk has what was written to a log.
-pub(super) fn sync(log: &File) -> Result<()> {
-    log.sync_data().map_err(|e| of_code("sync what was logged", Some(10), e))
 }
 
 /// What SQLite said, in the words of the product.

@@ -10,7 +10,7 @@ use super::rows::{self, ModelPointRow, Newer, PointRow, Words};
 use super::sql::{self, Sql, Statement};
 use crate::tracked::{self, Changed, RUN_NAME_TAG};
 use gristmill_kernel::tracking::Batch;
-use gristmill_kernel::{Result, RunId, RunStatus};
+use gristmill_kernel::{Fault, Result, RunId, RunStatus};
 use sqlx::sqlite::SqliteConnection;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
@@ -21,9 +21,13 @@ const KEYS_MAX: usize = 512;
 /// What is looked up of runs before something is logged to them.
 const TARGETS: &str = "SELECT id, seq, by_client, status, deleted_at FROM runs WHERE experiment IS NOT NULL AND id IN ";
 
+/// Points of one batch that the journal takes; larger ones are transactions of their own already.
+const JOURNAL_POINTS_MAX: usize = 256;
+
 /// A run as far as logging minds.
 struct Target {
     seq: i64,
+    by_client: bool,
     deleted: bool,
     /// One of ours that has ended.
     closed: bool,
@@ -53,6 +57,58 @@ pub(super) fn write(db: &Direct, logs: &mut [LogWrite]) -> Result<Vec<Result<()>
         .collect();
     new.write(db)?;
     Ok(outcomes)
+}
+
+/// What becomes of a batch that the journal could take.
+pub(super) enum Admitted {
+    /// It may be written there.
+    Yes,
+    Refused(Fault),
+    /// It is for the tables.
+    Elsewhere,
+}
+
+/// Whether a batch could be written into the journal: nothing but a few points of metrics.
+pub(super) fn for_journal(batch: &Batch) -> bool {
+    let points = &batch.metrics;
+    let fits = !points.is_empty() && points.len() <= JOURNAL_POINTS_MAX && batch.params.is_empty() && batch.tags.is_empty();
+    fits && points.iter().all(|point| point.model.is_none())
+}
+
+/// The rows of batches that are [`for_journal`], and what becomes of each in their order. What is logged to runs of ours is for the tables:
+/// what such a run is when it ends must not change later.
+pub(super) fn admit_points(db: &Direct, logs: &[LogWrite]) -> Result<(Vec<PointRow>, Vec<Admitted>)> {
+    let targets = targets(db, logs)?;
+    let mut rows = Vec::new();
+    let admit = |log: &LogWrite| match admit(&log.run, true, &targets) {
+        Err(refused) => Admitted::Refused(refused),
+        Ok(target) if !target.by_client => Admitted::Elsewhere,
+        Ok(target) => {
+            let points = log.batch.metrics.iter();
+            rows.extend(points.map(|p| PointRow::new(target.seq, p.key.as_str(), p.step, p.at, p.value)));
+            Admitted::Yes
+        }
+    };
+    let outcomes = logs.iter().map(admit).collect();
+    Ok((rows, outcomes))
+}
+
+/// Writes points of the journal, those of runs that are still there.
+pub(super) fn apply(db: &Direct, rows: &[PointRow]) -> Result<()> {
+    let runs: Vec<i64> = rows.iter().map(|row| row.run).collect::<BTreeSet<i64>>().into_iter().collect();
+    let mut there = HashSet::with_capacity(runs.len());
+    for part in parts(&runs) {
+        let mut sql = Sql::new("SELECT seq FROM runs WHERE seq IN ");
+        sql.list(part);
+        there.extend(db.rows("look for runs", &sql, |row| row.get::<_, i64>(0))?);
+    }
+    write_points(db, rows.iter().filter(|row| there.contains(&row.run)).cloned().collect())
+}
+
+fn write_points(db: &Direct, mut points: Vec<PointRow>) -> Result<()> {
+    sort(&mut points);
+    db.run(rows::WHAT, rows::points(&points))?;
+    db.run(rows::WHAT, rows::latest(&latest(&points), Newer::Point))
 }
 
 /// Whether a run takes a batch; `needs_open`: one that changes what ours keep when they end.
@@ -117,7 +173,7 @@ fn target_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<(String, Target)> {
     let status = row.get_ref(3)?.as_str()?;
     let ended = ![RunStatus::Queued, RunStatus::Running].iter().any(|open| open.as_str() == status);
     let by_client = row.get::<_, i64>(2)? != 0;
-    Ok((row.get(0)?, Target { seq: row.get(1)?, deleted: row.get::<_, Option<i64>>(4)?.is_some(), closed: ended && !by_client }))
+    Ok((row.get(0)?, Target { seq: row.get(1)?, by_client, deleted: row.get::<_, Option<i64>>(4)?.is_some(), closed: ended && !by_client }))
 }
 
 /// The values that parameters have which the batches name.
@@ -176,13 +232,9 @@ impl New {
         self.tags.extend(batch.tags.into_iter().map(|(name, value)| ((seq, name), value)));
     }
 
-    fn write(mut self, db: &Direct) -> Result<()> {
-        if !self.points.is_empty() {
-            sort(&mut self.points);
-            db.run(rows::WHAT, rows::points(&self.points))?;
-            db.run(rows::WHAT, rows::latest(&latest(&self.points), Newer::Point))?;
-            db.run(rows::WHAT, rows::model_points(&self.model_points))?;
-        }
+    fn write(self, db: &Direct) -> Result<()> {
+        write_points(db, self.points)?;
+        db.run(rows::WHAT, rows::model_points(&self.model_points))?;
         db.run(rows::WHAT, rows::words(Words::Params, &self.params))?;
         if !self.tags.is_empty() {
             let tags: Vec<_> = self.tags.into_iter().map(|((run, name), value)| (run, name, value)).collect();

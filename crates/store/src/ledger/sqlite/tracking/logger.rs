@@ -1,4 +1,5 @@
-//! What clients log: batches wait in a queue, one thread writes all that wait in one transaction, and another one syncs them.
+//! What clients log: batches wait in a queue, one thread writes all that wait, and another one syncs them. Batches of a few points are one
+//! frame of the [`super::journal`], from which [`super::behind`] brings them into the tables; everything else is one transaction.
 //!
 //! Promises: whoever is answered `Ok` is durable; a batch that is refused spoils none of the others; a batch is written as a whole or not at
 //! all; other writers of the ledger get their turn between two groups. The threads start with the first batch, sleep while nothing waits,
@@ -7,15 +8,16 @@
 //! Why threads: a commit waits for the disk, and the server has other things to do meanwhile: to take in the batches of the next group, and to
 //! write that.
 
-use super::direct::{Direct, sync};
+use super::behind::Behind;
+use super::direct::Direct;
 use super::group::{again, lost};
-use super::log;
+use super::journal::LogFile;
+use super::log::{self, Admitted};
 use crate::tracked;
 use gristmill_kernel::tracking::Batch;
 use gristmill_kernel::{Fault, Result, RunId, limits};
 use sqlx::sqlite::SqliteConnection;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex as Lock, MutexGuard, PoisonError, mpsc};
@@ -37,6 +39,7 @@ struct Shared {
     queue: Lock<Queue>,
     filled: Condvar,
     path: PathBuf,
+    behind: Arc<Behind>,
     /// Who holds it may write: the other writers of this process are waited for in turn instead of by SQLite's timer.
     turn: Arc<Mutex<SqliteConnection>>,
 }
@@ -60,8 +63,8 @@ pub(super) struct LogWrite {
 }
 
 impl Logger {
-    pub(in super::super) fn new(path: &Path, turn: Arc<Mutex<SqliteConnection>>) -> Logger {
-        Logger { shared: Arc::new(Shared { queue: Lock::default(), filled: Condvar::new(), path: path.to_owned(), turn }) }
+    pub(in super::super) fn new(path: &Path, turn: Arc<Mutex<SqliteConnection>>, behind: Arc<Behind>) -> Logger {
+        Logger { shared: Arc::new(Shared { queue: Lock::default(), filled: Condvar::new(), path: path.to_owned(), behind, turn }) }
     }
 
     /// Logs a batch.
@@ -118,27 +121,80 @@ impl Shared {
     fn serve(&self) {
         let at_disk = AtomicUsize::new(0);
         thread::scope(|scope| {
-            // Inside, so that the other thread ends with this one however this one ends.
+            // Both end with this one however this one ends: here the channel and `_end` are dropped before they are waited for.
             let (hand_over, handed) = mpsc::channel();
+            let _end = End(&self.behind);
+            let served = self.behind.begin();
+            let applying = thread::Builder::new().name("tracking-apply".into()).spawn_scoped(scope, move || served.serve());
+            if let Err(e) = applying {
+                tracing::warn!(error = %e, "no thread for the journal of points could be started: each is written into the ledger at once");
+            }
             let at_disk = &at_disk;
-            let started = thread::Builder::new().name("tracking-sync".into()).spawn_scoped(scope, move || sync_all(&handed, at_disk));
+            let syncing = thread::Builder::new().name("tracking-sync".into()).spawn_scoped(scope, move || sync_all(&handed, at_disk));
             let mut db = None;
             while self.wait() {
-                let turn = self.turn.blocking_lock();
-                let written = commit(&self.path, &mut db, self.take());
-                drop(turn);
-                // With nobody else waiting, the other thread would only be a detour.
-                let alone = at_disk.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty();
-                if alone || started.is_err() {
-                    written.finish();
-                    continue;
-                }
-                at_disk.fetch_add(1, Ordering::AcqRel);
-                if let Err(mpsc::SendError(written)) = hand_over.send(written) {
-                    written.finish();
+                for written in self.write(&mut db, self.take()) {
+                    // With nobody else waiting, the other thread would only be a detour.
+                    let alone = at_disk.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty();
+                    if alone || syncing.is_err() {
+                        written.finish();
+                        continue;
+                    }
+                    at_disk.fetch_add(1, Ordering::AcqRel);
+                    if let Err(mpsc::SendError(written)) = hand_over.send(written) {
+                        written.finish();
+                    }
                 }
             }
         });
+    }
+
+    /// Writes a group: what the journal takes there, the rest into the tables.
+    fn write(&self, db: &mut Option<Direct>, group: Vec<LogWrite>) -> impl Iterator<Item = Written> {
+        let (points, mut others): (Vec<_>, Vec<_>) = group.into_iter().partition(|log| log::for_journal(&log.batch));
+        let journalled = (!points.is_empty()).then(|| self.append(db, points, &mut others));
+        let committed = (!others.is_empty()).then(|| self.commit(db, others));
+        journalled.into_iter().chain(committed)
+    }
+
+    /// Writes batches into the journal; those that it does not take join the `others`.
+    fn append(&self, db: &mut Option<Direct>, group: Vec<LogWrite>, others: &mut Vec<LogWrite>) -> Written {
+        let (rows, admitted) = match Direct::kept(db, &self.path).and_then(|db| log::admit_points(db, &group)) {
+            Ok(looked) => looked,
+            Err(fault) => {
+                *db = None;
+                return refused(group, &fault);
+            }
+        };
+        let log = if rows.is_empty() { None } else { self.behind.append(&rows) };
+        let mut outcomes = Vec::with_capacity(group.len());
+        for (write, admitted) in group.into_iter().zip(admitted) {
+            match admitted {
+                Admitted::Refused(fault) => outcomes.push((write, Err(fault))),
+                Admitted::Yes if log.is_some() => outcomes.push((write, Ok(()))),
+                Admitted::Yes | Admitted::Elsewhere => others.push(write),
+            }
+        }
+        Written { log, outcomes }
+    }
+
+    /// Writes batches into the tables; what became of each.
+    fn commit(&self, db: &mut Option<Direct>, mut group: Vec<LogWrite>) -> Written {
+        // Of equal points the first one counts, so those of the journal go first.
+        let settled = if group.iter().any(|log| !log.batch.metrics.is_empty()) { self.behind.settle() } else { Ok(()) };
+        let done = settled.and_then(|()| {
+            let _turn = self.turn.blocking_lock();
+            let db = Direct::kept(db, &self.path)?;
+            Ok((db.write(|db| log::write(db, &mut group))?, db.log()))
+        });
+        match done {
+            Ok((outcomes, log)) => Written { log: Some(log), outcomes: group.into_iter().zip(outcomes).collect() },
+            Err(fault) => {
+                // Whatever is wrong with the connection, the next one has not.
+                *db = None;
+                refused(group, &fault)
+            }
+        }
     }
 
     /// Until something waits; whether it does.
@@ -165,16 +221,31 @@ impl Shared {
     }
 }
 
-/// A group that is committed, but perhaps not on the disk yet.
+/// Tells the thread of the journal that nothing will come any more.
+struct End<'b>(&'b Behind);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// A group none of which was written.
+fn refused(group: Vec<LogWrite>, fault: &Fault) -> Written {
+    tracing::warn!(error = %fault, writes = group.len(), "a group of tracking writes failed");
+    Written { log: None, outcomes: group.into_iter().map(|log| (log, Err(again(fault)))).collect() }
+}
+
+/// A group that is written, but perhaps not on the disk yet.
 struct Written {
-    log: Option<Arc<File>>,
+    log: Option<Arc<LogFile>>,
     outcomes: Vec<(LogWrite, Result<()>)>,
 }
 
 impl Written {
     /// Syncs and answers.
     fn finish(self) {
-        let synced = self.log.as_deref().map_or(Ok(()), sync);
+        let synced = self.log.as_deref().map_or(Ok(()), LogFile::sync);
         answer(self.outcomes, synced.err().as_ref());
     }
 }
@@ -184,14 +255,24 @@ fn sync_all(handed: &mpsc::Receiver<Written>, at_disk: &AtomicUsize) {
     while let Ok(first) = handed.recv() {
         let mut groups = vec![first];
         groups.extend(handed.try_iter());
-        let mut logs: Vec<&Arc<File>> = groups.iter().filter_map(|group| group.log.as_ref()).collect();
-        // Another one only after the connection was opened again.
-        logs.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        let synced: Result<()> = logs.into_iter().try_for_each(|log| sync(log));
-        let count = groups.len();
-        answer(groups.into_iter().flat_map(|group| group.outcomes).collect(), synced.err().as_ref());
-        at_disk.fetch_sub(count, Ordering::AcqRel);
+        at_disk.fetch_sub(finish_all(groups), Ordering::AcqRel);
     }
+}
+
+/// Syncs each file once and answers; how many groups there were.
+fn finish_all(mut groups: Vec<Written>) -> usize {
+    let count = groups.len();
+    while let Some(next) = groups.first() {
+        let log = next.log.clone();
+        let same = |other: &Option<Arc<LogFile>>| match (&log, other) {
+            (Some(log), Some(other)) => Arc::ptr_eq(log, other),
+            (log, other) => log.is_none() && other.is_none(),
+        };
+        let (of_file, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| same(&group.log));
+        groups = others;
+        Written { log, outcomes: of_file.into_iter().flat_map(|group| group.outcomes).collect() }.finish();
+    }
+    count
 }
 
 /// Tells everybody what became of theirs, all from within the runtime: a thread outside wakes it for each, and on one core they then take
@@ -217,30 +298,15 @@ fn answer(outcomes: Vec<(LogWrite, Result<()>)>, unsynced: Option<&Fault>) {
     }
 }
 
-/// Writes a group; what became of each. `db` is opened when it is first needed.
-fn commit(path: &Path, db: &mut Option<Direct>, mut group: Vec<LogWrite>) -> Written {
-    let open = match db.take() {
-        Some(open) => Ok(open),
-        None => Direct::open(path),
-    };
-    let done = open.and_then(|open| db.insert(open).write(|db| log::write(db, &mut group)));
-    if let Err(fault) = &done {
-        // Whatever is wrong with the connection, the next one has not.
-        *db = None;
-        tracing::warn!(error = %fault, writes = group.len(), "a group of tracking writes failed");
-    }
-    let mut outcomes = done.map(Vec::into_iter);
-    let outcome = |log| match &mut outcomes {
-        Ok(outcomes) => (log, outcomes.next().unwrap_or_else(|| Err(lost()))),
-        Err(failed) => (log, Err(again(failed))),
-    };
-    Written { outcomes: group.into_iter().map(outcome).collect(), log: db.as_ref().map(Direct::log) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use gristmill_kernel::{Code, Kind};
+    use std::fs::File;
+
+    fn log(file: File) -> Option<Arc<LogFile>> {
+        Some(Arc::new(LogFile::new(file)))
+    }
 
     /// A batch that was committed, and where its caller waits.
     fn committed(outcome: Result<()>) -> ((LogWrite, Result<()>), oneshot::Receiver<Result<()>>) {
@@ -251,13 +317,13 @@ mod tests {
     #[tokio::test]
     async fn what_the_disk_does_not_take_is_not_acknowledged() {
         // The kernel syncs no devices: https://man7.org/linux/man-pages/man2/fdatasync.2.html, EINVAL.
-        let broken = Arc::new(File::open("/dev/null").expect("a file that cannot be synced"));
+        let broken = log(File::open("/dev/null").expect("a file that cannot be synced"));
         for count in [1, 3] {
             let (mut outcomes, answered): (Vec<_>, Vec<_>) = (0..count).map(|_| committed(Ok(()))).unzip();
             let (refused, its_answer) = committed(Err(tracked::too_many_waiting()));
             outcomes.push(refused);
             let (hand_over, handed) = mpsc::channel();
-            hand_over.send(Written { log: Some(broken.clone()), outcomes }).expect("a receiver");
+            hand_over.send(Written { log: broken.clone(), outcomes }).expect("a receiver");
             drop(hand_over);
             let at_disk = AtomicUsize::new(1);
             sync_all(&handed, &at_disk);
@@ -270,10 +336,10 @@ mod tests {
             assert_eq!(fault.code, Code::OVERLOADED, "its own reason stays: {fault}");
         }
         let (one, answered) = committed(Ok(()));
-        Written { log: Some(broken), outcomes: vec![one] }.finish();
+        Written { log: broken, outcomes: vec![one] }.finish();
         assert!(answered.await.expect("an answer").is_err());
         let (one, answered) = committed(Ok(()));
-        Written { log: Some(Arc::new(tempfile::tempfile().expect("a file"))), outcomes: vec![one] }.finish();
+        Written { log: log(tempfile::tempfile().expect("a file")), outcomes: vec![one] }.finish();
         assert!(answered.await.expect("an answer").is_ok());
     }
 }

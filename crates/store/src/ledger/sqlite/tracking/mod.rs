@@ -1,13 +1,14 @@
 //! Experiment tracking on the SQLite ledger: the port `Tracking`.
 //!
 //! Promises: what clients log is rows of the ledger's own runs; what is acknowledged is durable; a page of a search costs a constant number
-//! of statements. What clients log goes through `logger` (a thread with a `direct` connection; `log` is what it writes), other small writes
-//! through `group`; both commit all that waits at once. `experiments`, `runs`, `inputs` and `models` are the things, `history` and `search`
+//! of statements. What clients log goes through `logger` (a thread with a `direct` connection; `log` is what it writes; points wait in a `journal`
+//! until `behind` applies them), other small writes through `group`; both commit all that waits at once. `experiments`, `runs`, `inputs` and `models` are the things, `history` and `search`
 //! the large reads, `filter` the conditions, `packed` how pages are read, `rows` and `sql` how statements with many values are written,
 //! `purge` the retention.
 //!
 //! To add a write: an async function over a connection that checks before it writes, and a call through `self.group.write`.
 
+mod behind;
 mod direct;
 mod experiments;
 mod filter;
@@ -15,6 +16,7 @@ mod group;
 mod history;
 mod import;
 mod inputs;
+mod journal;
 mod log;
 mod logger;
 mod models;
@@ -27,6 +29,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 
+pub(super) use behind::{Behind, replay};
 pub(super) use experiments::join_experiment;
 pub(super) use group::Group;
 pub(super) use logger::Logger;

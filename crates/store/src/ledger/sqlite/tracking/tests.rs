@@ -44,12 +44,23 @@ async fn what_was_logged_is_there_after_opening_again() {
     assert_eq!(open(&path).await.tracked_run(&run_id(1)).await.unwrap(), told);
 }
 
+/// Keeps the thread that logs waiting for the writer, so that what is logged meanwhile is one group.
+async fn occupy(ledger: &SqliteLedger, number: u32) {
+    let batch = Batch { tags: vec![("occupied".into(), "yes".into())], ..Batch::default() };
+    ledger.log(&run_id(number), batch, ms(1)).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_full_queue_refuses_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Arc::new(open(&dir.path().join("ledger.db")).await);
     ledger.create_run(tracked(1), &Actor::user("ada"), ms(1)).await.unwrap();
     let held = ledger.writer().await;
+    let mut first = Box::pin(occupy(&ledger, 1));
+    assert!(futures::poll!(&mut first).is_pending());
+    while ledger.logger.waiting() > 0 {
+        tokio::task::yield_now().await;
+    }
     let waiting: Vec<_> = (0..limits::TRACK_WAITING_MAX as i64)
         .map(|step| {
             let ledger = Arc::clone(&ledger);
@@ -62,6 +73,7 @@ async fn a_full_queue_refuses_and_recovers() {
     let fault = ledger.log(&run_id(1), Batch::default(), ms(1)).await.unwrap_err();
     assert_eq!((fault.kind, fault.code), (Kind::Busy, Code::OVERLOADED));
     drop(held);
+    first.await;
     for one in waiting {
         one.await.unwrap().unwrap();
     }
@@ -84,6 +96,11 @@ async fn a_group_is_refused_one_by_one() {
     // Points alone; points and parameters; points and other small writes, one of which is refused after another one was done.
     for (round, params, jobs) in [(0, false, false), (1, true, false), (2, false, true)] {
         let held = ledger.writer().await;
+        let mut first = Box::pin(occupy(&ledger, 1));
+        assert!(futures::poll!(&mut first).is_pending());
+        while ledger.logger.waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
         let log = |number: u32, batch: Batch| {
             let ledger = Arc::clone(&ledger);
             tokio::spawn(async move { ledger.log(&run_id(number), batch, ms(3)).await })
@@ -103,6 +120,7 @@ async fn a_group_is_refused_one_by_one() {
             tokio::task::yield_now().await;
         }
         drop(held);
+        first.await;
         let mut codes = Vec::new();
         for one in waiting {
             codes.push(one.await.unwrap().err().map(|fault| fault.code));
@@ -187,7 +205,12 @@ async fn two_handles_log_to_one_run() {
     let (a, b) = tokio::join!(tokio::spawn(work(one.clone(), 0)), tokio::spawn(work(two.clone(), 100)));
     a.unwrap();
     b.unwrap();
-    assert_eq!(one.history(&run_id(1), "m", HistoryWanted::default()).await.unwrap().items.len(), 100);
+    let steps = async |ledger: &SqliteLedger| ledger.history(&run_id(1), "m", HistoryWanted::default()).await.unwrap().items.len();
+    assert_eq!(steps(&open(&path).await).await, 100, "who opens the ledger finds everything");
+    // Points of other processes come a moment later.
+    while steps(&one).await < 100 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     two.set_run_lifecycle(&run_id(1), Lifecycle::Deleted, &Actor::user("ada"), ms(2)).await.unwrap();
     let refused = one.log(&run_id(1), Batch::default(), ms(3)).await.unwrap_err();
     assert_eq!(refused.code, Code::NOT_ACTIVE, "the other process's deletion counts at once");
