@@ -1,6 +1,6 @@
 //! The environments in which the clients of others run, unmodified, from PyPI. What needs them is ignored unless asked for.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// The variable that names the folder of the client environments.
@@ -9,7 +9,7 @@ pub const VENVS: &str = "GRISTMILL_VENVS";
 /// The Python of an environment (`mlflow-3.17`, `feast`), made when it is not there yet.
 pub fn python(name: &str) -> PathBuf {
     let mut command = Command::new("python3");
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/venvs.py")).arg(name);
+    command.arg(crate::folder().join("clients/venvs.py")).arg(name);
     if let Some(folder) = std::env::var_os(VENVS) {
         command.arg("--cache").arg(folder);
     }

@@ -12,6 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+/// The folder of this crate, as it is now: the same target folder may have built it in another checkout.
+pub fn folder() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo names the folder").into()
+}
+
 /// The binary under test.
 pub fn binary() -> PathBuf {
     let me = std::env::current_exe().expect("a test has a path");

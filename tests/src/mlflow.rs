@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// The folder of the Python side, `tests/mlflow`.
 pub fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("mlflow")
+    crate::folder().join("mlflow")
 }
 
 /// The Python of a client environment (`3.17`, `3.1`, `2.22`), made when it is not there yet.

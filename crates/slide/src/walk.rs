@@ -8,6 +8,7 @@ use crate::argument::Argument;
 use crate::state::{Answer, State};
 use crate::{Call, Window};
 use std::cmp::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// A row or a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub type Ties<'a> = &'a (dyn Fn(u32, u32) -> Ordering + Sync);
 
 /// Entries from which more than one thread is worth it.
 const MANY: usize = 50_000;
+
+/// Answers that wait for their places, per call: few enough for the caches.
+const BLOCK: usize = 4_096;
 
 /// Entries in one bucket per entity.
 #[derive(Debug)]
@@ -91,7 +95,7 @@ pub struct Walk<'a> {
 }
 
 /// What a call answers to every question: bits of an integer, of a float or the place of a row, and whether there is an answer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Answers {
     pub(crate) bits: Vec<u64>,
     pub(crate) there: Vec<bool>,
@@ -104,12 +108,54 @@ impl Answers {
     }
 }
 
-/// What one thread found, in the order of its entities.
-struct Found {
-    /// The places of its questions.
+/// Columns of answers that threads fill, each the places of its own questions.
+struct Filling {
+    bits: Vec<AtomicU64>,
+    there: Vec<AtomicBool>,
+}
+
+impl Filling {
+    fn new(of_nothing: Answer, asked: usize) -> Filling {
+        let (bits, there) = written(of_nothing);
+        let mut filling = Filling { bits: Vec::new(), there: Vec::new() };
+        filling.bits.resize_with(asked, || AtomicU64::new(bits));
+        filling.there.resize_with(asked, || AtomicBool::new(there));
+        filling
+    }
+    fn done(self) -> Answers {
+        let bits = self.bits.into_iter().map(AtomicU64::into_inner).collect();
+        Answers { bits, there: self.there.into_iter().map(AtomicBool::into_inner).collect() }
+    }
+}
+
+/// Answers of some questions, before they go to their places: there one column after the other is written, which the caches like better
+/// than a question after the other.
+struct Block {
     questions: Vec<u32>,
-    /// A column per call.
-    answers: Vec<Answers>,
+    /// Per call.
+    answers: Vec<Vec<(u64, bool)>>,
+}
+
+impl Block {
+    fn new(calls: usize) -> Block {
+        Block { questions: Vec::with_capacity(BLOCK), answers: (0..calls).map(|_| Vec::with_capacity(BLOCK)).collect() }
+    }
+    fn put(&mut self, question: u32, answers: &[(u64, bool)], columns: &[Filling]) {
+        self.questions.push(question);
+        self.answers.iter_mut().zip(answers).for_each(|(column, answer)| column.push(*answer));
+        if self.questions.len() >= BLOCK {
+            self.empty(columns);
+        }
+    }
+    fn empty(&mut self, columns: &[Filling]) {
+        for (column, answers) in columns.iter().zip(&mut self.answers) {
+            for (question, (bits, there)) in self.questions.iter().zip(answers.drain(..)) {
+                column.bits[*question as usize].store(bits, Relaxed);
+                column.there[*question as usize].store(there, Relaxed);
+            }
+        }
+        self.questions.clear();
+    }
 }
 
 #[inline]
@@ -150,30 +196,30 @@ impl Walk<'_> {
                 questions: my_questions,
             });
         }
-        let mut found = in_threads(work, |share| self.walk(share, &slots));
-        // One call after the other, so that what a call's answers need twice is needed only while they move to their places.
-        let columns: Vec<(usize, Vec<Answers>)> = (0..self.calls.len())
-            .map(|call| (call, found.iter_mut().map(|one| std::mem::take(&mut one.answers[call])).collect()))
-            .collect();
-        let share = columns.len().div_ceil(threads.max(1)).max(1);
-        let mut columns = columns.into_iter();
-        let runs: Vec<Vec<(usize, Vec<Answers>)>> =
-            std::iter::from_fn(|| Some(columns.by_ref().take(share).collect()).filter(|run: &Vec<_>| !run.is_empty())).collect();
-        let placed = in_threads(runs, |run| {
-            let place = |(call, parts): (usize, Vec<Answers>)| {
-                let (bits, there) = written(self.state(&self.calls[call]).answer(self.calls[call].what));
-                let mut all = Answers { bits: vec![bits; asked], there: vec![there; asked] };
-                for (found, part) in found.iter().zip(parts) {
-                    for ((place, bits), there) in found.questions.iter().zip(part.bits).zip(part.there) {
-                        all.bits[*place as usize] = bits;
-                        all.there[*place as usize] = there;
-                    }
-                }
-                all
-            };
-            run.into_iter().map(place).collect::<Vec<Answers>>()
-        });
-        placed.into_iter().flatten().collect()
+        let columns = self.columns(asked, if asked < MANY { 1 } else { threads });
+        if work.len() <= 1 {
+            work.into_iter().for_each(|share| self.walk(share, &slots, &columns));
+        } else {
+            let (slots, columns) = (&slots, &columns);
+            std::thread::scope(|scope| {
+                work.into_iter().for_each(|share| drop(scope.spawn(move || self.walk(share, slots, columns))));
+            });
+        }
+        columns.into_iter().map(Filling::done).collect()
+    }
+
+    /// A column per call, of the answers to questions that no row answers. Fresh memory is slow, so threads share that work.
+    fn columns(&self, asked: usize, threads: usize) -> Vec<Filling> {
+        let of_nothing: Vec<Answer> = self.calls.iter().map(|call| self.state(call).answer(call.what)).collect();
+        if threads <= 1 {
+            return of_nothing.into_iter().map(|answer| Filling::new(answer, asked)).collect();
+        }
+        let share = of_nothing.len().div_ceil(threads).max(1);
+        std::thread::scope(|scope| {
+            let fill = |answers: &[Answer]| answers.iter().map(|answer| Filling::new(*answer, asked)).collect::<Vec<Filling>>();
+            let at_work: Vec<_> = of_nothing.chunks(share).map(|answers| scope.spawn(move || fill(answers))).collect();
+            at_work.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        })
     }
 
     fn state(&self, call: &Call) -> State {
@@ -200,10 +246,8 @@ impl Walk<'_> {
         slots
     }
 
-    fn walk(&self, share: Share, slots: &[Slot]) -> Found {
-        let many = share.questions.len();
-        let column = || Answers { bits: Vec::with_capacity(many), there: Vec::with_capacity(many) };
-        let mut found = Found { questions: Vec::with_capacity(many), answers: self.calls.iter().map(|_| column()).collect() };
+    fn walk(&self, share: Share, slots: &[Slot], columns: &[Filling]) {
+        let mut block = Block::new(self.calls.len());
         let mut states: Vec<State> = slots.iter().map(|slot| self.state(slot.call)).collect();
         let in_window: Vec<Vec<usize>> =
             (0..self.windows.len()).map(|window| (0..slots.len()).filter(|at| slots[*at].call.window == window).collect()).collect();
@@ -230,14 +274,10 @@ impl Walk<'_> {
                     }
                     answered = Some(question.time);
                 }
-                found.questions.push(question.at);
-                for (column, (bits, there)) in found.answers.iter_mut().zip(&answers) {
-                    column.bits.push(*bits);
-                    column.there.push(*there);
-                }
+                block.put(question.at, &answers, columns);
             }
         }
-        found
+        block.empty(columns);
     }
 
     fn sort(&self, rows: &mut [Entry]) {
@@ -306,18 +346,6 @@ struct Share<'s> {
     rows: &'s mut [Entry],
     question_starts: &'s [usize],
     questions: &'s mut [Entry],
-}
-
-/// Works on each item in a thread of its own; the results in order.
-fn in_threads<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    if items.len() <= 1 {
-        return items.into_iter().map(work).collect();
-    }
-    std::thread::scope(|scope| {
-        let work = &work;
-        let at_work: Vec<_> = items.into_iter().map(|item| scope.spawn(move || work(item))).collect();
-        at_work.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    })
 }
 
 /// Runs of entities with about as much work each; `work` is that of all entities before one.

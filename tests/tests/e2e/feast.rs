@@ -136,7 +136,7 @@ fn the_unmodified_sdk_reads_and_writes() {
     let server = project.start(&["serve", "--port", "0"]);
     let shown = |s: &Server| Some(s.log().lines().find_map(|l| l.split_once("shown this once: "))?.1.trim().to_owned());
     let token: String = server.wait_for("the token", 20, shown);
-    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("feast/sdk.py");
+    let script = gristmill_tests::folder().join("feast/sdk.py");
     let ran: Ran = Command::new(clients::python("feast")).arg(script).args([&server.url, &token]).output().expect("Python starts").into();
     let said = ran.good();
     let said: Value = serde_json::from_str(said.out.lines().last().expect("a line")).expect("JSON");

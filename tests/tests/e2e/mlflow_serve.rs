@@ -5,7 +5,6 @@
 use gristmill_tests::mlflow::{python, scripts};
 use gristmill_tests::{Project, Ran, Server, client};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::process::Command;
 
 const PROJECT: &str = "project = \"registered\"\n\n[endpoints.upsell]\nmodel = \"mlflow:Upsell EU@champion\"\n";
@@ -13,7 +12,7 @@ const CANARY: &str = "rollout = { canary = [\"50%\", \"100%\"], every = \"1s\", 
 
 /// A golden model of `serve`: what the library wrote and what it predicts.
 fn golden(name: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/serve/testdata/foreign");
+    let folder = gristmill_tests::folder().join("../crates/serve/testdata/foreign");
     std::fs::read(folder.join(name)).expect(name)
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+    gristmill_tests::folder().parent().expect("the workspace").to_owned()
 }
 
 /// The blocks of a language, in order.
