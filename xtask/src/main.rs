@@ -25,7 +25,8 @@ fn main() -> ExitCode {
         ["bench", "tracking", rest @ ..] => xtask::bench::tracking::run(&xtask::workspace_root(), rest),
         // Parts of a benchmark that run as processes of their own.
         ["bench-worker", work] => xtask::bench::tracking::worker::main(work),
-        ["bench-stub", port] => xtask::bench::tracking::stub::main(port),
+        ["bench-stub", port] => xtask::bench::tracking::stub::main(port, None),
+        ["bench-stub", port, file] => xtask::bench::tracking::stub::main(port, Some(file)),
         ["bench", name] => xtask::bench::run(&xtask::workspace_root(), name),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -201,15 +201,16 @@ impl Bed {
 
     /// The unmodified client, and its own floor.
     fn client(&mut self, servers: &mut Servers, runs: &BTreeMap<Who, Ready>) -> Result<()> {
-        let stub = start(&self.programs, Who::Stub, &self.folder(Who::Stub, "log"), self.server_core)?;
-        servers.insert(Who::Stub, stub);
+        for stub in [Who::Stub, Who::SyncedStub] {
+            servers.insert(stub, start(&self.programs, stub, &self.folder(stub, "log"), self.server_core)?);
+        }
         let times = self.asked.scale(400, 20);
         let everybody: Vec<Who> = servers.keys().copied().collect();
         let measured = self.rounds(servers, "client log_metric", &everybody, |bed, server, round| {
             let run = runs.get(&server.who).map_or("0".repeat(32), |r| r.run.clone());
             bed.python(&server.address, &run, round * (times + 100), times)
         })?;
-        servers.remove(&Who::Stub);
+        servers.retain(|who, _| ![Who::Stub, Who::SyncedStub].contains(who));
         self.figure("client log_metric p50", "ms", pick(&measured, |m| m.p50_us / 1e3), vec![Goal::AtMost(Who::Stub, 1.25)]);
         self.figure("client log_metric p99", "ms", pick(&measured, |m| m.p99_us / 1e3), vec![]);
         Ok(())

@@ -94,7 +94,7 @@ impl Report {
                     _ => "-".to_owned(),
                 };
                 let mut row = vec![figure.name.to_owned(), figure.unit.to_owned()];
-                row.extend([Who::Gristmill, Who::Mlflow, Who::FastTrackMl, Who::Stub].map(|who| shown(figure, who)));
+                row.extend([Who::Gristmill, Who::Mlflow, Who::FastTrackMl, Who::Stub, Who::SyncedStub].map(|who| shown(figure, who)));
                 row.extend([ratio(Who::Mlflow), ratio(Who::FastTrackMl), goals.join("; ")]);
                 row
             })
@@ -162,7 +162,8 @@ impl Report {
     }
 }
 
-const HEAD: [&str; 9] = ["figure", "unit", "Gristmill", "MLflow", "FastTrackML", "stub", "/ MLflow", "/ FastTrackML", "goals"];
+const HEAD: [&str; 10] =
+    ["figure", "unit", "Gristmill", "MLflow", "FastTrackML", "stub", "synced stub", "/ MLflow", "/ FastTrackML", "goals"];
 
 fn number(value: f64) -> String {
     match value.abs() {

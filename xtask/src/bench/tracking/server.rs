@@ -24,6 +24,8 @@ pub enum Who {
     FastTrackMl,
     /// Answers at once, keeps nothing.
     Stub,
+    /// The same after a sync of a few bytes.
+    SyncedStub,
 }
 
 impl Who {
@@ -34,13 +36,14 @@ impl Who {
             Who::Mlflow => "MLflow",
             Who::FastTrackMl => "FastTrackML",
             Who::Stub => "stub",
+            Who::SyncedStub => "synced stub",
         }
     }
     fn health(self) -> &'static str {
         match self {
             Who::Gristmill => "/readyz",
             Who::Mlflow | Who::FastTrackMl => "/health",
-            Who::Stub => "/",
+            Who::Stub | Who::SyncedStub => "/",
         }
     }
 }
@@ -150,6 +153,7 @@ pub fn start(programs: &Programs, who: Who, folder: &Path, core: usize) -> Resul
             words.extend(["--default-artifact-root".into(), text(&folder.join("artifacts"))]);
         }
         Who::Stub => words.extend([text(&programs.own), "bench-stub".into(), port.to_string()]),
+        Who::SyncedStub => words.extend([text(&programs.own), "bench-stub".into(), port.to_string(), text(&folder.join("synced"))]),
     }
     let log = folder.join("server.log");
     let out = File::create(&log)?;

@@ -133,6 +133,8 @@ impl Shared {
             let syncing = thread::Builder::new().name("tracking-sync".into()).spawn_scoped(scope, move || sync_all(&handed, at_disk));
             let mut db = None;
             while self.wait() {
+                // Whoever woke this thread may be about to bring more, and waits for this core if there is only one.
+                thread::yield_now();
                 for written in self.write(&mut db, self.take()) {
                     // With nobody else waiting, the other thread would only be a detour.
                     let alone = at_disk.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty();
