@@ -34,8 +34,7 @@ fn body<'a>(body: &'a str, key: Option<&'a str>) -> Push<'a> {
 #[tokio::test]
 async fn the_real_file_comes_in_whole_and_once() {
     let world = World::new();
-    let source = std::path::Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the folder"))
-        .join("../../examples/churn/data/online_retail.parquet");
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/churn/data/online_retail.parquet");
     std::fs::copy(source, world.dir.path().join("online_retail.parquet")).unwrap();
     let spec = SourceSpec { time: Some("invoice_date".into()), ..events("online_retail.parquet") };
     let columns = infer(world.dir.path(), &spec).await.unwrap();

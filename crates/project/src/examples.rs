@@ -58,11 +58,7 @@ mod tests {
     fn every_file_of_an_example_is_carried() {
         for name in NAMES {
             let mut files = Vec::new();
-            walk(
-                &Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the folder")).join("../../examples").join(name),
-                "",
-                &mut files,
-            );
+            walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name), "", &mut files);
             let carried: Vec<&str> = example_files(name).expect(name).into_iter().map(|(path, _)| path).collect();
             // Notes beside the data stay in the repository.
             let missing: Vec<&String> = files.iter().filter(|f| !carried.contains(&f.as_str()) && !f.starts_with("data/")).collect();

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the folder")).join("tests/mlflow").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mlflow").join(name)
 }
 fn expected(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(golden(name)).expect("golden file")).expect("JSON")

@@ -118,8 +118,7 @@ async fn profile(world: &World) -> Profile {
 #[tokio::test]
 async fn the_real_rows_count_as_known() {
     let world = World::new();
-    let path = std::path::Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the folder"))
-        .join("../../examples/churn/data/online_retail.parquet");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/churn/data/online_retail.parquet");
     let file = std::fs::File::open(path).unwrap();
     let reader =
         parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap().with_batch_size(65_536).build().unwrap();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 fn folder() -> PathBuf {
-    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the folder")).join("testdata/foreign")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/foreign")
 }
 fn golden(file: &str) -> Vec<u8> {
     std::fs::read(folder().join(file)).expect(file)

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 const COPIES: usize = 150;
 
 fn files(ending: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the folder")).join("testdata/foreign");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/foreign");
     let entries = std::fs::read_dir(folder).expect("the golden files");
     let mut paths: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).filter(|p| p.to_string_lossy().ends_with(ending)).collect();
     paths.sort();

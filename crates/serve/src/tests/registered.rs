@@ -7,10 +7,7 @@ use gristmill_kernel::version::Place;
 use serde_json::{Value, json};
 
 fn golden(name: &str) -> Vec<u8> {
-    std::fs::read(
-        std::path::PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the folder")).join("testdata/foreign").join(name),
-    )
-    .expect(name)
+    std::fs::read(std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/foreign").join(name)).expect(name)
 }
 
 /// Registers the files of a golden model as the next version of `models.churn`.

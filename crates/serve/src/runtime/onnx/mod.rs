@@ -260,8 +260,7 @@ mod tests {
     use super::*;
 
     fn golden(name: &str) -> Vec<u8> {
-        let folder =
-            std::path::PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the folder")).join("testdata/foreign");
+        let folder = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/foreign");
         std::fs::read(folder.join(name)).expect(name)
     }
 
