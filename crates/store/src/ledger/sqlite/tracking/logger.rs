@@ -135,28 +135,32 @@ impl Shared {
             while self.wait() {
                 // Whoever woke this thread may be about to bring more, and waits for this core if there is only one.
                 thread::yield_now();
-                for written in self.write(&mut db, self.take()) {
+                self.write(&mut db, self.take(), |written, last| {
                     // With nobody else waiting, the other thread would only be a detour.
-                    let alone = at_disk.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty();
+                    let alone = last && at_disk.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty();
                     if alone || syncing.is_err() {
-                        written.finish();
-                        continue;
+                        return written.finish();
                     }
                     at_disk.fetch_add(1, Ordering::AcqRel);
                     if let Err(mpsc::SendError(written)) = hand_over.send(written) {
                         written.finish();
                     }
-                }
+                });
             }
         });
     }
 
-    /// Writes a group: what the journal takes there, the rest into the tables.
-    fn write(&self, db: &mut Option<Direct>, group: Vec<LogWrite>) -> impl Iterator<Item = Written> {
+    /// Writes a group: what the journal takes there, the rest into the tables. `done` gets each of the two as soon as it is written, and
+    /// whether it is the last: who logs points does not wait for the tables.
+    fn write(&self, db: &mut Option<Direct>, group: Vec<LogWrite>, done: impl Fn(Written, bool)) {
         let (points, mut others): (Vec<_>, Vec<_>) = group.into_iter().partition(|log| log::for_journal(&log.batch));
-        let journalled = (!points.is_empty()).then(|| self.append(db, points, &mut others));
-        let committed = (!others.is_empty()).then(|| self.commit(db, others));
-        journalled.into_iter().chain(committed)
+        if !points.is_empty() {
+            let written = self.append(db, points, &mut others);
+            done(written, others.is_empty());
+        }
+        if !others.is_empty() {
+            done(self.commit(db, others), true);
+        }
     }
 
     /// Writes batches into the journal; those that it does not take join the `others`.
