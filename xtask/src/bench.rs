@@ -6,9 +6,12 @@
 //!
 //! A benchmark is an example of the crate it measures. It is started once per round, measures every contender in turn and prints a line
 //! for each that begins with its name. To add one: the example, a reader of its lines, and a line in [`BENCHES`]. What compares whole servers
-//! or other engines is a module of its own: [`tracking`], [`features`].
+//! or other engines is a module of its own: [`tracking`], [`features`], [`online`].
 
 pub mod features;
+mod http;
+pub mod online;
+mod running;
 pub mod tracking;
 
 use anyhow::{Context, Result, bail};
@@ -51,6 +54,7 @@ pub fn list() -> Result<bool> {
         println!("{:<16} {} ({})", bench.name, bench.about, bench.contenders.join(", "));
     }
     println!("{:<16} training sets (Gristmill, DuckDB, Polars, chDB, Feast)", "features");
+    println!("{:<16} online features over HTTP (Gristmill, Feast on Redis and on SQLite, Redis itself)", "online");
     println!("{:<16} experiment tracking over HTTP (Gristmill, MLflow, FastTrackML)", "tracking");
     Ok(true)
 }

@@ -5,17 +5,15 @@ use crate::door::Door;
 use crate::error::{error_body, error_response, error_status};
 use crate::progress::Progress;
 use crate::route::{Route, Routes};
-use axum::Router;
 use axum::body::Body;
-use axum::extract::RawPathParams;
-use axum::extract::rejection::RawPathParamsRejection;
 use axum::response::Response;
 use futures::FutureExt;
 use gristmill_kernel::{Code, Fault, Kind, Result};
 use http::{HeaderName, HeaderValue, Method, Request, header};
+use matchit::Params;
+use percent_encoding::percent_decode_str;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use tower::ServiceExt;
 
 /// What every answer carries: its type is not guessed, and pages of others may not embed it.
 const ALWAYS: [(HeaderName, &str); 2] =
@@ -37,38 +35,34 @@ const PAGE: [(HeaderName, &str); 4] = [
 
 /// All routes behind one door. Cheap to clone.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Inner>);
+
+struct Inner {
     door: Door,
-    router: Router,
+    /// Path -> what answers there, by method. Not axum's router, which boxes and clones its handlers for each request: all that is wanted of
+    /// it is the look-up, and that is this crate.
+    router: matchit::Router<Vec<Route>>,
 }
 
 impl App {
     /// Puts the routes behind the door. Two routes in each other's way are a mistake in the program.
     pub fn new(routes: Routes, door: Door) -> Result<App> {
-        let mut router = Router::new();
+        let mut router = matchit::Router::new();
         for (path, routes) in routes.by_path()? {
-            let (routes, door) = (Arc::new(routes), door.clone());
-            let answer = move |params: Result<RawPathParams, RawPathParamsRejection>, request: Request<Body>| {
-                let (routes, door) = (routes.clone(), door.clone());
-                async move { dispatch(&routes, &door, params, request).await }
-            };
-            router = router.route(&path, axum::routing::any(answer));
+            router.insert(&path, routes).map_err(|e| Fault::internal(format!("the route {path} cannot be added: {e}")))?;
         }
-        let nowhere = door.clone();
-        let router = router.fallback(move |request: Request<Body>| {
-            let id = nowhere.request_id();
-            async move { error_response(&no_route(request.method(), request.uri().path()), error_status, error_body, &id) }
-        });
-        Ok(App { door, router })
+        Ok(App(Arc::new(Inner { door, router })))
     }
 
     /// Answers one request. Never fails, never panics.
     pub async fn handle(&self, request: Request<Body>) -> Response {
-        let mut response = match self.door.hosts.check(request.uri(), request.headers()) {
-            Err(fault) => error_response(&fault, error_status, error_body, &self.door.request_id()),
-            Ok(()) => match self.router.clone().oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
+        let Inner { door, router } = &*self.0;
+        let refused = |fault| error_response(&fault, error_status, error_body, &door.request_id());
+        let mut response = match door.hosts.check(request.uri(), request.headers()) {
+            Err(fault) => refused(fault),
+            Ok(()) => match router.at(request.uri().path()).map(|found| (found.value, decoded(&found.params))) {
+                Ok((routes, params)) => dispatch(routes, door, params, request).await,
+                Err(_) => refused(no_route(request.method(), request.uri().path())),
             },
         };
         let headers = response.headers_mut();
@@ -86,7 +80,7 @@ impl App {
 async fn dispatch(
     routes: &[Route],
     door: &Door,
-    params: Result<RawPathParams, RawPathParamsRejection>,
+    params: Result<Vec<(String, String)>>,
     request: Request<Body>,
 ) -> Response {
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
@@ -121,7 +115,7 @@ async fn dispatch(
 async fn admitted(
     route: &Route,
     door: &Door,
-    params: Result<RawPathParams, RawPathParamsRejection>,
+    params: Result<Vec<(String, String)>>,
     request: Request<Body>,
     progress: Progress,
 ) -> Result<Response> {
@@ -129,14 +123,23 @@ async fn admitted(
     let caller = door.admit(&parts.headers, route.permission).await?;
     parts.headers.remove(header::AUTHORIZATION);
     parts.headers.remove(header::COOKIE);
-    let params = params.map_err(|e| Fault::invalid(Code::NO_ROUTE, format!("the path cannot be read: {}", e.body_text())))?;
-    let params = params.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let params = params?;
     let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > route.body_bytes_max as u64) {
         discard(body).await;
         return Err(too_large(route.body_bytes_max));
     }
     (route.handler)(Call::new(caller, parts, params, body, route.body_bytes_max).counting(progress)).await
+}
+
+/// The parameters of a path, with their escapes resolved.
+fn decoded(params: &Params<'_, '_>) -> Result<Vec<(String, String)>> {
+    let decode = |(key, value): (&str, &str)| match percent_decode_str(value).decode_utf8() {
+        Ok(value) => Ok((key.to_owned(), value.into_owned())),
+        Err(_) => Err(Fault::invalid(Code::NO_ROUTE, format!("the path cannot be read: `{key}` is not UTF-8 behind its escapes"))
+            .fix("escape the bytes of UTF-8 with `%`, and nothing else")),
+    };
+    params.iter().map(decode).collect()
 }
 
 fn no_route(method: &Method, path: &str) -> Fault {

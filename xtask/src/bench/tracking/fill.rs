@@ -3,7 +3,7 @@
 //! Ours and FastTrackML's are written through the API. MLflow's would take the better part of an hour, so its database is filled directly by
 //! `fill_mlflow.py`, with the same formula; the first pages are compared before anything is timed.
 
-use super::http::{Address, Connection};
+use crate::bench::http::{Address, Connection};
 use super::worker::API;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};

@@ -8,13 +8,12 @@
 //! the runs that are searched, `server` starts and ends, `report` writes.
 
 mod fill;
-mod http;
 mod report;
 mod server;
 pub mod stub;
 pub mod worker;
 
-use self::http::{Address, Connection};
+use super::http::{Address, Connection};
 use self::report::{Figure, Goal, Report};
 use self::server::{Programs, Server, Who, start};
 use self::worker::{API, Measured, Work};

@@ -1,17 +1,10 @@
-//! The servers that are compared: found or installed, started on their core, watched, held still while another is measured, ended.
+//! The servers that are compared: found or installed, and started on their core.
 
-use super::http::{Address, Connection};
+use crate::bench::running::{Running, Start, free_port};
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::net::TcpListener;
-use std::os::unix::process::CommandExt as _;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// Longest wait for a server to be ready.
-const READY: Duration = Duration::from_secs(180);
+use std::process::Command;
 
 /// Who is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,19 +104,20 @@ fn environment(place: &Path, package: &str, program: &str, wheels: Option<&Path>
 pub struct Server {
     /// Who it is.
     pub who: Who,
-    /// Where it is.
-    pub address: Address,
-    /// From its start until it said that it is ready.
-    pub ready: Duration,
-    /// The command that started it.
-    pub command: String,
-    child: Child,
+    running: Running,
+}
+
+impl Deref for Server {
+    type Target = Running;
+    fn deref(&self) -> &Running {
+        &self.running
+    }
 }
 
 /// Starts a server in its folder, on one core, and waits until it is ready.
 pub fn start(programs: &Programs, who: Who, folder: &Path, core: usize) -> Result<Server> {
     std::fs::create_dir_all(folder)?;
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_port()?;
     let text = |path: &Path| path.display().to_string();
     let mut words: Vec<String> = vec!["taskset".into(), "-c".into(), core.to_string()];
     match who {
@@ -155,145 +149,10 @@ pub fn start(programs: &Programs, who: Who, folder: &Path, core: usize) -> Resul
         Who::Stub => words.extend([text(&programs.own), "bench-stub".into(), port.to_string()]),
         Who::SyncedStub => words.extend([text(&programs.own), "bench-stub".into(), port.to_string(), text(&folder.join("synced"))]),
     }
-    let log = folder.join("server.log");
-    let out = File::create(&log)?;
-    let begun = Instant::now();
-    let child = Command::new(&words[0])
-        .args(&words[1..])
-        .current_dir(folder)
-        .env("MLFLOW_DISABLE_TELEMETRY", "true")
-        .env("DO_NOT_TRACK", "true")
-        .stdin(Stdio::null())
-        .stdout(out.try_clone()?)
-        .stderr(out)
-        // A group of its own: it is held still and ended with everything it started.
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("start {}", words.join(" ")))?;
-    let address = Address { at: ([127, 0, 0, 1], port).into(), auth: None };
-    let mut server = Server { who, address, ready: Duration::ZERO, command: words.join(" "), child };
-    while !server.is_ready() {
-        if begun.elapsed() > READY || server.child.try_wait()?.is_some() {
-            let told = std::fs::read_to_string(&log).unwrap_or_default();
-            let end: Vec<&str> = told.lines().rev().take(20).collect();
-            bail!("{} does not get ready; its log ends with:\n{}", who.name(), end.into_iter().rev().collect::<Vec<_>>().join("\n"));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    server.ready = begun.elapsed();
+    let environment = [("MLFLOW_DISABLE_TELEMETRY", "true"), ("DO_NOT_TRACK", "true")];
+    let mut running = Running::start(&Start { words: &words, folder, port, health: who.health(), environment: &environment })?;
     if who == Who::Gristmill {
-        server.address.auth = Some(format!("Bearer {}", token(folder, &log)?));
+        running.take_token(folder)?;
     }
-    Ok(server)
-}
-
-/// The token that our server shows once, at its first start; kept for the next one.
-fn token(folder: &Path, log: &Path) -> Result<String> {
-    let kept = folder.join("token");
-    if let Ok(token) = std::fs::read_to_string(&kept) {
-        return Ok(token);
-    }
-    for _ in 0..200 {
-        let told = std::fs::read_to_string(log)?;
-        if let Some((_, rest)) = told.split_once("shown this once: ")
-            && let Some((token, _)) = rest.split_once('\n')
-        {
-            std::fs::write(&kept, token.trim())?;
-            return Ok(token.trim().to_owned());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    bail!("the server showed no token in {}", log.display())
-}
-
-/// Memory of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Memory {
-    /// Resident, summed over its processes: pages that they share count for each.
-    pub resident_mib: f64,
-    /// Proportional: shared pages count once.
-    pub proportional_mib: f64,
-    /// How many processes.
-    pub processes: usize,
-}
-
-impl Server {
-    fn is_ready(&self) -> bool {
-        let asked = Connection::new(&self.address).call(&self.address.get(self.who.health()));
-        asked.is_ok_and(|a| a.status == 200)
-    }
-
-    fn signal(&self, name: &str) {
-        let group = format!("-{}", self.child.id());
-        let _gone = Command::new("kill").args([name, "--", &group]).stderr(Stdio::null()).status();
-    }
-    /// Takes no processor time until it is woken.
-    pub fn hold(&self) {
-        self.signal("-STOP");
-    }
-    /// Goes on.
-    pub fn wake(&self) {
-        self.signal("-CONT");
-    }
-
-    /// Its processes: the group, and what they started.
-    fn processes(&self) -> BTreeSet<u32> {
-        let mut found = BTreeSet::from([self.child.id()]);
-        let all: Vec<(u32, u32, u32)> = std::fs::read_dir("/proc")
-            .into_iter()
-            .flatten()
-            .filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok())
-            .filter_map(|pid| {
-                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-                // The name may hold anything; what follows its closing bracket is fields.
-                let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-                Some((pid, fields.get(1)?.parse().ok()?, fields.get(2)?.parse().ok()?))
-            })
-            .collect();
-        loop {
-            let before = found.len();
-            for (pid, parent, group) in &all {
-                if *group == self.child.id() || found.contains(parent) {
-                    found.insert(*pid);
-                }
-            }
-            if found.len() == before {
-                return found;
-            }
-        }
-    }
-
-    /// What it holds in memory now.
-    pub fn memory(&self) -> Memory {
-        let mut memory = Memory::default();
-        for pid in self.processes() {
-            let Ok(rollup) = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { continue };
-            let kib = |name: &str| {
-                let line = rollup.lines().find(|l| l.starts_with(name));
-                line.and_then(|l| l.split_whitespace().nth(1)).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0)
-            };
-            memory.resident_mib += kib("Rss:") / 1024.0;
-            memory.proportional_mib += kib("Pss:") / 1024.0;
-            memory.processes += 1;
-        }
-        memory
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let all = self.processes();
-        self.wake();
-        self.signal("-TERM");
-        let until = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < until && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.signal("-KILL");
-        let _ended = self.child.wait();
-        // What left the group is ended by number, if it is still one of those.
-        for pid in all.into_iter().filter(|pid| *pid != self.child.id() && Path::new(&format!("/proc/{pid}")).exists()) {
-            let _gone = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
-        }
-    }
+    Ok(Server { who, running })
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything is prepared before the clock runs. Each connection is a thread that waits for its answer before it asks again.
 
-use super::http::{Address, Connection};
+use crate::bench::http::{Address, Connection};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::sync::Barrier;
@@ -57,6 +57,17 @@ pub enum Work {
         body: Value,
         /// How often.
         times: u64,
+    },
+    /// `POST`s of different bodies over several connections, for so long.
+    Posts {
+        /// The path.
+        path: String,
+        /// The bodies, in turn.
+        bodies: Vec<Value>,
+        /// How many connections.
+        connections: usize,
+        /// How long.
+        seconds: f64,
     },
     /// Uploads so many MiB.
     Put {
@@ -122,6 +133,7 @@ pub fn work(address: &Address, work: &Work) -> Result<Measured> {
         Work::Lifecycle { experiment, times } => lifecycle(address, experiment, *times),
         Work::Get { path, times } => each(address, vec![address.get(path); *times as usize]),
         Work::Post { path, body, times } => each(address, vec![address.post(path, body); *times as usize]),
+        Work::Posts { path, bodies, connections, seconds } => posts(address, path, bodies, *connections, *seconds),
         Work::Put { path, mib } => put(address, path, *mib),
         Work::Download { path, mib } => download(address, path, *mib),
         Work::Fill { experiment, runs, connections } => fill(address, experiment, *runs, *connections),
@@ -169,32 +181,32 @@ fn metric(address: &Address, runs: &[String], seconds: f64, from: u64) -> Result
     let path = format!("{API}/runs/log-metric");
     let start = Barrier::new(runs.len());
     let limit = Duration::from_secs_f64(seconds);
+    at_once(runs.len(), |number| {
+        let mut connection = Connection::new(address);
+        good(&mut connection, &address.post(&path, &one_metric(&runs[number], from)))?;
+        // The step is the only thing that changes, and its digits do not change in number: bytes are patched in place.
+        let first = from.max(1_000_000);
+        let mut request = address.post(&path, &one_metric(&runs[number], first));
+        let mut times = Vec::with_capacity(PREPARED as usize);
+        start.wait();
+        let begun = Instant::now();
+        let mut step = first;
+        while begun.elapsed() < limit {
+            step += 1;
+            patch(&mut request, first, step);
+            let asked = Instant::now();
+            good(&mut connection, &request)?;
+            times.push(asked.elapsed());
+        }
+        Ok((times, begun.elapsed().as_secs_f64()))
+    })
+}
+
+/// The same on several connections at once, each a thread that gives its times and how long it took.
+fn at_once(connections: usize, work: impl Fn(usize) -> Result<(Vec<Duration>, f64)> + Sync) -> Result<Measured> {
     let threads: Vec<Result<(Vec<Duration>, f64)>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = runs
-            .iter()
-            .map(|run| {
-                let (start, path) = (&start, &path);
-                scope.spawn(move || {
-                    let mut connection = Connection::new(address);
-                    good(&mut connection, &address.post(path, &one_metric(run, from)))?;
-                    // The step is the only thing that changes, and its digits do not change in number: bytes are patched in place.
-                    let first = from.max(1_000_000);
-                    let mut request = address.post(path, &one_metric(run, first));
-                    let mut times = Vec::with_capacity(PREPARED as usize);
-                    start.wait();
-                    let begun = Instant::now();
-                    let mut step = first;
-                    while begun.elapsed() < limit {
-                        step += 1;
-                        patch(&mut request, first, step);
-                        let asked = Instant::now();
-                        good(&mut connection, &request)?;
-                        times.push(asked.elapsed());
-                    }
-                    Ok((times, begun.elapsed().as_secs_f64()))
-                })
-            })
-            .collect();
+        let work = &work;
+        let threads: Vec<_> = (0..connections).map(|number| scope.spawn(move || work(number))).collect();
         threads.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a connection's thread panicked")))).collect()
     });
     let (mut times, mut longest) = (Vec::new(), 0.0_f64);
@@ -204,6 +216,27 @@ fn metric(address: &Address, runs: &[String], seconds: f64, from: u64) -> Result
         longest = longest.max(took);
     }
     Ok(Measured::of(times, longest))
+}
+
+fn posts(address: &Address, path: &str, bodies: &[Value], connections: usize, seconds: f64) -> Result<Measured> {
+    let requests: Vec<Vec<u8>> = bodies.iter().map(|body| address.post(path, body)).collect();
+    let (start, limit) = (Barrier::new(connections), Duration::from_secs_f64(seconds));
+    at_once(connections, |number| {
+        let mut connection = Connection::new(address);
+        let mut times = Vec::new();
+        // Each begins elsewhere, so that no two ask for the same at once.
+        let mut next = requests.iter().cycle().skip(number * requests.len() / connections);
+        good(&mut connection, next.next().context("there is nothing to ask")?)?;
+        start.wait();
+        let begun = Instant::now();
+        while begun.elapsed() < limit {
+            let request = next.next().context("there is nothing to ask")?;
+            let asked = Instant::now();
+            good(&mut connection, request)?;
+            times.push(asked.elapsed());
+        }
+        Ok((times, begun.elapsed().as_secs_f64()))
+    })
 }
 
 /// Writes the step's digits, and those of the moment that goes with it, into a prepared request.
@@ -300,6 +333,9 @@ fn download(address: &Address, path: &str, mib: usize) -> Result<Measured> {
 
 /// Runs as a process of its own: reads address and work, prints what was measured.
 pub fn main(text: &str) -> Result<bool> {
+    // Much work does not fit into a command's words.
+    let file = text.strip_prefix('@').map(std::fs::read_to_string).transpose().context("read the work")?;
+    let text = file.as_deref().unwrap_or(text);
     let (address, what): (Address, Work) = serde_json::from_str(text).context("the work is not understood")?;
     println!("{}", serde_json::to_string(&work(&address, &what)?)?);
     Ok(true)

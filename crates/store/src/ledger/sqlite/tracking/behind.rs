@@ -226,10 +226,13 @@ impl Behind {
     fn mark(&self, generation: Option<u64>, synced: Result<()>) {
         let mut state = self.state();
         let Place::Open(journal) = &mut state.journal else { return };
-        let marked = synced.and_then(|()| generation.map_or(Ok(()), |generation| journal.applied(generation)));
-        if let Err(fault) = marked {
-            tracing::error!(error = %fault, "the journal of points is kept as it is and no longer used");
-            state.keep();
+        match (synced, generation) {
+            (Ok(()), Some(generation)) => journal.applied(generation),
+            (Ok(()), None) => {}
+            (Err(fault), _) => {
+                tracing::error!(error = %fault, "the journal of points is kept as it is and no longer used");
+                state.keep();
+            }
         }
     }
 

@@ -15,6 +15,7 @@
 //! | generation | 8 | | bits of the value, 1 if NaN | 8, 1 |
 //! | rows | | | length of the name, name | 2, |
 
+use super::blocks::{BLOCK_BYTES, Blocks};
 use super::rows::PointRow;
 use gristmill_kernel::{Code, Fault, Kind, Result, Timestamp};
 use std::fs::{File, OpenOptions};
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const MAGIC: [u8; 8] = *b"GRISTPT1";
 /// The block that tells what was applied; the halves follow.
-const HEAD_BYTES: u64 = 4_096;
+const HEAD_BYTES: u64 = BLOCK_BYTES as u64;
 /// Bytes of a half.
 const HALF_BYTES: u64 = 1 << 20;
 /// Bytes of a frame before its rows.
@@ -34,15 +35,22 @@ const FRAME_BYTES: usize = 16;
 /// Journals that processes may have beside one ledger at once; more of them log without.
 const JOURNALS_MAX: u32 = 16;
 
-/// A file that is written here and synced there.
+/// A file that is written here and made durable there.
 pub(super) struct LogFile {
-    file: File,
+    how: How,
     broken: AtomicBool,
+}
+
+enum How {
+    /// Whoever writes it leaves its sync to us.
+    Synced(File),
+    /// What waits is written, and is durable with that.
+    Written(Blocks),
 }
 
 impl LogFile {
     pub(super) fn new(file: File) -> LogFile {
-        LogFile { file, broken: AtomicBool::new(false) }
+        LogFile { how: How::Synced(file), broken: AtomicBool::new(false) }
     }
     /// Waits until the disk has what was written. A file that failed once fails for ever: nobody knows what of it is on the disk, and
     /// asking again would be told that all is well (https://www.postgresql.org/docs/current/wal-reliability.html).
@@ -50,7 +58,11 @@ impl LogFile {
         if self.is_broken() {
             return Err(Fault::new(Kind::Unavailable, Code::IO, "ledger: the disk did not take what was logged before"));
         }
-        self.file.sync_data().map_err(|e| {
+        let synced = match &self.how {
+            How::Synced(file) => file.sync_data(),
+            How::Written(blocks) => blocks.flush(),
+        };
+        synced.map_err(|e| {
             self.broken.store(true, Ordering::Release);
             told("sync what was logged", e)
         })
@@ -58,11 +70,20 @@ impl LogFile {
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
     }
+    /// Where the journal's bytes wait; another file has no such place.
+    fn blocks(&self) -> Option<&Blocks> {
+        match &self.how {
+            How::Written(blocks) => Some(blocks),
+            How::Synced(_) => None,
+        }
+    }
 }
 
 /// The journal of this process.
 pub(super) struct Journal {
     log: Arc<LogFile>,
+    /// Its lock is this process's claim.
+    _claimed: File,
     path: PathBuf,
     /// Of the half that is written: which one, its generation, its bytes.
     half: u64,
@@ -91,17 +112,18 @@ impl Journal {
             if found.blank {
                 blank(&file, &path).map_err(|e| told("make the journal", e))?;
             }
-            let mut journal = Journal {
-                log: Arc::new(LogFile::new(file)),
+            let blocks = Blocks::open(&path, &head(found.newest)).map_err(|e| told("mark the journal", e))?;
+            blocks.begin(HEAD_BYTES);
+            return Ok(Some(Journal {
+                log: Arc::new(LogFile { how: How::Written(blocks), broken: AtomicBool::new(false) }),
+                _claimed: file,
                 path,
                 half: 0,
                 generation: found.newest + 1,
                 end: 0,
                 behind: false,
                 frame: Vec::new(),
-            };
-            journal.applied(found.newest)?;
-            return Ok(Some(journal));
+            }));
         }
         Ok(None)
     }
@@ -110,15 +132,14 @@ impl Journal {
         Arc::clone(&self.log)
     }
 
-    /// Appends rows; whether there was room. They are durable once the file is synced.
+    /// Appends rows; whether there was room. They are in the file, and durable, once it is synced.
     pub(super) fn append(&mut self, rows: &[PointRow]) -> Result<bool> {
         encode(&mut self.frame, self.generation, rows)?;
         let bytes = self.frame.len() as u64;
         if self.log.is_broken() || self.end + bytes > HALF_BYTES {
             return Ok(false);
         }
-        let place = HEAD_BYTES + self.half * HALF_BYTES + self.end;
-        self.log.file.write_all_at(&self.frame, place).map_err(|e| told("write the journal", e))?;
+        self.blocks(|blocks| blocks.append(&self.frame));
         self.end += bytes;
         Ok(true)
     }
@@ -128,15 +149,20 @@ impl Journal {
         debug_assert!(!self.behind, "the other half is not applied yet");
         let full = self.generation;
         (self.half, self.generation, self.end, self.behind) = (1 - self.half, full + 1, 0, true);
+        self.blocks(|blocks| blocks.begin(HEAD_BYTES + self.half * HALF_BYTES));
         full
     }
 
-    /// Says that a generation is in the tables, durably.
-    pub(super) fn applied(&mut self, generation: u64) -> Result<()> {
+    /// Says that a generation is in the tables, durably. The file says so with the next sync: until then it is replayed once more.
+    pub(super) fn applied(&mut self, generation: u64) {
         self.behind = false;
-        let mut head = MAGIC.to_vec();
-        head.extend(generation.to_le_bytes());
-        self.log.file.write_all_at(&head, 0).map_err(|e| told("mark the journal", e))
+        self.blocks(|blocks| blocks.head(head(generation)));
+    }
+
+    fn blocks(&self, work: impl FnOnce(&Blocks)) {
+        if let Some(blocks) = self.log.blocks() {
+            work(blocks);
+        }
     }
 
     /// Removes the file: everything is in the tables, durably.
@@ -187,6 +213,11 @@ fn own(file: &File, path: &Path) -> Result<bool> {
     // Its last owner may have removed it after it was opened here.
     let ours = file.metadata().map_err(|e| told("look at the journal", e))?;
     Ok(std::fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())))
+}
+
+/// The first block: what is applied.
+fn head(applied: u64) -> Vec<u8> {
+    [MAGIC, applied.to_le_bytes()].concat()
 }
 
 /// Gives a new file its size, so that a sync of what is written later has nothing else to write.
@@ -308,6 +339,11 @@ mod tests {
         Journal::claim(ledger, never).unwrap().unwrap()
     }
 
+    /// Appends rows that are durable then; whether there was room.
+    fn add(journal: &mut Journal, rows: &[PointRow]) -> bool {
+        journal.append(rows).unwrap() && journal.log().sync().is_ok()
+    }
+
     /// What a process finds that opens the ledger now.
     fn found(ledger: &Path) -> Vec<PointRow> {
         let mut all = Vec::new();
@@ -327,17 +363,18 @@ mod tests {
         assert_eq!(found(&ledger), []);
         let rows: Vec<_> = [1.5, f64::NAN, -0.0, f64::INFINITY, 5e-324].iter().zip(-2..).map(|(value, step)| row(step, *value)).collect();
         assert!(journal.append(&rows[..2]).unwrap() && journal.append(&rows[2..]).unwrap());
+        assert_eq!(found(&ledger), [], "not before it is synced");
         journal.log().sync().unwrap();
         assert_eq!(found(&ledger), rows, "while its process is at it");
         let first = journal.turn_over();
-        assert!(journal.append(&[row(9, 9.0)]).unwrap());
+        assert!(add(&mut journal, &[row(9, 9.0)]));
         assert_eq!(found(&ledger), [rows, vec![row(9, 9.0)]].concat(), "both halves, in their order");
-        journal.applied(first).unwrap();
+        journal.applied(first);
         assert_eq!(found(&ledger), [row(9, 9.0)]);
         // The half that held more before: nothing of its old frames is found.
         let second = journal.turn_over();
-        assert!(journal.append(&[row(10, 1.0)]).unwrap());
-        journal.applied(second).unwrap();
+        assert!(add(&mut journal, &[row(10, 1.0)]));
+        journal.applied(second);
         assert_eq!(found(&ledger), [row(10, 1.0)]);
         drop(journal);
         assert_eq!(found(&ledger), [row(10, 1.0)], "its process ended in the middle");
@@ -349,7 +386,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ledger = dir.path().join("ledger.db");
         let (mut one, mut two) = (claim(&ledger), claim(&ledger));
-        assert!(one.append(&[row(1, 1.0)]).unwrap() && two.append(&[row(2, 2.0)]).unwrap());
+        assert!(add(&mut one, &[row(1, 1.0)]) && add(&mut two, &[row(2, 2.0)]));
         assert_eq!(found(&ledger), [row(1, 1.0), row(2, 2.0)]);
         drop(one);
         let mut taken = Vec::new();
@@ -360,14 +397,14 @@ mod tests {
         .unwrap()
         .unwrap();
         assert_eq!(taken, [row(1, 1.0)], "before it is overwritten");
-        assert!(three.append(&[row(3, 3.0)]).unwrap());
+        assert!(add(&mut three, &[row(3, 3.0)]));
         assert_eq!(found(&ledger), [row(3, 3.0), row(2, 2.0)]);
         three.remove();
         two.remove();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         // What cannot be taken over is not overwritten.
         let mut four = claim(&ledger);
-        assert!(four.append(&[row(4, 4.0)]).unwrap());
+        assert!(add(&mut four, &[row(4, 4.0)]));
         drop(four);
         assert!(Journal::claim(&ledger, |_| Err(Fault::internal("no"))).is_err());
         assert_eq!(found(&ledger), [row(4, 4.0)]);
@@ -381,10 +418,10 @@ mod tests {
         let ledger = dir.path().join("ledger.db");
         let mut journal = claim(&ledger);
         for step in 0..3 {
-            assert!(journal.append(&[row(step, 1.0), row(step + 100, 2.0)]).unwrap());
+            assert!(add(&mut journal, &[row(step, 1.0), row(step + 100, 2.0)]));
         }
         let frame = journal.end / 3;
-        let file = &journal.log.file;
+        let file = &journal._claimed;
         let mut whole = vec![0; journal.end as usize];
         file.read_exact_at(&mut whole, HEAD_BYTES).unwrap();
         for place in 0..whole.len() {
@@ -408,13 +445,13 @@ mod tests {
         let mut journal = claim(&ledger);
         let many: Vec<_> = (0..10_000).map(|step| row(step, 1.0)).collect();
         let mut taken = 0;
-        while journal.append(&many).unwrap() {
+        while add(&mut journal, &many) {
             taken += many.len();
         }
         assert!(taken > 0 && found(&ledger).len() == taken);
         let full = journal.turn_over();
         assert!(journal.append(&many).unwrap(), "the other half has room");
-        journal.applied(full).unwrap();
+        journal.applied(full);
         journal.turn_over();
         journal.log.broken.store(true, Ordering::Release);
         assert!(!journal.append(&many[..1]).unwrap() && journal.log().sync().is_err());

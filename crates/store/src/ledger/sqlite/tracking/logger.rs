@@ -1,5 +1,5 @@
-//! What clients log: batches wait in a queue, one thread writes all that wait, and another one syncs them. Batches of a few points are one
-//! frame of the [`super::journal`], from which [`super::behind`] brings them into the tables; everything else is one transaction.
+//! What clients log: batches wait in a queue, one thread writes all that wait, and another one syncs transactions. Batches of a few points are one
+//! frame of the [`super::journal`], synced at once, from which [`super::behind`] brings them into the tables; everything else is one transaction.
 //!
 //! Promises: whoever is answered `Ok` is durable; a batch that is refused spoils none of the others; a batch is written as a whole or not at
 //! all; other writers of the ledger get their turn between two groups. The threads start with the first batch, sleep while nothing waits,
@@ -49,6 +49,8 @@ struct Queue {
     waiting: VecDeque<LogWrite>,
     points: usize,
     thread: Option<JoinHandle<()>>,
+    /// Whether that thread sleeps: only then is it woken, which costs a call into the system.
+    asleep: bool,
     /// Nothing will come any more.
     ended: bool,
 }
@@ -92,8 +94,11 @@ impl Logger {
         }
         queue.points += log.batch.metrics.len();
         queue.waiting.push_back(log);
+        let asleep = std::mem::take(&mut queue.asleep);
         drop(queue);
-        self.shared.filled.notify_one();
+        if asleep {
+            self.shared.filled.notify_one();
+        }
         Ok(())
     }
 }
@@ -135,9 +140,9 @@ impl Shared {
             while self.wait() {
                 // Whoever woke this thread may be about to bring more, and waits for this core if there is only one.
                 thread::yield_now();
-                self.write(&mut db, self.take(), |written, last| {
+                self.write(&mut db, self.take(), |written| {
                     // With nobody else waiting, the other thread would only be a detour.
-                    let alone = last && at_disk.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty();
+                    let alone = at_disk.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty();
                     if alone || syncing.is_err() {
                         return written.finish();
                     }
@@ -150,16 +155,15 @@ impl Shared {
         });
     }
 
-    /// Writes a group: what the journal takes there, the rest into the tables. `done` gets each of the two as soon as it is written, and
-    /// whether it is the last: who logs points does not wait for the tables.
-    fn write(&self, db: &mut Option<Direct>, group: Vec<LogWrite>, done: impl Fn(Written, bool)) {
+    /// Writes a group: what the journal takes there, the rest into the tables, which `done` gets as soon as it is written. Who logs points
+    /// does not wait for the tables. The journal is written and synced by one call, so handing that over would only cost two more turns of the core.
+    fn write(&self, db: &mut Option<Direct>, group: Vec<LogWrite>, done: impl Fn(Written)) {
         let (points, mut others): (Vec<_>, Vec<_>) = group.into_iter().partition(|log| log::for_journal(&log.batch));
         if !points.is_empty() {
-            let written = self.append(db, points, &mut others);
-            done(written, others.is_empty());
+            self.append(db, points, &mut others).finish();
         }
         if !others.is_empty() {
-            done(self.commit(db, others), true);
+            done(self.commit(db, others));
         }
     }
 
@@ -207,6 +211,7 @@ impl Shared {
     fn wait(&self) -> bool {
         let mut queue = self.queue();
         while queue.waiting.is_empty() && !queue.ended {
+            queue.asleep = true;
             queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         !queue.waiting.is_empty()

@@ -1,14 +1,15 @@
 //! Experiment tracking on the SQLite ledger: the port `Tracking`.
 //!
 //! Promises: what clients log is rows of the ledger's own runs; what is acknowledged is durable; a page of a search costs a constant number
-//! of statements. What clients log goes through `logger` (a thread with a `direct` connection; `log` is what it writes; points wait in a `journal`
-//! until `behind` applies them), other small writes through `group`; both commit all that waits at once. `experiments`, `runs`, `inputs` and `models` are the things, `history` and `search`
+//! of statements. What clients log goes through `logger` (a thread with a `direct` connection; `log` is what it writes; points wait in a `journal`,
+//! which is written by `blocks`, until `behind` applies them), other small writes through `group`; both commit all that waits at once. `experiments`, `runs`, `inputs` and `models` are the things, `history` and `search`
 //! the large reads, `filter` the conditions, `packed` how pages are read, `rows` and `sql` how statements with many values are written,
 //! `purge` the retention.
 //!
 //! To add a write: an async function over a connection that checks before it writes, and a call through `self.group.write`.
 
 mod behind;
+mod blocks;
 mod direct;
 mod experiments;
 mod filter;
