@@ -1,10 +1,10 @@
 //! `gristmill import mlflow SOURCE`: experiments, runs, histories, files and registered models of another tracker, with their ids and moments.
 
-use super::{Cx, Ended, Exit};
+use crate::cli::{Cx, Ended, Exit};
 use crate::fetch::{Login, WebFetch};
 use crate::output::{Output, table, thousands};
 use crate::wiring::{STATE_DIR, project_dir};
-use clap::{Args, Subcommand};
+use clap::Args;
 use gristmill_kernel::port::Clock;
 use gristmill_kernel::{Code, Fault, Result};
 use gristmill_registry::import::mlflow::disk::Folder;
@@ -19,22 +19,9 @@ use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Take over what another tracker has.
-#[derive(Debug, Args)]
-pub struct Import {
-    #[command(subcommand)]
-    from: From,
-}
-
-#[derive(Debug, Subcommand)]
-enum From {
-    /// From MLflow: experiments, runs, histories, files, logged and registered models, aliases, stages; ids and moments are kept.
-    Mlflow(Mlflow),
-}
-
 /// How MLflow is taken over.
 #[derive(Debug, Args)]
-struct Mlflow {
+pub struct Mlflow {
     /// A server (http://host:5000), a folder (./mlruns) or a database (sqlite:///mlflow.db). A server's login comes from
     /// MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
     source: String,
@@ -55,9 +42,9 @@ struct Mlflow {
     renumber: bool,
 }
 
-impl Import {
+impl Mlflow {
     pub async fn run(self, cx: &Cx) -> Ended {
-        let From::Mlflow(wish) = self.from;
+        let wish = self;
         let source = open(cx, &wish).await?;
         let target = target(cx).await?;
         let options = Options {
