@@ -1,10 +1,11 @@
-//! The control API under `/api/v1`, the status page at `/`, and `/openapi.json`.
+//! The control API under `/api/v1`, the status page at `/`, and `/openapi.json`; and Feast's words for bringing views up to date ([`feast`]).
 //!
 //! Promises: reads are queries; the only writes are submitting and cancelling runs and moving aliases, and each goes through the
 //! part that owns it ([`Runs`], [`Promoter`]), never straight to the ledger. Wire types live here and nowhere else.
 //!
 //! To add a route: a handler in the file of its noun, a line in [`routes`], a test that it works, is unknown, is denied.
 
+pub mod feast;
 mod openapi;
 mod overview;
 mod page;

@@ -1,7 +1,7 @@
 //! The control API, driven through its routes, over a real ledger.
 
 use crate::page::esc;
-use crate::{PromoteWish, Promoter, routes, with_openapi};
+use crate::{PromoteWish, Promoter, feast, routes, with_openapi};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -76,6 +76,8 @@ impl Secrets for NoSecrets {
 struct Queue {
     ports: Ports,
     wishes: Mutex<Vec<FlowOrder>>,
+    /// How flows end that somebody waits for.
+    fails: Mutex<Option<run::RunError>>,
 }
 
 #[async_trait]
@@ -83,14 +85,19 @@ impl Runs for Queue {
     async fn submit_flow(&self, flow: FlowOrder) -> Result<Run> {
         let mut run = new_run(&self.ports, StageKind::Flow, &format!("flows.{}", flow.targets[0].name));
         (run.actor, run.reason, run.idempotency) = (flow.actor.clone(), flow.reason.clone(), flow.idempotency.clone());
+        run.spec = serde_json::to_value(&flow).expect("json");
         self.wishes.lock().expect("a lock").push(flow);
         self.ports.ledger.submit(run, self.ports.clock.now()).await
     }
     async fn submit(&self, _: NewRun) -> Result<Run> {
         not_here()
     }
-    async fn wait(&self, _: &RunId) -> Result<Run> {
-        not_here()
+    async fn wait(&self, run: &RunId) -> Result<Run> {
+        let now = self.ports.clock.now();
+        self.ports.ledger.lease("test", now, now.plus(Span::from_secs(30))).await?;
+        let error = self.fails.lock().expect("a lock").clone();
+        let status = if error.is_some() { RunStatus::Failed } else { RunStatus::Succeeded };
+        self.ports.ledger.finish(run, Finish { error, ..Finish::empty(status) }, now).await
     }
     async fn cancel(&self, run: &RunId, actor: &Actor) -> Result<()> {
         self.ports.ledger.ask_cancel(run, actor, self.ports.clock.now()).await
@@ -184,9 +191,12 @@ impl Bench {
             ids: Arc::new(SeededIds::new(1)),
             secrets: Arc::new(NoSecrets),
         };
-        let queue = Arc::new(Queue { ports: ports.clone(), wishes: Mutex::default() });
+        let queue = Arc::new(Queue { ports: ports.clone(), wishes: Mutex::default(), fails: Mutex::default() });
         let registry = Arc::new(Registry { ports: ports.clone() });
-        let routes = with_openapi(routes("<churn>", ports.clone(), queue.clone(), registry, Arc::new(Live)), "0.1.0");
+        let view = |name: &str, online| feast::ProjectView { name: Name::new(name).expect("a name"), online };
+        let views = move || vec![view("activity", true), view("profile", true), view("history", false)];
+        let own = routes("<churn>", ports.clone(), queue.clone(), registry, Arc::new(Live));
+        let routes = with_openapi(own.merge(feast::routes(ports.ledger.clone(), queue.clone(), Arc::new(views))), "0.1.0");
         let door = Door { keeper: Arc::new(Keeper), hosts: Hosts::default(), ids: ports.ids.clone() };
         let app = App::new(routes.clone(), door).expect("the routes fit");
         Bench { app, ports, queue, routes, _folder: folder }
@@ -305,6 +315,81 @@ async fn wrong_requests_say_what_to_do() {
     ] {
         let (got, answer) = bench.get(path).await;
         assert_eq!((got, answer["code"].as_str()), (status, Some(code)), "{path}: {answer}");
+    }
+    assert!(bench.queue.wishes.lock().expect("a lock").is_empty(), "nothing was submitted");
+}
+
+const RANGE: &str = r#"{"start_ts":"2026-01-01T00:00:00","end_ts":"2026-01-02T00:00:00+00:00"}"#;
+
+fn ranged(more: Value) -> Value {
+    let mut body: Value = serde_json::from_str(RANGE).expect("json");
+    body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    body
+}
+
+#[tokio::test]
+async fn materializing_is_a_flow_that_is_waited_for() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.post("/materialize", ranged(json!({ "full_feature_names": true }))).await, (200, Value::Null));
+    let wish = bench.queue.wishes.lock().expect("a lock")[0].clone();
+    let targets: Vec<String> = wish.targets.iter().map(ToString::to_string).collect();
+    assert_eq!((targets, wish.upstream, wish.force), (vec!["features.activity".into(), "features.profile".into()], true, false));
+    assert_eq!((wish.actor, wish.reason.as_str()), (Actor::user("ada"), "materialize"));
+    // Again, one view, without a range, incrementally, and none at all.
+    let one = json!({ "feature_views": ["profile", "profile"], "disable_event_timestamp": true });
+    assert_eq!(bench.post("/materialize", one).await, (200, Value::Null));
+    let body = json!({ "end_ts": "2026-01-02 00:00:00", "feature_views": ["activity"] });
+    assert_eq!(bench.post("/materialize-incremental", body).await, (200, Value::Null));
+    assert_eq!(bench.post("/materialize-incremental", json!({ "end_ts": "2026-01-02", "feature_views": [] })).await, (200, Value::Null));
+    let targets: Vec<usize> = bench.queue.wishes.lock().expect("a lock").iter().map(|wish| wish.targets.len()).collect();
+    assert_eq!(targets, [2, 1, 1], "nothing to do is no flow");
+    *bench.queue.fails.lock().expect("a lock") =
+        Some(run::RunError { code: "E0301".into(), message: "no such file".into(), fix: Some("put it there".into()), transient: false });
+    let (status, answer) = bench.post("/materialize", ranged(json!({}))).await;
+    assert!(status == 422 && answer.as_str().is_some_and(|a| a.contains("no such file [E0301] (put it there)")), "{status} {answer}");
+}
+
+#[tokio::test]
+async fn a_view_is_materialized_once_at_a_time_unless_forced() {
+    let bench = Bench::new().await;
+    let body = ranged(json!({ "feature_views": ["activity"] }));
+    let accepted = |views: Value| (202, json!({ "status": "accepted", "feature_views": views }));
+    assert_eq!(bench.post("/materialize?async=true", body.clone()).await, accepted(json!(["activity"])));
+    let (status, answer) = bench.post("/materialize?async=true", ranged(json!({}))).await;
+    assert_eq!((status, &answer["feature_views"]), (409, &json!(["activity"])), "{answer}");
+    assert!(answer["error"].as_str().is_some_and(|e| e.contains("already in MATERIALIZING state: ['activity']")), "{answer}");
+    let end = json!({ "end_ts": "2026-01-02T00:00:00Z", "feature_views": ["activity"] });
+    assert_eq!(bench.post("/materialize-incremental?async=true", end.clone()).await.0, 409);
+    assert_eq!(bench.post("/materialize?async=true", ranged(json!({ "feature_views": ["profile"] }))).await, accepted(json!(["profile"])));
+    assert_eq!(bench.post("/materialize-incremental?async=true&force=true", end).await, accepted(json!(["activity"])));
+    assert_eq!(bench.queue.wishes.lock().expect("a lock").len(), 3);
+}
+
+#[tokio::test]
+async fn what_cannot_be_materialized_fails_as_feast_fails() {
+    let bench = Bench::new().await;
+    for (path, body, status, class) in [
+        ("/materialize", ranged(json!({ "feature_views": ["nobody"] })), 404, "FeatureViewNotFoundException"),
+        (
+            "/materialize-incremental?async=true",
+            json!({ "end_ts": "2026-01-02", "feature_views": ["nobody"] }),
+            404,
+            "FeatureViewNotFoundException",
+        ),
+        ("/materialize", ranged(json!({ "feature_views": ["history"] })), 422, "FeastError"),
+        ("/materialize", ranged(json!({ "version": "v2", "feature_views": ["activity"] })), 422, "FeastError"),
+        ("/materialize", json!({}), 422, "FeastError"),
+        ("/materialize", json!({ "start_ts": "2026-01-01" }), 422, "FeastError"),
+        ("/materialize", json!({ "start_ts": "yesterday", "end_ts": "2026-01-01" }), 422, "FeastError"),
+        ("/materialize", json!({ "start_ts": "2026-01-02", "end_ts": "2026-01-02" }), 422, "FeastError"),
+        ("/materialize", json!({ "feature_views": "activity" }), 422, "FeastError"),
+        ("/materialize?async=perhaps", ranged(json!({})), 422, "FeastError"),
+        ("/materialize-incremental", json!({}), 422, "FeastError"),
+        ("/materialize-incremental", json!({ "end_ts": "soon" }), 422, "FeastError"),
+    ] {
+        let (got, answer) = bench.post(path, body.clone()).await;
+        let told: Value = serde_json::from_str(answer.as_str().unwrap_or_default()).unwrap_or_default();
+        assert_eq!((got, told["class"].as_str()), (status, Some(class)), "{path} {body}: {answer}");
     }
     assert!(bench.queue.wishes.lock().expect("a lock").is_empty(), "nothing was submitted");
 }

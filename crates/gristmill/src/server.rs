@@ -241,9 +241,24 @@ pub fn app(owner: &Owner, workspace: &Workspace, tasks: &Tasks, open: bool, name
         .merge(gristmill_registry::protocol::mlflow::routes(tasks.mlflow.clone()));
     let name = workspace.project.file.project.to_string();
     let routes = routes.merge(gristmill_api::routes(&name, owner.ports.clone(), tasks.queue.clone(), promoter, tasks.figures.clone()));
+    let routes = routes.merge(gristmill_api::feast::routes(owner.ports.ledger.clone(), tasks.queue.clone(), views(owner)));
     let routes = gristmill_api::with_openapi(routes, env!("CARGO_PKG_VERSION"));
     let keeper = Keeper(Authenticator::new(workspace.state.tokens.clone(), owner.ports.clock.clone(), open));
     App::new(routes, Door { keeper: Arc::new(keeper), hosts: Hosts::new(names), ids: owner.ports.ids.clone() })
+}
+
+/// The views of the graph that flows are driven over.
+fn views(owner: &Owner) -> gristmill_api::feast::ProjectViews {
+    let worker = owner.worker.clone();
+    Arc::new(move || {
+        let graph = worker.graph();
+        let views = graph.nodes().iter().filter(|node| node.address.kind == gristmill_kernel::AssetKind::Features);
+        let view = |node: &gristmill_kernel::graph::Node| gristmill_api::feast::ProjectView {
+            name: node.address.name.clone(),
+            online: node.spec["view"]["online"] == true,
+        };
+        views.map(view).collect()
+    })
 }
 
 /// Lets callers in by their tokens.

@@ -21,6 +21,7 @@ pub mod model;
 pub mod name;
 pub mod port;
 pub mod prediction;
+pub mod protobuf;
 pub mod run;
 pub mod stage;
 pub mod table;

@@ -218,3 +218,7 @@ pub const IMPORT_SKIPPED_SHOWN: usize = 1_000;
 pub const MODEL_NAME_CHARS_MAX: usize = 256;
 /// How long content that nobody names is kept: whoever stored it has this long to write down that it is needed.
 pub const BLOB_UNNAMED_KEPT_MS: u64 = 60 * 60 * 1_000;
+/// Longest wait of a caller of Feast's `/materialize` for the work to end; the work itself goes on.
+pub const MATERIALIZE_WAIT_MS: u64 = 10 * 60 * 1_000;
+/// Fields of messages in a foreign feature registry.
+pub const IMPORT_FIELDS_MAX: usize = 500_000;

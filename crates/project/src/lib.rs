@@ -7,7 +7,7 @@
 //! it); SQL is parsed only by the engine behind its port.
 //!
 //! The way of a project: [`read`] (TOML to [`file::File`], with places) -> [`header`] (SQL files) -> [`project::Project`] ->
-//! [`resolve`] (defaults, stage specs) -> [`graph`] -> [`check`]. To add a key see [`file`].
+//! [`resolve`] (defaults, stage specs) -> [`graph`] -> [`check`]. To add a key see [`file`]. [`import`] writes a project from another feature store's.
 
 pub mod check;
 pub mod codes;
@@ -16,6 +16,7 @@ pub mod figures;
 pub mod file;
 pub mod graph;
 pub mod header;
+pub mod import;
 pub mod lock;
 pub mod project;
 pub mod read;

@@ -95,6 +95,30 @@ fn features_are_answered_as_feasts_server_does() {
 }
 
 #[test]
+fn materializing_reads_the_source_again() {
+    let project = drivers();
+    let server = project.start(&["dev", "--port", "0"]);
+    let wanted = json!({ "entities": { "driver_id": [1001] }, "features": ["driver_hourly_stats:avg_daily_trips"] });
+    let trips = |s: &Server| ask(s, &wanted).map(|found| found["results"][1]["values"][0].clone());
+    server.wait_for("the view", 60, |s| trips(s).filter(|trips| *trips == 7));
+    let more = format!("{}1001,2026-01-01T00:00:00Z,0.5,0.25,70\n", project.read("data/stats.csv"));
+    project.write("data/stats.csv", &more);
+    let range = json!({ "start_ts": "2025-01-01T00:00:00", "end_ts": "2026-01-02T00:00:00", "feature_views": ["driver_hourly_stats"] });
+    assert_eq!(server.post("/materialize", &range), (200, Value::Null));
+    assert_eq!(trips(&server), Some(json!(70)), "it is there when the answer is");
+    let again = json!({ "end_ts": "2026-01-02T00:00:00Z" });
+    assert_eq!(server.post("/materialize-incremental", &again), (200, Value::Null), "nothing is new, and that is well");
+    let (status, answer) = server.post("/materialize-incremental?async=true", &again);
+    assert_eq!((status, answer), (202, json!({ "status": "accepted", "feature_views": ["driver_hourly_stats", "two_sources"] })));
+    // What was read cannot be taken back: a file whose old rows changed is refused, and the caller hears why.
+    project.write("data/stats.csv", &more.replace("0.125", "0.25"));
+    let (status, answer) = server.post("/materialize", &range);
+    assert!(status == 422 && error(&answer)["message"].as_str().is_some_and(|m| m.contains("stats.csv")), "{status} {answer}");
+    assert_eq!(error(&server.post("/materialize", &json!({})).1)["class"], "FeastError");
+    server.stop();
+}
+
+#[test]
 fn a_feature_service_is_an_endpoint() {
     let project = Project::shop();
     project.run(&["apply", "--yes"]).good();
@@ -119,13 +143,15 @@ fn a_feature_service_is_an_endpoint() {
 fn strangers_neither_read_nor_write() {
     let project = drivers();
     let server = project.start(&["serve", "--port", "0"]);
-    for path in ["/get-online-features", "/push", "/write-to-online-store"] {
+    for path in ["/get-online-features", "/push", "/write-to-online-store", "/materialize", "/materialize-incremental"] {
         let (status, answer) = server.post(path, &json!({}));
         assert_eq!((status, error(&answer)["class"].as_str()), (401, Some("FeastPermissionError")), "{path}: {answer}");
     }
     let viewer = project.run(&["token", "new", "reader", "--role", "viewer"]).good().out.trim().to_owned();
-    let asked = client().post(format!("{}/push", server.url)).bearer_auth(viewer).json(&json!({})).send().expect("an answer");
-    assert_eq!(asked.status().as_u16(), 403);
+    for path in ["/push", "/materialize", "/materialize-incremental"] {
+        let asked = client().post(format!("{}{path}", server.url)).bearer_auth(&viewer).json(&json!({})).send().expect("an answer");
+        assert_eq!(asked.status().as_u16(), 403, "{path}");
+    }
     server.stop();
 }
 
@@ -151,5 +177,72 @@ fn the_unmodified_sdk_reads_and_writes() {
     of("written", 0.125, 20);
     assert_eq!(said["service"], "FeatureServiceNotFoundException", "the SDK knows our errors: {said}");
     assert!(said["refused"].is_string(), "a text is no driver: {said}");
+    server.stop();
+}
+
+/// Runs `moved.py`; what it said.
+fn moved(args: &[&str]) -> Value {
+    let script = gristmill_tests::folder().join("feast/moved.py");
+    let ran: Ran = Command::new(clients::python("feast")).arg(script).args(args).output().expect("Python starts").into();
+    serde_json::from_str(ran.good().out.lines().last().expect("a line")).expect("JSON")
+}
+
+/// What Feast's users ask, as labels whose value is the number of the asked row.
+fn asks(project: &Project, name: &str, keys: &str, views: [&str; 2]) {
+    project.write(
+        &format!("labels/{name}.sql"),
+        &format!("/*---\nentity = {keys}\ntime = 'asked_at'\nlabel = 'row_id'\n---*/\nselect * from asked_{name}\n"),
+    );
+    let mut toml = project.read("gristmill.toml");
+    toml += &format!("\n[sources.asked_{name}]\nfrom = \"feast/asked_{name}.csv\"\ntime = \"asked_at\"\n");
+    for view in views {
+        toml += &format!(
+            "\n[models.{view}]\nlabels = \"labels/{name}.sql\"\nfeatures = [\"{view}\"]\ntrain = \"baseline\"\n\
+             task = \"regression\"\nmeasure = \"rmse\"\n"
+        );
+    }
+    project.write("gristmill.toml", &toml);
+}
+
+#[test]
+#[ignore = "needs Python and PyPI: cargo test -- --include-ignored"]
+fn an_imported_repository_gives_feasts_values() {
+    let project = Project::empty();
+    let folder = project.path().join("feast");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let folder = folder.to_str().expect("text").to_owned();
+    moved(&["make", &folder]);
+    for (repo, sources, views) in [("feast/quick/feature_repo", 2, 2), ("feast/hard", 2, 2)] {
+        let report = project.run(&["import", "feast", repo, "--out", ".", "--json"]).good().json();
+        assert_eq!((&report["sources"]["new"], &report["views"]["new"]), (&json!(sources), &json!(views)), "{report}");
+        let again = project.run(&["import", "feast", repo, "--out", ".", "--json"]).good().json();
+        assert_eq!((&again["sources"]["same"], &again["views"]["same"]), (&json!(sources), &json!(views)), "{again}");
+    }
+    asks(&project, "quick", "'driver_id'", ["driver_hourly_stats", "driver_hourly_stats_fresh"]);
+    asks(&project, "hard", "['driver_id', 'city']", ["renamed", "forever"]);
+    project.run(&["apply", "--yes"]).good();
+    let views = ["driver_hourly_stats", "driver_hourly_stats_fresh", "renamed", "forever"];
+    for view in views {
+        let rows = project.command(&["dataset", &format!("training_sets.{view}"), "--format", "parquet"]).output().expect("rows");
+        assert!(rows.status.success(), "{}", String::from_utf8_lossy(&rows.stderr));
+        std::fs::write(project.path().join(format!("feast/{view}.parquet")), rows.stdout).expect("a file");
+    }
+    let counts = moved(&["compare", &folder]);
+    for view in views {
+        let count = |what: &str| counts[view][what].as_u64().unwrap_or_else(|| panic!("{counts}"));
+        assert_eq!(count("asked"), count("feast") + count("too_old") + count("twins"), "{counts}");
+        assert!(count("feast") > 50 && count("values") > 100 && count("too_old") > 3, "it is a test of something: {counts}");
+        assert!(view == "renamed" || count("agreed") == count("feast"), "Feast's very values: {counts}");
+    }
+    let server = project.start(&["dev", "--port", "0"]);
+    server.wait_for("the views", 60, |s| {
+        let wanted = json!({ "entities": { "driver_id": [1001] }, "features": ["driver_hourly_stats_fresh:conv_rate"] });
+        ask(s, &wanted).filter(|found| found["results"][1]["values"][0].is_number())
+    });
+    let counts = moved(&["online", &folder, &server.url]);
+    for what in views.iter().chain(&["sdk"]) {
+        assert!(counts[what].as_u64().is_some_and(|values| values > 3), "{counts}");
+    }
+    assert_eq!(counts["unknown"], "RuntimeError", "the SDK says that materializing failed: {counts}");
     server.stop();
 }

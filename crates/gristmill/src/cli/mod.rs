@@ -103,7 +103,7 @@ enum Command {
     Sql(sql::Sql),
     /// List, export and replay quarantined rows.
     Quarantine(quarantine::Quarantine),
-    /// Take over what another tracker has: mlflow.
+    /// Take over what another tool has: mlflow, feast.
     Import(import::Import),
     /// Remove for good what was deleted long enough ago.
     Purge(purge::Purge),

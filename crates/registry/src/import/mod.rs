@@ -5,3 +5,4 @@
 //! here since is left alone; a thing that cannot be taken is named with its reason and stops nothing else.
 
 pub mod mlflow;
+pub mod yaml;

@@ -1,11 +1,12 @@
-//! Parquet files. Types are widened to those a table may have; a value that does not fit is an error, never NULL.
+//! Parquet files. Types are widened to those a table may have, nested values become JSON text; a value that does not fit is an error, never NULL.
 
 use super::Shown;
 use crate::cell::{Cells, Guess};
 use crate::schema::{ColumnType, Columns, check_names};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef, TimeUnit};
+use arrow::json::writer::{EncoderOptions, make_encoder};
 use gristmill_kernel::error::{Code, Fault, Result};
 use gristmill_kernel::limits::BATCH_ROWS;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -24,13 +25,14 @@ fn open(file: File, shown: &Shown) -> Result<ParquetRecordBatchReaderBuilder<Fil
 
 fn column_types(schema: &SchemaRef, shown: &Shown) -> Result<Vec<(String, ColumnType)>> {
     check_names(schema.fields().iter().map(|f| f.name().as_str()), &shown.to_string())?;
-    let column = |field: &Arc<arrow::datatypes::Field>| match ColumnType::of_arrow(field.data_type()) {
+    let nested = |kind: &DataType| kind.is_nested().then_some(ColumnType::Text);
+    let column = |field: &Arc<Field>| match ColumnType::of_arrow(field.data_type()).or_else(|| nested(field.data_type())) {
         Some(kind) => Ok((field.name().clone(), kind)),
         None => Err(Fault::invalid(
             Code::WRONG_TYPE,
             format!("column `{}` of {shown} has type {}, which a table cannot hold", field.name(), field.data_type()),
         )
-        .fix("write it as bool, int, float, text, time, date, binary or decimal up to 38 digits, for example nested values as JSON text")),
+        .fix("write it as bool, int, float, text, time, date, binary or decimal up to 38 digits")),
     };
     schema.fields().iter().map(column).collect()
 }
@@ -87,6 +89,9 @@ impl Reader {
         let to = kind.arrow();
         if *array.data_type() == to {
             return Ok(array.clone());
+        }
+        if kind == ColumnType::Text && array.data_type().is_nested() {
+            return self.json(array, name);
         }
         if kind == ColumnType::Time && ColumnType::of_arrow(array.data_type()) == Some(ColumnType::Text) {
             return self.moments(array, name);
@@ -145,6 +150,25 @@ impl Reader {
         Ok(cells.finish())
     }
 
+    /// Lists, structs and maps as JSON text; what is NULL inside of them is written.
+    fn json(&self, array: &ArrayRef, name: &str) -> Result<ArrayRef> {
+        let field = Arc::new(Field::new(name, array.data_type().clone(), true));
+        let options = EncoderOptions::default().with_explicit_nulls(true);
+        let mut encoder = make_encoder(&field, array.as_ref(), &options).map_err(|e| unreadable(&self.shown, e))?;
+        let mut made = StringBuilder::with_capacity(array.len(), 0);
+        let mut text = Vec::new();
+        for row in 0..array.len() {
+            if array.is_null(row) {
+                made.append_null();
+                continue;
+            }
+            text.clear();
+            encoder.encode(row, &mut text);
+            made.append_value(std::str::from_utf8(&text).map_err(|e| unreadable(&self.shown, e))?);
+        }
+        Ok(Arc::new(made.finish()))
+    }
+
     fn misfit(&self, array: &ArrayRef, row: usize, name: &str, kind: ColumnType) -> Fault {
         let value = arrow::util::display::array_value_to_string(array, row).unwrap_or_default();
         let row = self.rows + row + 1;
@@ -173,7 +197,7 @@ impl Iterator for Reader {
 mod tests {
     use super::*;
     use arrow::array::{Int16Array, StringArray, TimestampNanosecondArray, UInt64Array};
-    use arrow::datatypes::{Field, Schema};
+    use arrow::datatypes::Schema;
     use parquet::arrow::ArrowWriter;
     use std::io::{Seek, Write};
 
@@ -206,6 +230,27 @@ mod tests {
         let batch = Reader::new(make(), shown, &columns).expect("open").next().expect("one").expect("good");
         assert_eq!(batch.schema(), columns.schema());
         assert_eq!(batch.column(2).as_primitive::<arrow::datatypes::TimestampMicrosecondType>().values(), &[1, 2]);
+    }
+
+    #[test]
+    fn nested_values_are_json_text() {
+        let (kind, rating) = (Arc::new(StringArray::from(vec![Some("van"), None, None])), Arc::new(Int16Array::from(vec![3, 4, 5])));
+        let fields = vec![Field::new("kind", DataType::Utf8, true), Field::new("rating", DataType::Int16, true)];
+        let nulls = Some(vec![true, true, false].into());
+        let car = arrow::array::StructArray::new(fields.into(), vec![kind, rating], nulls);
+        let tags = arrow::array::ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), None]), None, Some(Vec::new())]);
+        let make = || file(vec![("car", Arc::new(car.clone())), ("tags", Arc::new(tags.clone()))]);
+        let shown = Shown::new("x.parquet");
+        let found: Vec<_> = infer(make(), &shown).expect("infer").into_iter().map(|(_, g)| g.kind()).collect();
+        assert_eq!(found, [ColumnType::Text, ColumnType::Text]);
+        let columns = Columns::new(vec![("car".into(), ColumnType::Text), ("tags".into(), ColumnType::Text)], "x").expect("columns");
+        let batch = Reader::new(make(), shown.clone(), &columns).expect("open").next().expect("one").expect("good");
+        let texts = |column: usize| batch.column(column).as_string::<i32>().iter().map(|t| t.map(str::to_owned)).collect::<Vec<_>>();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(texts(0), [some(r#"{"kind":"van","rating":3}"#), some(r#"{"kind":null,"rating":4}"#), None]);
+        assert_eq!(texts(1), [some("[1,null]"), None, some("[]")]);
+        let number = Columns::new(vec![("car".into(), ColumnType::Int), ("tags".into(), ColumnType::Text)], "x").expect("columns");
+        assert_eq!(Reader::new(make(), shown, &number).err().expect("refused").code, Code::WRONG_TYPE);
     }
 
     #[test]

@@ -13,7 +13,7 @@
 use super::check;
 use super::disk::{self, Folder, Places, blocking};
 use super::source::{Content, Counts, Files, Part, Root, Source, SourceModel, SourceRegistered, SourceRun, SourceVersion, unreadable};
-use super::yaml::{self, Map, Yaml};
+use crate::import::yaml::{self, Map, Yaml};
 use async_trait::async_trait;
 use cap_std::fs::Dir;
 use gristmill_kernel::port::{ImportedModel, ImportedVersion};

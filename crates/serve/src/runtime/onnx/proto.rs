@@ -1,13 +1,12 @@
 //! ONNX files: protocol buffers, as far as graphs need them. Field numbers are those of ONNX's `onnx.proto`.
 //!
 //! Promise: what is read points into the bytes or is a number that stands in them; counts are bounded before anything is collected. Functions,
-//! training information and sparse tensors are passed over: a graph that uses them does not run.
+//! training information and sparse tensors are passed over: a graph that uses them does not run. Nested graphs and types are not followed, so
+//! nothing here is deeper than a model, its graph, a node, an attribute and its tensor.
 
 use gristmill_kernel::limits::MODEL_VALUES_MAX;
+use gristmill_kernel::protobuf::{Field, Fields, Result, varint};
 use std::cell::Cell;
-
-/// Nested graphs and types are not followed, so nothing here is deeper than a model, its graph, a node, an attribute and its tensor.
-type Result<T> = std::result::Result<T, String>;
 
 /// A graph.
 #[derive(Debug, Default)]
@@ -78,7 +77,7 @@ pub const DOUBLE: i64 = 11;
 pub fn read(bytes: &[u8]) -> Result<Graph<'_>> {
     let budget = Budget(Cell::new(MODEL_VALUES_MAX));
     let mut graph = None;
-    for field in Fields(bytes) {
+    for field in Fields::of(bytes) {
         if let (7, Field::Bytes(bytes)) = field? {
             graph = Some(read_graph(bytes, &budget)?);
         }
@@ -99,7 +98,7 @@ impl Budget {
 
 fn read_graph<'a>(bytes: &'a [u8], budget: &Budget) -> Result<Graph<'a>> {
     let mut graph = Graph::default();
-    for field in Fields(bytes) {
+    for field in Fields::of(bytes) {
         match field? {
             (1, Field::Bytes(bytes)) => graph.nodes.push(read_node(bytes, budget)?),
             (5, Field::Bytes(bytes)) => graph.constants.push(read_tensor(bytes, budget)?),
@@ -115,7 +114,7 @@ fn read_graph<'a>(bytes: &'a [u8], budget: &Budget) -> Result<Graph<'a>> {
 
 fn read_node<'a>(bytes: &'a [u8], budget: &Budget) -> Result<Node<'a>> {
     let mut node = Node::default();
-    for field in Fields(bytes) {
+    for field in Fields::of(bytes) {
         match field? {
             (1, Field::Bytes(name)) => node.inputs.push(text(name)?),
             (2, Field::Bytes(name)) => node.outputs.push(text(name)?),
@@ -130,7 +129,7 @@ fn read_node<'a>(bytes: &'a [u8], budget: &Budget) -> Result<Node<'a>> {
 
 fn read_attribute<'a>(bytes: &'a [u8], budget: &Budget) -> Result<Attribute<'a>> {
     let mut attribute = Attribute::default();
-    for field in Fields(bytes) {
+    for field in Fields::of(bytes) {
         match field? {
             (1, Field::Bytes(name)) => attribute.name = text(name)?,
             (2, Field::Fixed32(bits)) => attribute.float = Some(f32::from_bits(bits)),
@@ -151,7 +150,7 @@ fn read_attribute<'a>(bytes: &'a [u8], budget: &Budget) -> Result<Attribute<'a>>
 
 fn read_tensor<'a>(bytes: &'a [u8], budget: &Budget) -> Result<Tensor<'a>> {
     let mut tensor = Tensor::default();
-    for field in Fields(bytes) {
+    for field in Fields::of(bytes) {
         match field? {
             (1, field) => tensor.dims.extend(varints(field, budget)?.into_iter().map(|dim| dim as i64)),
             (2, Field::Varint(kind)) => tensor.kind = kind as i64,
@@ -201,11 +200,11 @@ impl Tensor<'_> {
 
 fn read_value<'a>(bytes: &'a [u8], budget: &Budget) -> Result<Value<'a>> {
     let mut value = Value::default();
-    for field in Fields(bytes) {
+    for field in Fields::of(bytes) {
         match field? {
             (1, Field::Bytes(name)) => value.name = text(name)?,
             (2, Field::Bytes(kind)) => {
-                for field in Fields(kind) {
+                for field in Fields::of(kind) {
                     // Field 1 is a tensor; sequences, maps and options are no tensors.
                     if let (1, Field::Bytes(tensor)) = field? {
                         read_tensor_type(tensor, &mut value, budget)?;
@@ -220,16 +219,16 @@ fn read_value<'a>(bytes: &'a [u8], budget: &Budget) -> Result<Value<'a>> {
 
 fn read_tensor_type(bytes: &[u8], value: &mut Value<'_>, budget: &Budget) -> Result<()> {
     value.kind = Some(0);
-    for field in Fields(bytes) {
+    for field in Fields::of(bytes) {
         match field? {
             (1, Field::Varint(kind)) => value.kind = Some(kind as i64),
             (2, Field::Bytes(shape)) => {
                 let mut dims = Vec::new();
-                for dim in Fields(shape) {
+                for dim in Fields::of(shape) {
                     let (1, Field::Bytes(dim)) = dim? else { continue };
                     budget.spend(4)?;
                     let mut number = None;
-                    for field in Fields(dim) {
+                    for field in Fields::of(dim) {
                         if let (1, Field::Varint(size)) = field? {
                             number = Some(size as i64).filter(|size| *size > 0);
                         }
@@ -246,14 +245,6 @@ fn read_tensor_type(bytes: &[u8], value: &mut Value<'_>, budget: &Budget) -> Res
 
 fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| "a name is not UTF-8".to_owned())
-}
-
-/// A value of a field, by its wire type.
-enum Field<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Bytes(&'a [u8]),
-    Fixed32(u32),
 }
 
 /// Numbers of four bytes, packed or single.
@@ -303,59 +294,5 @@ fn varints(field: Field<'_>, budget: &Budget) -> Result<Vec<u64>> {
             Ok(ints)
         }
         Field::Fixed64(_) | Field::Fixed32(_) => Err("a list of whole numbers has another type".into()),
-    }
-}
-
-fn varint(bytes: &mut &[u8]) -> Result<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first().ok_or("it ends within a number")?;
-        *bytes = rest;
-        value |= u64::from(byte & 127) << shift;
-        if byte & 128 == 0 {
-            return Ok(value);
-        }
-    }
-    Err("a number has more than 64 bits".into())
-}
-
-/// The fields of a message, by number.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, count: u64) -> Result<&'a [u8]> {
-        let count = usize::try_from(count).map_err(|_| "a field is too long".to_owned())?;
-        let (taken, rest) = self.0.split_at_checked(count).ok_or("it ends within a field")?;
-        self.0 = rest;
-        Ok(taken)
-    }
-    fn field(&mut self) -> Result<(u64, Field<'a>)> {
-        let tag = varint(&mut self.0)?;
-        let field = match tag & 7 {
-            0 => Field::Varint(varint(&mut self.0)?),
-            1 => Field::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().map_err(|_| "eight bytes")?)),
-            2 => {
-                let count = varint(&mut self.0)?;
-                Field::Bytes(self.take(count)?)
-            }
-            5 => Field::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().map_err(|_| "four bytes")?)),
-            other => return Err(format!("a field has the wire type {other}")),
-        };
-        Ok((tag >> 3, field))
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u64, Field<'a>)>;
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = self.field();
-        if field.is_err() {
-            // What is broken once has no next field.
-            self.0 = &[];
-        }
-        Some(field)
     }
 }

@@ -1,12 +1,13 @@
 //! Reads what OpenTelemetry's exporters send: `ExportTraceServiceRequest` in protocol buffers.
 //!
-//! Written by hand because the bytes are a stranger's: every count and depth is limited while reading, so that a small body cannot become
-//! large memory, and no bytes make it panic. Fields that are not looked at are passed over.
+//! The bytes are a stranger's: every count and depth is limited while reading, so that a small body cannot become large memory, and no bytes
+//! make it panic. Fields that are not looked at are passed over.
 
 use super::any::Any;
 use super::export::{Sent, SentSpan, Tally};
 use crate::protocol::mlflow::error::invalid;
 use gristmill_kernel::limits::SPAN_DEPTH_MAX;
+use gristmill_kernel::protobuf::{Field, Fields};
 use gristmill_kernel::tracking::trace::{Attributes, Span, SpanEvent, SpanLink, SpanStatus};
 use gristmill_kernel::{Fault, Result};
 
@@ -29,17 +30,12 @@ fn unreadable() -> Fault {
 
 /// A value on the wire.
 #[derive(Clone, Copy)]
-enum Wire<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Fixed32,
-    Bytes(&'a [u8]),
-}
+struct Wire<'a>(Field<'a>);
 
 impl<'a> Wire<'a> {
     fn bytes(self) -> Result<&'a [u8]> {
-        match self {
-            Wire::Bytes(bytes) => Ok(bytes),
+        match self.0 {
+            Field::Bytes(bytes) => Ok(bytes),
             _ => Err(unreadable()),
         }
     }
@@ -47,14 +43,14 @@ impl<'a> Wire<'a> {
         std::str::from_utf8(self.bytes()?).map(str::to_owned).map_err(|_| unreadable())
     }
     fn varint(self) -> Result<u64> {
-        match self {
-            Wire::Varint(value) => Ok(value),
+        match self.0 {
+            Field::Varint(value) => Ok(value),
             _ => Err(unreadable()),
         }
     }
     fn fixed64(self) -> Result<u64> {
-        match self {
-            Wire::Fixed64(value) => Ok(value),
+        match self.0 {
+            Field::Fixed64(value) => Ok(value),
             _ => Err(unreadable()),
         }
     }
@@ -65,47 +61,12 @@ impl<'a> Wire<'a> {
 }
 
 /// Calls with each field of a message and its value.
-fn each<'a>(mut bytes: &'a [u8], mut take: impl FnMut(u64, Wire<'a>) -> Result<()>) -> Result<()> {
-    while !bytes.is_empty() {
-        let key = varint(&mut bytes)?;
-        let value = match key & 7 {
-            0 => Wire::Varint(varint(&mut bytes)?),
-            1 => Wire::Fixed64(u64::from_le_bytes(fixed(&mut bytes)?)),
-            2 => {
-                let length = usize::try_from(varint(&mut bytes)?).map_err(|_| unreadable())?;
-                let (value, rest) = bytes.split_at_checked(length).ok_or_else(unreadable)?;
-                bytes = rest;
-                Wire::Bytes(value)
-            }
-            5 => {
-                let _: [u8; 4] = fixed(&mut bytes)?;
-                Wire::Fixed32
-            }
-            _ => return Err(unreadable()),
-        };
-        take(key >> 3, value)?;
+fn each<'a>(bytes: &'a [u8], mut take: impl FnMut(u64, Wire<'a>) -> Result<()>) -> Result<()> {
+    for field in Fields::of(bytes) {
+        let (number, value) = field.map_err(|_| unreadable())?;
+        take(number, Wire(value))?;
     }
     Ok(())
-}
-
-fn varint(bytes: &mut &[u8]) -> Result<u64> {
-    let mut value = 0u64;
-    for shift in (0..70).step_by(7) {
-        let (&byte, rest) = bytes.split_first().ok_or_else(unreadable)?;
-        *bytes = rest;
-        // Bits beyond 64 are dropped, as everywhere.
-        value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-        if byte < 0x80 {
-            return Ok(value);
-        }
-    }
-    Err(unreadable())
-}
-
-fn fixed<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
-    let (value, rest) = bytes.split_first_chunk::<N>().ok_or_else(unreadable)?;
-    *bytes = rest;
-    Ok(*value)
 }
 
 fn resource_spans(bytes: &[u8], tally: &mut Tally) -> Result<Sent> {

@@ -1,7 +1,8 @@
-//! The YAML that MLflow writes into its folders, and no more: a mapping of scalars, empty collections, lists of scalars, mappings inside.
+//! The YAML of other tools' small files, and no more: a mapping of scalars, empty collections, lists of scalars, mappings inside.
 //!
 //! Scalars may be plain, single- or double-quoted and may run over several lines, as PyYAML folds long ones. Anchors, tags, block scalars and
-//! flow collections are refused: MLflow writes none of them, and what is not understood is better named than guessed.
+//! flow collections are refused: MLflow writes none of them, Feast's `feature_store.yaml` hardly ever has them, and what is not understood is
+//! better named than guessed.
 
 use gristmill_kernel::{Code, Fault, Result};
 use std::collections::BTreeMap;
@@ -183,9 +184,7 @@ impl<'t> Reader<'t> {
                 self.skip_line();
                 Ok(if body == "[]" { Yaml::List(Vec::new()) } else { Yaml::Map(Map::new()) })
             }
-            Some('[' | '{' | '|' | '>' | '&' | '*' | '!' | '%' | '@' | '`') => {
-                Err(self.fault("is YAML of a kind that MLflow does not write"))
-            }
+            Some('[' | '{' | '|' | '>' | '&' | '*' | '!' | '%' | '@' | '`') => Err(self.fault("is YAML of a kind that is not read here")),
             _ => Ok(self.plain(indent)),
         }
     }
