@@ -1,7 +1,8 @@
 //! SQL, tables and `as_of()`: the [`Engine`](gristmill_kernel::port::Engine) port on DataFusion and Delta Lake.
 //!
 //! This is the only crate that names DataFusion or Delta. Promises:
-//! - **Tables** (`tables`): one write is one atomic, durable commit that carries the source's position.
+//! - **Tables** (`tables`): one write is one atomic, durable commit that carries the source's position. Their files are kept few and in order
+//!   (`upkeep`) without any version changing or going.
 //! - **Queries** (`sql`): user text is fenced before it is planned, and runs within stated memory.
 //! - **`as_of()`** (`as_of`): one compiled plan gives the same bits for training, online and request, whatever order and partitioning
 //!   its rows come in (`aggregate`).
@@ -16,5 +17,6 @@ mod fault;
 mod local;
 mod sql;
 mod tables;
+mod upkeep;
 
 pub use local::LocalEngine;

@@ -162,8 +162,11 @@ impl Engine for LocalEngine {
         let rows = StoredRows::new(&pinned, true);
         let rows = if system { rows.after_load(after_load) } else { rows };
         let mut plan = LogicalPlanBuilder::scan("rows", rows.source(), None).map_err(broken)?;
-        if system {
+        // Loads count from 1; rows of a table that once had no such columns have none.
+        if system && after_load > 0 {
             plan = plan.filter(col(LOAD).gt(lit(after_load))).map_err(broken)?;
+        }
+        if system {
             plan = plan.sort([col(LOAD).sort(true, false), col(ROW).sort(true, false)]).map_err(broken)?;
         }
         let plan = plan.build().map_err(broken)?;

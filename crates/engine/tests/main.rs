@@ -8,3 +8,4 @@ mod fence;
 mod same_answer;
 mod support;
 mod tables;
+mod upkeep;

@@ -3,6 +3,10 @@
 //! A slot belongs to one table and one list of key columns. A value is the whole row, our own columns included, in
 //! arrow's row format; the format is that of one arrow version, so the version is part of the slot's layout and an upgrade
 //! rebuilds the slot from its table.
+//!
+//! A slot keeps as much history as the view that looks back farthest needs; what is older is forgotten by itself
+//! ([`OnlineFeatures::expire`](crate::OnlineFeatures::expire)). A view that comes later and looks back farther brings back what was forgotten. A slot does not shrink
+//! when such a view goes: it may be in use by a model that was trained on it.
 
 use crate::plan::{bug, cast_column};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -11,10 +15,10 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampM
 use arrow::row::{RowConverter, SortField};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use gristmill_kernel::port::{KeptRows, OnlineRow, Ports, SlotState};
+use gristmill_kernel::port::{KeptRows, OnlineRow, Ports, SlotState, widest};
 use gristmill_kernel::stage::StageContext;
 use gristmill_kernel::table::{LOAD, LOADED_AT, ROW, TableInfo, TableName};
-use gristmill_kernel::{Digest, Fault, Result, Timestamp};
+use gristmill_kernel::{Digest, Fault, Result, Span, Timestamp};
 use std::sync::Arc;
 
 /// The row format of this arrow version.
@@ -33,6 +37,8 @@ pub struct Slot {
     pub key: Vec<String>,
     /// The event time column; for a snapshot the load's moment.
     pub time: String,
+    /// How far back from now its rows are needed; `None`: all of them.
+    pub window: Option<Span>,
     /// The user's columns and our own.
     pub schema: SchemaRef,
 }
@@ -49,7 +55,9 @@ impl Slot {
         let time = kept.time.clone().unwrap_or_else(|| LOADED_AT.to_owned());
         let columns: Vec<String> = schema.fields().iter().map(|f| format!("{}:{}", f.name(), f.data_type())).collect();
         let layout = Digest::of(format!("{ROW_FORMAT} {name} {time} {}", columns.join(","))).short();
-        Slot { name, layout, table, key: kept.key.clone(), time, schema }
+        // A snapshot's older loads are history: which one counts is the plan's business.
+        let window = kept.time.as_ref().and(kept.window);
+        Slot { name, layout, table, key: kept.key.clone(), time, window, schema }
     }
 
     /// The types of the key columns.
@@ -116,13 +124,15 @@ impl Slot {
 pub async fn follow(ports: &Ports, cx: Option<&StageContext>, slot: &Slot, info: &TableInfo, version: u64) -> Result<u64> {
     let state = ports.online.state(&slot.name).await?;
     let start = match state {
-        Some(state) if state.layout == slot.layout && state.generation == info.generation => state,
+        Some(state) if state.layout == slot.layout && state.generation == info.generation => widened(ports, slot, state).await?,
         found => {
-            if found.is_some() {
+            let mut window = slot.window;
+            if let Some(found) = found {
                 tracing::info!(slot = %slot.name, "the table or its layout changed; kept rows are rebuilt");
                 ports.online.clear(&slot.name).await?;
+                window = widest(window, found.window);
             }
-            SlotState { layout: slot.layout.clone(), generation: info.generation, load: 0 }
+            SlotState { layout: slot.layout.clone(), generation: info.generation, load: 0, window, kept_from: None }
         }
     };
     if start.load >= info.last_load {
@@ -144,6 +154,26 @@ pub async fn follow(ports: &Ports, cx: Option<&StageContext>, slot: &Slot, info:
     }
     ports.online.write(&slot.name, Vec::new(), &SlotState { load: info.last_load, ..start }).await?;
     Ok(applied)
+}
+
+/// The slot's state, once its window is wide enough. If rows were forgotten that it must have now, every load is applied again; those rows that are
+/// there answer meanwhile.
+async fn widened(ports: &Ports, slot: &Slot, state: SlotState) -> Result<SlotState> {
+    let window = widest(state.window, slot.window);
+    if window == state.window {
+        return Ok(state);
+    }
+    // The window first, so that nothing more is forgotten, and only then a look at what was. Cut off in between, everything is applied again.
+    let again = SlotState { window, load: 0, ..state.clone() };
+    ports.online.write(&slot.name, Vec::new(), &again).await?;
+    let now = ports.online.state(&slot.name).await?.unwrap_or(again);
+    if now.kept_from.is_some() {
+        tracing::info!(slot = %slot.name, "a view looks back farther than rows were kept; they are brought back");
+        return Ok(now);
+    }
+    let wider = SlotState { load: state.load, ..now };
+    ports.online.write(&slot.name, Vec::new(), &wider).await?;
+    Ok(wider)
 }
 
 /// The rows of many batches as one.

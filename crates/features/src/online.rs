@@ -12,11 +12,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_kernel::error::Code;
 use gristmill_kernel::port::{AsOfPlan, FeatureReader, FeatureRequest, FeatureRows, KeptRows, Ports, ViewRef};
-use gristmill_kernel::table::{Catalog, Relation};
+use gristmill_kernel::table::{Catalog, Relation, TableName};
 use gristmill_kernel::version::Which;
 use gristmill_kernel::view::{Ties, ViewAt};
 use gristmill_kernel::{AssetKind, Digest, Fault, Kind, Name, Result, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A view ready to answer.
@@ -74,6 +74,34 @@ impl OnlineFeatures {
         let ready = self.loaded(&Name::new(view).ok()?)?;
         let events = ready.meta.tables.iter().filter(|(_, table)| table.time.is_some());
         Some(events.filter_map(|(name, _)| Name::new(name).ok()).collect())
+    }
+
+    /// The columns that each table is best clustered by: the entity and the time of the views that read it. Where they differ, most of them win.
+    pub fn clusterings(&self) -> BTreeMap<TableName, Vec<String>> {
+        let mut votes: BTreeMap<TableName, BTreeMap<Vec<String>, usize>> = BTreeMap::new();
+        for ready in self.views.read().unwrap_or_else(PoisonError::into_inner).values() {
+            for (kept, slot) in &ready.kept {
+                if let (Some(time), false) = (&kept.time, kept.key.is_empty()) {
+                    let columns: Vec<String> = kept.key.iter().chain([time]).cloned().collect();
+                    *votes.entry(slot.table.clone()).or_default().entry(columns).or_default() += 1;
+                }
+            }
+        }
+        let most =
+            |votes: BTreeMap<Vec<String>, usize>| votes.into_iter().rev().max_by_key(|(_, count)| *count).map(|(columns, _)| columns);
+        votes.into_iter().filter_map(|(table, votes)| Some((table, most(votes)?))).collect()
+    }
+
+    /// Forgets kept rows that no question from `now` on needs. Views that deployed models were trained on count too, because a slot's window is the
+    /// widest it was ever asked for.
+    pub async fn expire(&self, now: Timestamp) -> Result<u64> {
+        let views: Vec<Arc<Ready>> = self.views.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let slots: BTreeSet<&str> = views.iter().flat_map(|r| &r.kept).map(|(_, slot)| slot.name.as_str()).collect();
+        let mut expired = 0;
+        for slot in slots {
+            expired += self.ports.online.expire(slot, now).await?;
+        }
+        Ok(expired)
     }
 
     fn loaded(&self, view: &Name) -> Option<Arc<Ready>> {

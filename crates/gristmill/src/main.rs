@@ -8,6 +8,7 @@ mod output;
 mod server;
 mod tasks;
 mod tracking;
+mod upkeep;
 mod wiring;
 
 use clap::Parser as _;

@@ -212,6 +212,7 @@ pub async fn assemble(owner: &Owner, workspace: &Workspace, live: Arc<Live>) -> 
         stop: CancellationToken::new(),
         mlflow: crate::tracking::mlflow(&workspace.state, workspace.project.file.alerts.allow_private)?,
         artifacts: crate::tracking::artifacts(&workspace.state),
+        tables: workspace.state.tables.clone(),
         reports: Arc::default(),
     };
     if let Err(fault) = tasks.reload().await {

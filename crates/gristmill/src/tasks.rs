@@ -1,4 +1,4 @@
-//! What a server does beside answering: drains pushed rows, follows the ledger, ticks rollouts, monitors and retraining.
+//! What a server does beside answering: drains pushed rows, follows the ledger, ticks rollouts, monitors and retraining, keeps tables in order.
 //!
 //! Each task is a loop that looks, decides through a stage's own `plan`, and writes through the ledger; none keeps state that a
 //! restart would miss. A failure is logged and tried again at the next turn.
@@ -9,7 +9,8 @@ use gristmill_deploy::spec::DeploySpec;
 use gristmill_features::OnlineFeatures;
 use gristmill_ingest::spec::SourceSpec;
 use gristmill_kernel::graph::Node;
-use gristmill_kernel::port::{Clock, LiveFigures, Ports, RegisteredVersions, RunFilter, Runs};
+use gristmill_kernel::limits::REQUEST_TIMEOUT_MS;
+use gristmill_kernel::port::{Clock, LiveFigures, Ports, RegisteredVersions, RunFilter, Runs, TableUpkeep};
 use gristmill_kernel::stage::{CancelFlag, NoProgress, StageContext};
 use gristmill_kernel::{Actor, Address, AssetKind, Name, Result, StageKind, Timestamp};
 use gristmill_monitor::spec::MonitorSpec;
@@ -33,6 +34,11 @@ const TICK_EVERY: Duration = Duration::from_millis(400);
 
 /// How often content that nobody names and uploads that nobody completed are looked for; the first time soon after the start.
 const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often tables are looked at for files to rewrite.
+const COMPACT_EVERY: Duration = Duration::from_secs(2);
+/// How often kept rows that nobody can ask for any more are forgotten. No request takes as long, see [`Tasks::forgetting`].
+const FORGET_EVERY: Duration = Duration::from_millis(REQUEST_TIMEOUT_MS + 5_000);
+
 /// How long the first look waits, so that it does not compete with the start.
 const TIDY_FIRST: Duration = Duration::from_secs(5);
 
@@ -63,6 +69,8 @@ pub struct Tasks {
     pub mlflow: Arc<Mlflow>,
     /// Their files.
     pub artifacts: Arc<TrackedArtifacts>,
+    /// What keeps tables in order.
+    pub tables: Arc<dyn TableUpkeep>,
     /// The newest report of each endpoint, for `/metrics`.
     pub reports: Arc<std::sync::RwLock<Vec<gristmill_monitor::Report>>>,
 }
@@ -80,6 +88,8 @@ impl Tasks {
         set.spawn(self.clone().every(TICK_EVERY, "retrain", |t| async move { t.retraining().await }));
         set.spawn(self.clone().follow());
         set.spawn(self.clone().tidying());
+        set.spawn(self.clone().every(COMPACT_EVERY, "compact", |t| async move { t.compact().await }));
+        set.spawn(self.clone().forgetting());
         set.spawn(self.clone().replays());
         set
     }
@@ -151,7 +161,7 @@ impl Tasks {
         }
     }
 
-    /// Removes uploads in parts that nobody completed, then the content that nobody names.
+    /// Removes uploads in parts that nobody completed, then the content that nobody names, then files of tables that no version needs.
     async fn tidy(&self) -> Result<()> {
         let now = self.ports.clock.now();
         let parts = gristmill_registry::protocol::mlflow::sweep(&self.mlflow, now).await?;
@@ -159,7 +169,40 @@ impl Tasks {
         if parts > 0 || garbage.removed > 0 {
             tracing::info!(parts, contents = garbage.removed, bytes = garbage.bytes, "removed what nobody names");
         }
+        let (files, bytes) = crate::upkeep::vacuum(self.tables.as_ref(), now).await?;
+        if files > 0 {
+            tracing::info!(files, bytes, "removed files of tables that no version needs");
+        }
         Ok(())
+    }
+
+    /// Rewrites the files of tables that are due; a rewrite that is not committed when the server stops has not been.
+    async fn compact(self) -> Result<()> {
+        let clusterings = self.features.clusterings();
+        tokio::select! {
+            () = self.stop.cancelled() => Ok(()),
+            done = crate::upkeep::compact(self.tables.as_ref(), &clusterings) => done,
+        }
+    }
+
+    /// Forgets kept rows that nobody can ask for any more, as of the turn before: a request that was let in then has been answered since, however fast
+    /// the clock of features runs.
+    async fn forgetting(self) {
+        let mut earlier = self.events.known();
+        while !self.stop.is_cancelled() {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(FORGET_EVERY) => {}
+            }
+            let now = self.events.known();
+            if let Some(moment) = std::mem::replace(&mut earlier, now) {
+                match self.features.expire(moment).await {
+                    Ok(0) => {}
+                    Ok(rows) => tracing::info!(rows, "kept rows that no view looks back to any more are forgotten"),
+                    Err(fault) => tracing::error!(task = "forget", error = %fault, "will be tried again"),
+                }
+            }
+        }
     }
 
     async fn every<F, Fut>(self, pause: Duration, what: &'static str, turn: F)
@@ -293,6 +336,11 @@ impl EventClock {
     /// A clock; with `by_events` it follows the data.
     pub fn new(wall: Arc<dyn Clock>, by_events: bool) -> EventClock {
         EventClock { wall, by_events, newest: AtomicI64::new(i64::MIN) }
+    }
+
+    /// The moment of features, unless it follows data of which nothing has been seen yet.
+    pub fn known(&self) -> Option<Timestamp> {
+        (!self.by_events || self.newest.load(Ordering::Relaxed) > i64::MIN).then(|| self.now())
     }
 
     /// Looks at the newest events.

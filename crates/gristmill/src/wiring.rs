@@ -10,7 +10,7 @@ use bytes::Bytes;
 use gristmill_kernel::graph::Graph;
 use gristmill_kernel::port::{
     AsOfPlan, FlowOrder, Journal, JournalEntry, JournalState, Online, OnlineRow, Ports, RegisteredVersions, Runs as _, SlotState,
-    TableShape, Tokens,
+    TableShape, TableUpkeep, Tokens,
 };
 use gristmill_kernel::table::{Catalog, Relation};
 use gristmill_kernel::version::{AliasState, Place, Which};
@@ -65,6 +65,8 @@ pub struct State {
     pub ledger: Arc<SqliteLedger>,
     /// The blobs as their adapter.
     pub blobs: Arc<LocalBlobs>,
+    /// What keeps tables in order.
+    pub tables: Arc<dyn TableUpkeep>,
     actor: Actor,
 }
 
@@ -83,17 +85,18 @@ impl State {
         std::fs::create_dir_all(&tables).map_err(|e| Fault::io(format!("make {}", tables.display()), e))?;
         let held = Arc::new(Held);
         let blobs = gristmill_store::open_blobs(&state_dir)?;
+        let engine = Arc::new(gristmill_engine::LocalEngine::open(&tables)?);
         let ports = Ports {
             ledger: ledger.clone(),
             blobs: blobs.clone(),
             online: held.clone(),
             journal: held,
-            engine: Arc::new(gristmill_engine::LocalEngine::open(&tables)?),
+            engine: engine.clone(),
             clock: Arc::new(system::SystemClock::new()),
             ids: Arc::new(system::RandomIds),
             secrets: Arc::new(EnvSecrets::read(cx.outside.vars.clone(), dir)?),
         };
-        Ok(State { dir: dir.to_owned(), state_dir, ports, tokens: ledger.clone(), ledger, blobs, actor: cx.actor() })
+        Ok(State { dir: dir.to_owned(), state_dir, ports, tokens: ledger.clone(), ledger, blobs, tables: engine, actor: cx.actor() })
     }
 
     /// The running server, if its process still holds the lock.
@@ -290,7 +293,9 @@ impl Workspace {
                         watched.cancel();
                     }
                 });
-                owner.worker.run_until(&run.id, &stop).await
+                let ended = owner.worker.run_until(&run.id, &stop).await?;
+                crate::upkeep::after_run(&owner.ports, self.state.tables.as_ref()).await;
+                Ok(ended)
             }
             None => {
                 let run = queue.submit_flow(order).await?;

@@ -106,6 +106,20 @@ pub const TABLE_COMMITS_PER_CHECKPOINT: u32 = 50;
 pub const TABLE_FILE_ROWS_MAX: usize = 4 << 20;
 /// Rows in one row group of a table's file.
 pub const TABLE_ROW_GROUP_ROWS: usize = 256 << 10;
+/// Files of about the same size that a table has before they are rewritten into one.
+pub const TABLE_FILES_ALIKE_MAX: usize = 32;
+/// Rows that are rewritten in one commit.
+pub const TABLE_COMPACT_ROWS_MAX: u64 = 8 << 20;
+/// Bytes of files that are rewritten in one commit.
+pub const TABLE_COMPACT_BYTES_MAX: u64 = 512 << 20;
+/// Rewrites of one table before the others have their turn.
+pub const TABLE_COMPACT_ROUNDS_MAX: u32 = 16;
+/// How long a file that was replaced stays for those who read it: longer than a step may take.
+pub const TABLE_REPLACED_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Files that one vacuum of a table removes.
+pub const TABLE_VACUUM_FILES_MAX: usize = 10_000;
+/// Overwritten or reordered states of a table that its state remembers; versions before them keep all their files.
+pub const TABLE_BREAKS_MAX: usize = 64;
 /// Views that a query may stack on each other.
 pub const VIEW_DEPTH_MAX: usize = 16;
 /// Held-out rows a slice needs before figures are given for it.

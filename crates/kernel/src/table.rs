@@ -79,7 +79,7 @@ pub enum SystemColumns {
     Assign(Timestamp),
     /// The rows carry them already (accepted rows keep what the raw rows had).
     Keep,
-    /// The table has none (prediction logs, results).
+    /// The table has none (results; prediction logs of earlier versions).
     None,
 }
 
@@ -104,7 +104,7 @@ pub struct TableWrite {
 /// A table as it stands.
 #[derive(Debug, Clone)]
 pub struct TableInfo {
-    /// The table's version; each commit adds one.
+    /// The table's version: each write has a higher one. Rewriting its files does not change it.
     pub version: u64,
     /// Rises with every overwrite: what was derived row by row must then be rebuilt.
     pub generation: u64,

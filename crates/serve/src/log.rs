@@ -193,7 +193,7 @@ impl PredictionLog {
             table: table.clone(),
             rows: vec![batch.rows.clone()],
             mode: WriteMode::Append,
-            system: SystemColumns::None,
+            system: SystemColumns::Assign(now),
             positions: vec![Position { stream, offset: batch.offset }],
             note: serde_json::Value::Null,
         };

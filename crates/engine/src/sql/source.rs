@@ -1,9 +1,10 @@
 //! What a name in FROM reads: a stored table's files, rows at hand, or nothing yet.
 
 use super::session::TABLES_URL;
-use crate::tables::{DataFile, Pinned};
+use crate::tables::{DataFile, Pinned, sorted_by};
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
@@ -14,18 +15,30 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, Pa
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::{TableType, provider_as_source};
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource};
+use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableSource};
+use datafusion::physical_expr::expressions::{self, Column};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::ProjectionExec;
 use gristmill_kernel::error::{Fault, Result};
+use gristmill_kernel::table::LOAD;
 use std::sync::Arc;
 
 /// The files of a table at a version.
+///
+/// Where all of them are sorted alike, the plan is told: a query that wants the rows by those columns merges files instead of sorting rows.
 #[derive(Debug)]
 pub struct StoredRows {
     schema: SchemaRef,
     files: Vec<DataFile>,
+    /// Rows of later loads are not of the version.
+    upto: Option<i64>,
 }
+
+/// Files up to which each is read by itself, so that its order survives.
+const MERGED_FILES_MAX: usize = 64;
 
 impl StoredRows {
     /// All columns or, without `with_system`, the user's.
@@ -35,7 +48,13 @@ impl StoredRows {
     }
     /// These columns; those that a file lacks are NULL.
     pub fn with_schema(pinned: &Pinned, schema: SchemaRef) -> StoredRows {
-        StoredRows { schema, files: pinned.files.as_ref().clone() }
+        StoredRows { schema, files: pinned.files.as_ref().clone(), upto: pinned.upto }
+    }
+    /// Only these files.
+    #[must_use]
+    pub fn only(mut self, files: Vec<DataFile>) -> StoredRows {
+        self.files = files;
+        self
     }
     /// Only files that may hold loads behind this one.
     #[must_use]
@@ -65,7 +84,7 @@ impl TableProvider for StoredRows {
         Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()])
     }
     fn statistics(&self) -> Option<Statistics> {
-        Some(Statistics { num_rows: Precision::Exact(self.rows()), ..Statistics::new_unknown(&self.schema) })
+        Some(Statistics { num_rows: self.count(self.rows()), ..Statistics::new_unknown(&self.schema) })
     }
     async fn scan(
         &self,
@@ -74,29 +93,95 @@ impl TableProvider for StoredRows {
         _filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let schema = match projection {
-            Some(columns) => Arc::new(self.schema.project(columns)?),
-            None => self.schema.clone(),
-        };
+        let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         if self.files.is_empty() {
-            return Ok(Arc::new(EmptyExec::new(schema)));
+            return Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&wanted)?))));
         }
-        let partitions = state.config().target_partitions().max(1);
-        let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new(); partitions.min(self.files.len())];
-        let count = groups.len();
+        match self.bound() {
+            None => self.read(state, &self.schema, wanted, limit),
+            Some(upto) => self.read_upto(state, wanted, upto),
+        }
+    }
+}
+
+impl StoredRows {
+    /// The highest load that belongs to the version, if a file may hold others.
+    fn bound(&self) -> Option<i64> {
+        self.upto.filter(|upto| self.files.iter().any(|f| f.load_max.is_none_or(|max| max > *upto)))
+    }
+
+    /// So many rows, or, where some of them are not of the version, about so many.
+    fn count(&self, rows: usize) -> Precision<usize> {
+        if self.bound().is_some() { Precision::Inexact(rows) } else { Precision::Exact(rows) }
+    }
+
+    /// The rows of the version out of files that have later ones too.
+    fn read_upto(&self, state: &dyn Session, wanted: Vec<usize>, upto: i64) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let (mut schema, mut read) = (self.schema.clone(), wanted.clone());
+        let load = schema.index_of(LOAD).unwrap_or_else(|_| {
+            let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+            fields.push(Arc::new(Field::new(LOAD, DataType::Int64, true)));
+            schema = Arc::new(Schema::new(fields));
+            schema.fields().len() - 1
+        });
+        let at = read.iter().position(|column| *column == load).unwrap_or_else(|| {
+            read.push(load);
+            read.len() - 1
+        });
+        let rows = self.read(state, &schema, read, None)?;
+        let load: Arc<dyn PhysicalExpr> = Arc::new(Column::new(LOAD, at));
+        let of_version = expressions::binary(load, Operator::LtEq, expressions::lit(upto), &rows.schema())?;
+        let rows: Arc<dyn ExecutionPlan> = Arc::new(FilterExec::try_new(of_version, rows)?);
+        if rows.schema().fields().len() == wanted.len() {
+            return Ok(rows);
+        }
+        let fields = rows.schema();
+        let columns = fields.fields().iter().take(wanted.len()).enumerate();
+        let columns: Vec<(Arc<dyn PhysicalExpr>, String)> =
+            columns.map(|(i, f)| (Arc::new(Column::new(f.name(), i)) as Arc<dyn PhysicalExpr>, f.name().clone())).collect();
+        Ok(Arc::new(ProjectionExec::try_new(columns, rows)?))
+    }
+
+    fn read(
+        &self,
+        state: &dyn Session,
+        schema: &SchemaRef,
+        columns: Vec<usize>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let order = self.order(schema);
+        let partitions = match order {
+            // A file is in order; two of them one after the other are not.
+            Some(_) => self.files.len(),
+            None => state.config().target_partitions().clamp(1, self.files.len()),
+        };
+        let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new(); partitions];
         for (number, file) in self.files.iter().enumerate() {
-            let mut statistics = Statistics::new_unknown(&self.schema);
-            statistics.num_rows = Precision::Exact(file.rows as usize);
-            groups[number % count].push(PartitionedFile::new(file.path.clone(), file.size).with_statistics(Arc::new(statistics)));
+            let mut statistics = Statistics::new_unknown(schema);
+            statistics.num_rows = self.count(file.rows as usize);
+            groups[number % partitions].push(PartitionedFile::new(file.path.clone(), file.size).with_statistics(Arc::new(statistics)));
         }
-        let source = ParquetSource::new(self.schema.clone()).with_table_parquet_options(state.table_options().parquet.clone());
+        let source = ParquetSource::new(schema.clone()).with_table_parquet_options(state.table_options().parquet.clone());
         let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(TABLES_URL)?, Arc::new(source))
             .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
-            .with_projection_indices(projection.cloned())?
-            .with_statistics(TableProvider::statistics(self).unwrap_or_else(|| Statistics::new_unknown(&self.schema)))
+            .with_projection_indices(Some(columns))?
+            .with_statistics(Statistics { num_rows: self.count(self.rows()), ..Statistics::new_unknown(schema) })
+            .with_output_ordering(order.into_iter().collect())
             .with_limit(limit)
             .build();
         Ok(DataSourceExec::from_data_source(config))
+    }
+
+    /// The order that every file has.
+    fn order(&self, schema: &SchemaRef) -> Option<LexOrdering> {
+        let order = sorted_by(&self.files).filter(|_| self.files.len() <= MERGED_FILES_MAX)?;
+        let options = SortOptions { descending: false, nulls_first: false };
+        // What a plan does not read cannot order it, nor can what comes after.
+        let columns = order.iter().map_while(|name| {
+            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(name, schema.index_of(name).ok()?));
+            Some(PhysicalSortExpr::new(column, options))
+        });
+        LexOrdering::new(columns)
     }
 }
 

@@ -188,6 +188,12 @@ fn io_error(path: &FilePath, error: io::Error) -> object_store::Error {
     }
 }
 
+/// Writes a data file, blocking: on disk and named when it returns.
+pub fn write_file_now(path: &FilePath, bytes: &[u8]) -> gristmill_kernel::Result<()> {
+    put_file(path, &PutPayload::from(bytes.to_vec()), false)
+        .map_err(|e| gristmill_kernel::Fault::io(format!("write {}", path.display()), e))
+}
+
 /// Writes a data file: on disk and named when it returns. An equal file of an earlier try is replaced.
 pub async fn write_file(path: &FilePath, bytes: &[u8]) -> gristmill_kernel::Result<()> {
     let (target, payload) = (path.to_path_buf(), PutPayload::from(bytes.to_vec()));

@@ -5,26 +5,29 @@
 //! needs the last log entry and no replay. Writers of one process queue per table; another process's commit in between is
 //! noticed by Delta's put-if-absent, and the write starts over from the new state.
 //!
+//! Files are rewritten into fewer and sorted ones ([`compact`]), and those they replace are removed later ([`vacuum`]). Neither takes a version
+//! away: a version whose files are gone is a prefix, by load, of a later one, and is read from that one's files ([`Pinned::upto`]).
+//!
 //! To add something a reader needs to know of a table: a field with a default in [`State`].
 
+mod commit;
+pub mod compact;
 pub mod durable;
-mod encode;
+pub mod encode;
 mod state;
+mod vacuum;
 
 pub use encode::system_fields;
 pub use state::State;
 
 use crate::fault;
 use arrow::datatypes::{Schema, SchemaRef};
-use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TableReference, TransactionError};
-use deltalake_core::kernel::{Action, Add, Metadata, MetadataExt, Protocol, StructType, Transaction, new_metadata};
-use deltalake_core::protocol::{DeltaOperation, SaveMode};
-use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use deltalake_core::{DeltaTable, DeltaTableBuilder};
 use durable::DurableStore;
 use gristmill_kernel::error::{Code, Fault, Kind, Result};
-use gristmill_kernel::limits::{TABLE_COMMIT_ATTEMPTS_MAX, TABLE_COMMITS_PER_CHECKPOINT};
-use gristmill_kernel::table::{SYSTEM_COLUMNS, SystemColumns, TableInfo, TableName, TableWrite, WriteMode, Written};
-use std::collections::{BTreeMap, HashMap};
+use gristmill_kernel::limits::TABLE_COMMIT_ATTEMPTS_MAX;
+use gristmill_kernel::table::{LOAD, SYSTEM_COLUMNS, SystemColumns, TableInfo, TableName, TableWrite, Written};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -38,7 +41,7 @@ pub struct Tables {
 /// A table at one version.
 #[derive(Clone)]
 pub struct Pinned {
-    /// The version.
+    /// The version of its last commit, rewrites included.
     pub version: u64,
     /// What our commits say about it.
     pub state: State,
@@ -46,6 +49,8 @@ pub struct Pinned {
     pub schema: SchemaRef,
     /// The data files.
     pub files: Arc<Vec<DataFile>>,
+    /// Only rows of loads up to this one belong to the version: it is read from the files of a later one.
+    pub upto: Option<i64>,
 }
 
 /// One Parquet file of a table.
@@ -57,16 +62,27 @@ pub struct DataFile {
     pub size: u64,
     /// Rows.
     pub rows: u64,
+    /// The lowest load in it, if known.
+    pub load_min: Option<i64>,
     /// The highest load in it, if known.
     pub load_max: Option<i64>,
+    /// The columns by which its rows are sorted, each ascending with NULLs last; empty if they are not.
+    pub sorted: Arc<[String]>,
 }
 
 #[derive(Default)]
 struct Slot {
     writer: tokio::sync::Mutex<()>,
     loader: tokio::sync::Mutex<()>,
+    rewriter: Arc<tokio::sync::Mutex<()>>,
     current: RwLock<Option<Arc<Current>>>,
-    older: Mutex<Vec<Arc<Pinned>>>,
+    older: Mutex<Vec<Older>>,
+}
+
+/// An older version, and how often the table had been rewritten when it was looked up: then its files may be others.
+struct Older {
+    rewrites: u64,
+    pinned: Arc<Pinned>,
 }
 
 struct Current {
@@ -94,13 +110,14 @@ impl Tables {
     pub async fn pinned(&self, table: &TableName, version: Option<u64>) -> Result<Option<Arc<Pinned>>> {
         let slot = self.slot(table);
         let Some(current) = self.current(table, &slot).await? else { return Ok(None) };
-        let newest = current.pinned.version;
+        let (written, newest) = (current.pinned.written(), current.pinned.version);
         match version {
             None => Ok(Some(current.pinned.clone())),
-            Some(v) if v == newest => Ok(Some(current.pinned.clone())),
+            // What was rewritten since says the same.
+            Some(v) if (written..=newest).contains(&v) => Ok(Some(current.pinned.clone())),
             Some(v) if v > newest => Err(Fault::not_found(Code::UNKNOWN_TABLE, format!("table `{table}` has no version {v}"))
-                .fix(format!("its newest version is {newest}"))),
-            Some(v) => self.older(table, &slot, v).await.map(Some),
+                .fix(format!("its newest version is {written}"))),
+            Some(v) => self.older(table, &slot, v, &current.pinned).await.map(Some),
         }
     }
 
@@ -116,7 +133,7 @@ impl Tables {
             {
                 return Ok(Written { info: current.pinned.info(), written: false });
             }
-            if self.commit(&slot, current.as_deref(), write.clone()).await? {
+            if self.append(&slot, current.as_deref(), write.clone()).await? {
                 let current = self.current(&write.table, &slot).await?;
                 let current = current.ok_or_else(|| Fault::damaged(format!("table `{}` vanished after a commit", write.table)))?;
                 return Ok(Written { info: current.pinned.info(), written: true });
@@ -124,87 +141,6 @@ impl Tables {
         }
         Err(Fault::new(Kind::Busy, Code::OVERLOADED, format!("table `{}` is written by too many processes at once", write.table))
             .fix("let one process write a table"))
-    }
-
-    /// False when somebody else committed in between.
-    async fn commit(&self, slot: &Slot, current: Option<&Current>, write: Arc<TableWrite>) -> Result<bool> {
-        let before = current.map(|c| c.pinned.clone());
-        let table = self.table_of(&write.table)?;
-        let plan = {
-            let (write, before) = (write.clone(), before.clone());
-            blocking(move || encode::plan(&write, before.as_deref())).await?
-        };
-        let mut actions = Vec::new();
-        match current {
-            None => {
-                actions.push(Action::Protocol(protocol()?));
-                actions.push(Action::Metadata(metadata(&plan.schema)?));
-            }
-            Some(current) if plan.schema != current.pinned.schema => {
-                let state = current.table.snapshot().map_err(|e| fault::delta("read the table's state", e))?;
-                let changed = state.metadata().clone().with_schema(&delta_schema(&plan.schema)?);
-                actions.push(Action::Metadata(changed.map_err(|e| Fault::internal("change the table's schema").because(e))?));
-            }
-            Some(_) => {}
-        }
-        let root = self.table_root(&write.table);
-        for file in &plan.files {
-            durable::write_file(&root.join(&file.name), &file.bytes).await?;
-            actions.push(Action::Add(Add {
-                path: file.name.clone(),
-                size: file.bytes.len() as i64,
-                modification_time: plan.moment_ms,
-                data_change: true,
-                stats: Some(file.stats.clone()),
-                ..Add::default()
-            }));
-        }
-        if write.mode == WriteMode::Overwrite
-            && let Some(current) = current
-        {
-            let state = current.table.snapshot().map_err(|e| fault::delta("read the table's state", e))?;
-            actions.extend(state.log_data().iter().map(|file| Action::Remove(file.remove_action(true))));
-        }
-        let transactions = write.positions.iter().map(|p| Transaction::new(&p.stream, p.offset)).collect();
-        let properties = CommitProperties::default()
-            .with_metadata([(state::KEY.to_string(), plan.state.to_json()?)])
-            .with_application_transactions(transactions)
-            .with_max_retries(0);
-        let mode = if write.mode == WriteMode::Overwrite { SaveMode::Overwrite } else { SaveMode::Append };
-        let snapshot = current.and_then(|c| c.table.state.as_ref());
-        let committed = CommitBuilder::from(properties)
-            .with_actions(actions)
-            .build(
-                snapshot.map(|s| s as &dyn TableReference),
-                table.log_store(),
-                DeltaOperation::Write { mode, partition_by: None, predicate: None },
-            )
-            .into_prepared_commit_future()
-            .await
-            .map_err(|e| fault::delta(format!("commit to table `{}`", write.table), e))?
-            .await;
-        let post = match committed {
-            Ok(post) => post,
-            Err(DeltaTableError::Transaction {
-                source:
-                    TransactionError::MaxCommitAttempts(_) | TransactionError::CommitConflict(_) | TransactionError::VersionAlreadyExists(_),
-            })
-            | Err(DeltaTableError::VersionAlreadyExists(_)) => return Ok(false),
-            Err(error) => return Err(fault::delta(format!("commit to table `{}`", write.table), error)),
-        };
-        // The commit stands from here on. Checkpoints and log cleaning may fail without harm: the next reader replays a few more entries.
-        match post.await {
-            Ok(done) if done.version() > 0 => {
-                let mut table = table;
-                table.state = Some(done.snapshot());
-                let version = done.version();
-                let pinned = self.pin(&write.table, &table, version, plan.state)?;
-                set(slot, Current { table, pinned: Arc::new(pinned) });
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(table = %write.table, %error, "a table's checkpoint failed; its commits are safe"),
-        }
-        Ok(true)
     }
 
     /// The newest state, from the cache when no newer log entry exists.
@@ -239,40 +175,58 @@ impl Tables {
         Ok(get(slot))
     }
 
-    async fn older(&self, name: &TableName, slot: &Slot, version: u64) -> Result<Arc<Pinned>> {
+    async fn older(&self, name: &TableName, slot: &Slot, version: u64, newest: &Arc<Pinned>) -> Result<Arc<Pinned>> {
+        let rewrites = newest.state.rewrites;
         let kept = |slot: &Slot| {
             let older = slot.older.lock().unwrap_or_else(PoisonError::into_inner);
-            older.iter().find(|p| p.version == version).cloned()
+            older.iter().find(|o| o.pinned.version == version && o.rewrites == rewrites).map(|o| o.pinned.clone())
         };
         if let Some(pinned) = kept(slot) {
             return Ok(pinned);
         }
-        let mut table = self.table_of(name)?;
-        table.load_version(version).await.map_err(|e| fault::delta(format!("open table `{name}` at version {version}"), e))?;
-        let state = self.read_state(name, version)?;
-        let pinned = Arc::new(self.pin(name, &table, version, state)?);
+        let written = self.as_written(name, version).await?;
+        let pinned = match newest.state.history.as_ref().and_then(|h| h.end_of(version, newest.version)) {
+            Some(end) if end == newest.version => written.within(newest),
+            Some(end) if end > version => written.within(&self.as_written(name, end).await?),
+            _ => written,
+        };
+        let pinned = Arc::new(pinned);
         let mut older = slot.older.lock().unwrap_or_else(PoisonError::into_inner);
-        older.insert(0, pinned.clone());
+        older.retain(|o| o.pinned.version != version);
+        older.insert(0, Older { rewrites, pinned: pinned.clone() });
         older.truncate(OLDER_KEPT);
         Ok(pinned)
     }
 
+    /// A version with the files it was written with. They may be gone.
+    async fn as_written(&self, name: &TableName, version: u64) -> Result<Pinned> {
+        let mut table = self.table_of(name)?;
+        table.load_version(version).await.map_err(|e| fault::delta(format!("open table `{name}` at version {version}"), e))?;
+        self.pin(name, &table, version, self.read_state(name, version)?)
+    }
+
     fn pin(&self, name: &TableName, table: &DeltaTable, version: u64, state: State) -> Result<Pinned> {
         let snapshot = table.snapshot().map_err(|e| fault::delta(format!("read table `{name}`"), e))?;
+        let orders: HashMap<&str, Arc<[String]>> = state.orders.iter().map(|(m, o)| (m.as_str(), o.clone().into())).collect();
+        let unsorted: Arc<[String]> = Arc::new([]);
         let mut files = Vec::new();
         for file in snapshot.log_data().iter() {
             let stats = file.stats().and_then(|s| serde_json::from_str::<serde_json::Value>(&s).ok()).unwrap_or_default();
+            let path = format!("{name}/{}", file.path());
             files.push(DataFile {
-                path: format!("{name}/{}", file.path()),
                 size: file.size().unsigned_abs(),
                 rows: stats["numRecords"].as_u64().unwrap_or_default(),
-                load_max: stats["maxValues"]["_load"].as_i64(),
+                load_min: stats["minValues"][LOAD].as_i64(),
+                load_max: stats["maxValues"][LOAD].as_i64(),
+                sorted: encode::mark_of(&path).and_then(|mark| orders.get(mark)).unwrap_or(&unsorted).clone(),
+                path,
             });
         }
         // The order of files never matters to a result; a fixed one makes runs alike.
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let schema = nullable(&snapshot.snapshot().arrow_schema());
-        Ok(Pinned { version, state, schema, files: Arc::new(files) })
+        drop(orders);
+        Ok(Pinned { version, state, schema, files: Arc::new(files), upto: None })
     }
 
     fn read_state(&self, name: &TableName, version: u64) -> Result<State> {
@@ -282,6 +236,28 @@ impl Tables {
             Fault::damaged(format!("version {version} of table `{name}` was not written by gristmill"))
                 .fix("restore the table's folder from a backup")
         })
+    }
+
+    /// The tables there are.
+    pub fn names(&self) -> Result<Vec<TableName>> {
+        let failed = |e| Fault::io(format!("list {}", self.root.display()), e);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            // What is no table of ours has another name, or no log.
+            if let Some(name) = name.to_str().and_then(|n| TableName::try_from(n.to_string()).ok())
+                && self.table_root(&name).join("_delta_log").is_dir()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Whoever rewrites files of a table holds it.
+    pub fn rewriter(&self, table: &TableName) -> Arc<tokio::sync::Mutex<()>> {
+        self.slot(table).rewriter.clone()
     }
 
     fn slot(&self, table: &TableName) -> Arc<Slot> {
@@ -309,7 +285,7 @@ impl Pinned {
     /// The table as callers see it.
     pub fn info(&self) -> TableInfo {
         TableInfo {
-            version: self.version,
+            version: self.written(),
             generation: self.state.generation,
             schema: self.own_schema(),
             rows: self.state.rows,
@@ -323,10 +299,29 @@ impl Pinned {
         let fields: Vec<_> = self.schema.fields().iter().filter(|f| !SYSTEM_COLUMNS.contains(&f.name().as_str())).cloned().collect();
         Arc::new(Schema::new(fields))
     }
+    /// The version of the last write: rewriting files makes no version that anybody sees.
+    pub fn written(&self) -> u64 {
+        self.state.written.unwrap_or(self.version)
+    }
+    /// This version, read from the files of a later one that begins with its rows, if files were rewritten in between.
+    fn within(self, later: &Pinned) -> Pinned {
+        if self.state.rewrites == later.state.rewrites {
+            return self;
+        }
+        let upto = self.state.last_load;
+        let files = later.files.iter().filter(|f| f.load_min.is_none_or(|low| low <= upto)).cloned().collect();
+        Pinned { files: Arc::new(files), upto: Some(upto), ..self }
+    }
     /// Whether it carries our columns.
     pub fn has_system(&self) -> bool {
         SYSTEM_COLUMNS.iter().all(|c| self.schema.column_with_name(c).is_some())
     }
+}
+
+/// The columns by which the rows of each of these files are sorted, ascending with NULLs last; `None` if there are files that are not, or are otherwise.
+pub fn sorted_by(files: &[DataFile]) -> Option<&[String]> {
+    let first = files.first().map(|f| f.sorted.as_ref()).filter(|order| !order.is_empty())?;
+    files.iter().all(|f| f.sorted.as_ref() == first).then_some(first)
 }
 
 fn get(slot: &Slot) -> Option<Arc<Current>> {
@@ -341,6 +336,11 @@ fn set(slot: &Slot, current: Current) {
     }
 }
 
+/// Whether rows get our columns.
+fn carries_system(system: SystemColumns) -> bool {
+    !matches!(system, SystemColumns::None)
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Fault::internal("a background task died").because(e))?
 }
@@ -348,28 +348,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 fn nullable(schema: &Schema) -> SchemaRef {
     let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     Arc::new(Schema::new(fields))
-}
-
-fn delta_schema(schema: &Schema) -> Result<StructType> {
-    use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
-    let converted: std::result::Result<StructType, _> = schema.try_into_kernel();
-    converted.map_err(|e| Fault::invalid(Code::WRONG_TYPE, format!("a table cannot hold these columns: {e}")).because(e))
-}
-
-fn protocol() -> Result<Protocol> {
-    let plain = serde_json::json!({ "minReaderVersion": 1, "minWriterVersion": 2 });
-    serde_json::from_value(plain).map_err(|e| Fault::internal("the table protocol does not parse").because(e))
-}
-
-fn metadata(schema: &Schema) -> Result<Metadata> {
-    let settings = BTreeMap::from([
-        ("delta.checkpointInterval", TABLE_COMMITS_PER_CHECKPOINT.to_string()),
-        ("delta.logRetentionDuration", "interval 365 days".to_string()),
-    ]);
-    new_metadata(&delta_schema(schema)?, Vec::<String>::new(), settings).map_err(|e| Fault::internal("make a table").because(e))
-}
-
-/// Whether rows get our columns.
-fn carries_system(system: SystemColumns) -> bool {
-    !matches!(system, SystemColumns::None)
 }

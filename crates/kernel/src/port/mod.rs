@@ -15,6 +15,7 @@ mod serving;
 mod system;
 mod traces;
 mod tracking;
+mod upkeep;
 mod webhooks;
 
 pub use blobs::Blobs;
@@ -23,11 +24,12 @@ pub use features::{FeatureReader, FeatureRequest, FeatureRows, ViewRef};
 pub use import::{Cell, ForeignDb, ImportedModel, ImportedVersion, RegistryImport, Taken, TrackingImport};
 pub use journal::{Journal, JournalEntry, JournalState};
 pub use ledger::{AuditEntry, AuditFilter, Ledger, RunFilter, Token, Tokens};
-pub use online::{Online, OnlineRow, SlotState};
+pub use online::{Online, OnlineRow, SlotState, widest};
 pub use serving::{FlowOrder, LiveFigures, RegisteredVersions, Runs};
 pub use system::{Clock, Ids, Secrets};
 pub use traces::{EvaluationDatasets, RecordCursor, Traces};
 pub use tracking::{ArtifactEntry, ArtifactInfo, ArtifactKey, Artifacts, ModelRegistry, Tracking};
+pub use upkeep::{Compacted, TableLayout, TableUpkeep, Vacuumed};
 pub use webhooks::{Outward, Post, Posted, Webhooks};
 
 use std::sync::Arc;

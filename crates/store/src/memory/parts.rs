@@ -49,7 +49,7 @@ impl Online for MemoryOnline {
     async fn write(&self, slot: &str, rows: Vec<OnlineRow>, state: &SlotState) -> Result<()> {
         let mut slots = locked(&self.0);
         let slot = slots.entry(slot.to_owned()).or_default();
-        slot.state = Some(state.clone());
+        slot.state = Some(slot.state.as_ref().map_or_else(|| state.clone(), |before| before.then(state)));
         slot.rows.extend(rows.into_iter().map(|r| ((r.key, r.at, r.load, r.row), r.value)));
         Ok(())
     }
@@ -78,12 +78,16 @@ impl Online for MemoryOnline {
     async fn state(&self, slot: &str) -> Result<Option<SlotState>> {
         Ok(locked(&self.0).get(slot).and_then(|slot| slot.state.clone()))
     }
-    async fn expire(&self, slot: &str, before: Timestamp) -> Result<u64> {
+    async fn expire(&self, slot: &str, now: Timestamp) -> Result<u64> {
         let mut slots = locked(&self.0);
-        let Some(slot) = slots.get_mut(slot) else { return Ok(0) };
-        let rows = slot.rows.len();
-        slot.rows.retain(|(_, at, ..), _| *at >= before);
-        Ok((rows - slot.rows.len()) as u64)
+        let Some(MemorySlot { state: Some(state), rows }) = slots.get_mut(slot) else { return Ok(0) };
+        let Some(before) = state.needed_from(now) else { return Ok(0) };
+        let had = rows.len();
+        rows.retain(|(_, at, ..), _| *at >= before);
+        if rows.len() < had {
+            state.kept_from = state.kept_from.max(Some(before));
+        }
+        Ok((had - rows.len()) as u64)
     }
     async fn clear(&self, slot: &str) -> Result<()> {
         locked(&self.0).remove(slot);

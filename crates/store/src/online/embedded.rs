@@ -115,9 +115,9 @@ impl Online for EmbeddedOnline {
     async fn state(&self, slot: &str) -> Result<Option<SlotState>> {
         Ok(self.inner.known().slots.get(slot).and_then(|slot| slot.state.clone()))
     }
-    async fn expire(&self, slot: &str, before: Timestamp) -> Result<u64> {
+    async fn expire(&self, slot: &str, now: Timestamp) -> Result<u64> {
         let slot = slot.to_owned();
-        self.blocking(move |inner| inner.expire(&slot, before)).await
+        self.blocking(move |inner| inner.expire(&slot, now)).await
     }
     async fn clear(&self, slot: &str) -> Result<()> {
         let slot = slot.to_owned();
@@ -140,11 +140,17 @@ impl Inner {
     fn write(&self, name: &str, rows: Vec<OnlineRow>, state: SlotState) -> Result<()> {
         check_name(name)?;
         let _writer = self.one_writer();
-        let epoch = {
+        let slot = {
             let known = self.known();
-            known.slots.get(name).map_or(known.next_epoch, |slot| slot.epoch)
+            match known.slots.get(name) {
+                None => Slot { epoch: known.next_epoch, state: Some(state) },
+                Some(Slot { epoch, state: before }) => {
+                    let state = before.as_ref().map_or_else(|| state.clone(), |before| before.then(&state));
+                    Slot { epoch: *epoch, state: Some(state) }
+                }
+            }
         };
-        let slot = Slot { epoch, state: Some(state) };
+        let epoch = slot.epoch;
         let encoded = serde_json::to_vec(&slot).map_err(|e| Fault::internal("encode a slot").because(e))?;
         let mut batch = Batch::default();
         let mut bytes = (name.len() + encoded.len()) as u64;
@@ -173,10 +179,10 @@ impl Inner {
         self.store.read()?.open_table(ROWS).map_err(|e| fault("read online rows", e))
     }
 
-    /// Jumps from key to key: each costs one look for its oldest rows, not a walk over all of them.
-    fn expire(&self, name: &str, before: Timestamp) -> Result<u64> {
-        let _writer = self.one_writer();
-        let Some(epoch) = self.known().slots.get(name).map(|slot| slot.epoch) else { return Ok(0) };
+    /// Jumps from key to key: each costs one look for its oldest rows, not a walk over all of them. Writers go on meanwhile.
+    fn expire(&self, name: &str, now: Timestamp) -> Result<u64> {
+        let Some(slot @ Slot { epoch, state: Some(state) }) = &self.known().slots.get(name).cloned() else { return Ok(0) };
+        let Some(before) = state.needed_from(now) else { return Ok(0) };
         let (mut expired, mut old, mut at) = (0, Vec::new(), epoch.to_be_bytes().to_vec());
         let end = behind(&epoch.to_be_bytes());
         // A read table is one moment: what is deleted on the way does not disturb the walk.
@@ -193,7 +199,10 @@ impl Inner {
                 }
                 old.push(stored.to_vec());
                 if old.len() == DELETE_ROWS {
-                    expired += self.delete(&mut old)?;
+                    match self.forget(name, slot, before, &mut old)? {
+                        Some(forgotten) => expired += forgotten,
+                        None => return Ok(expired),
+                    }
                 }
             }
             match next {
@@ -201,8 +210,26 @@ impl Inner {
                 None => break,
             }
         }
-        expired += self.delete(&mut old)?;
-        Ok(expired)
+        Ok(expired + self.forget(name, slot, before, &mut old)?.unwrap_or_default())
+    }
+
+    /// Deletes rows older than `before`, unless the slot was cleared or has come to need them since it was looked at: then `None`.
+    fn forget(&self, name: &str, seen: &Slot, before: Timestamp, old: &mut Vec<Vec<u8>>) -> Result<Option<u64>> {
+        let _writer = self.one_writer();
+        let Some(mut slot) = self.known().slots.get(name).cloned() else { return Ok(None) };
+        let (Some(state), Some(then)) = (slot.state.as_mut(), &seen.state) else { return Ok(None) };
+        if slot.epoch != seen.epoch || state.window != then.window {
+            return Ok(None);
+        }
+        if !old.is_empty() && state.kept_from < Some(before) {
+            state.kept_from = Some(before);
+            let encoded = serde_json::to_vec(&slot).map_err(|e| Fault::internal("encode a slot").because(e))?;
+            let mut batch = Batch::default();
+            batch.insert(SLOTS, name, encoded);
+            self.store.commit("say what an online slot forgets", batch, 0)?;
+            self.known.write().unwrap_or_else(PoisonError::into_inner).slots.insert(name.to_owned(), slot);
+        }
+        self.delete(old).map(Some)
     }
 
     fn clear(&self, name: &str) -> Result<()> {
@@ -368,7 +395,7 @@ mod tests {
     async fn slots_are_as_they_were_after_opening_again() {
         let dir = tempfile::tempdir().unwrap();
         let row = |load| OnlineRow { key: "a".into(), at: Timestamp::from_micros(1), load, row: 0, value: "v".into() };
-        let state = SlotState { layout: "l".into(), generation: 1, load: 2 };
+        let state = SlotState { layout: "l".into(), generation: 1, load: 2, ..SlotState::default() };
         {
             let online = EmbeddedOnline::open(dir.path()).unwrap();
             online.write("kept", vec![row(1), row(2)], &state).await.unwrap();

@@ -1,8 +1,8 @@
 //! What every `Online` promises.
 
 use bytes::Bytes;
-use gristmill_kernel::Timestamp;
 use gristmill_kernel::port::{Online, OnlineRow, SlotState};
+use gristmill_kernel::{Span, Timestamp};
 
 fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
@@ -11,7 +11,11 @@ fn row(key: &'static [u8], micros: i64, load: i64, row: i64) -> OnlineRow {
     OnlineRow { key: Bytes::from_static(key), at: at(micros), load, row, value: Bytes::from(format!("{micros}/{load}/{row}")) }
 }
 fn state(load: i64) -> SlotState {
-    SlotState { layout: "v1".into(), generation: 3, load }
+    SlotState { layout: "v1".into(), generation: 3, load, ..SlotState::default() }
+}
+/// Rows are needed so many microseconds back.
+fn needing(load: i64, micros: i64) -> SlotState {
+    SlotState { window: Some(Span::from_micros(micros)), ..state(load) }
 }
 
 /// Runs every case.
@@ -64,11 +68,14 @@ async fn writing_again_changes_nothing(online: &dyn Online) {
 }
 
 async fn old_rows_expire(online: &dyn Online) {
-    let rows = (0..1000).map(|i| row([b"a".as_slice(), b"b", b"c"][i % 3], i as i64, 1, i as i64)).collect();
-    online.write("s", rows, &state(1)).await.expect("write");
-    online.write("t", vec![row(b"a", 0, 1, 0)], &state(1)).await.expect("write");
-    assert_eq!(online.expire("s", at(600)).await.expect("expire"), 600);
-    assert_eq!(online.expire("s", at(600)).await.expect("again"), 0);
+    let rows = || (0..1000).map(|i| row([b"a".as_slice(), b"b", b"c"][i % 3], i as i64, 1, i as i64)).collect();
+    online.write("s", rows(), &needing(1, 50)).await.expect("write");
+    online.write("t", vec![row(b"a", 0, 1, 0)], &needing(1, 50)).await.expect("write");
+    assert_eq!(online.expire("s", at(50)).await.expect("expire"), 0, "a row at the very edge is needed");
+    assert_eq!(online.state("s").await.expect("state"), Some(needing(1, 50)), "nothing was forgotten");
+    assert_eq!(online.expire("s", at(650)).await.expect("expire"), 600);
+    assert_eq!(online.expire("s", at(650)).await.expect("again"), 0);
+    assert_eq!(online.state("s").await.expect("state").expect("one").kept_from, Some(at(600)), "the state says what may be gone");
     let mut left = 0;
     for key in [b"a".as_slice(), b"b", b"c"] {
         let rows = online.read("s", key, None, None).await.expect("read");
@@ -77,9 +84,25 @@ async fn old_rows_expire(online: &dyn Online) {
     }
     assert_eq!(left, 400);
     assert_eq!(online.read("t", b"a", None, None).await.expect("read").len(), 1, "another slot is untouched");
-    assert_eq!(online.expire("s", at(10_000)).await.expect("expire all"), 400);
-    assert!(online.keys("s", 10).await.expect("keys").is_empty());
     assert_eq!(online.expire("unknown", at(1)).await.expect("no slot"), 0);
+    // Somebody needs rows of longer ago: they are written again, and kept.
+    online.write("s", vec![], &needing(0, 500)).await.expect("a wider window");
+    online.write("s", rows(), &needing(1, 500)).await.expect("write");
+    let now = online.state("s").await.expect("state").expect("one");
+    assert_eq!((now.window, now.kept_from), (Some(Span::from_micros(500)), Some(at(600))), "a write does not change what was forgotten");
+    assert_eq!(online.expire("s", at(650)).await.expect("expire"), 150);
+    online.write("s", vec![], &needing(9, 50)).await.expect("one that knows of less");
+    assert_eq!(online.state("s").await.expect("state").expect("one").load, 1, "cannot say that all is there");
+    assert_eq!(online.expire("s", at(650)).await.expect("expire"), 0, "nor make the window smaller");
+    assert_eq!(online.expire("s", at(10_000)).await.expect("expire all"), 850);
+    assert!(online.keys("s", 10).await.expect("keys").is_empty());
+    // A slot that needs everything keeps everything.
+    online.write("all", vec![row(b"a", 0, 1, 0)], &state(1)).await.expect("write");
+    assert_eq!(online.expire("all", at(i64::MAX)).await.expect("expire"), 0);
+    online.clear("s").await.expect("clear");
+    assert_eq!(online.state("s").await.expect("state"), None);
+    online.write("s", rows(), &needing(1, 50)).await.expect("write");
+    assert_eq!(online.state("s").await.expect("state"), Some(needing(1, 50)), "a new slot has forgotten nothing");
 }
 
 async fn a_cleared_slot_is_new(online: &dyn Online) {
