@@ -57,6 +57,8 @@ pub struct DataFile {
     pub size: u64,
     /// Rows.
     pub rows: u64,
+    /// The lowest load in it, if known.
+    pub load_min: Option<i64>,
     /// The highest load in it, if known.
     pub load_max: Option<i64>,
 }
@@ -266,6 +268,7 @@ impl Tables {
                 path: format!("{name}/{}", file.path()),
                 size: file.size().unsigned_abs(),
                 rows: stats["numRecords"].as_u64().unwrap_or_default(),
+                load_min: stats["minValues"]["_load"].as_i64(),
                 load_max: stats["maxValues"]["_load"].as_i64(),
             });
         }
