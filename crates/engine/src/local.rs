@@ -13,12 +13,12 @@ use async_trait::async_trait;
 use datafusion::datasource::ViewTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, TableSource, col, lit};
-use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use gristmill_kernel::condition::{Figures, Judged};
 use gristmill_kernel::error::{Code, Fault, Result};
-use gristmill_kernel::limits::VIEW_DEPTH_MAX;
+use gristmill_kernel::limits::{SCAN_PART_ROWS, VIEW_DEPTH_MAX};
 use gristmill_kernel::port::{Analysis, AsOfPlan, Engine, TableShape};
 use gristmill_kernel::table::{Catalog, LOAD, ROW, Relation, TableInfo, TableName, TableWrite, Written};
 use gristmill_kernel::view::ViewDef;
@@ -115,6 +115,23 @@ impl Shared {
         })
     }
 
+    /// Rows as they were written; behind a load, they are ordered by load and row.
+    async fn in_order(&self, rows: StoredRows, behind: Option<i64>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let broken = |e| fault::query(e, Text::bare(""));
+        let mut plan = LogicalPlanBuilder::scan("rows", rows.source(), None).map_err(broken)?;
+        if let Some(load) = behind {
+            // Loads count from 1; rows of a table that once had no such columns have none.
+            if load > 0 {
+                plan = plan.filter(col(LOAD).gt(lit(load))).map_err(broken)?;
+            }
+            plan = plan.sort([col(LOAD).sort(true, false), col(ROW).sort(true, false)]).map_err(broken)?;
+        }
+        let plan = plan.build().map_err(broken)?;
+        let plan = self.session.optimise(&plan, Text::bare(""))?;
+        let stream = self.session.run(&plan, Size::Large).await.map_err(broken)?;
+        Ok(stream.map(|batch| batch.map_err(|e| fault::query(e, Text::bare("")))).boxed())
+    }
+
     pub(crate) async fn collect(&self, plan: &LogicalPlan, size: Size, text: Text<'_>) -> Result<Vec<RecordBatch>> {
         let stream = self.session.run(plan, size).await.map_err(|e| fault::query(e, text))?;
         datafusion::physical_plan::common::collect(stream).await.map_err(|e| fault::query(e, text))
@@ -157,22 +174,18 @@ impl Engine for LocalEngine {
 
     async fn scan(&self, table: &TableName, version: Option<u64>, after_load: i64) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let pinned = self.shared.stored(table, version).await?;
-        let broken = |e| fault::query(e, Text::bare(""));
-        let system = pinned.has_system();
         let rows = StoredRows::new(&pinned, true);
-        let rows = if system { rows.after_load(after_load) } else { rows };
-        let mut plan = LogicalPlanBuilder::scan("rows", rows.source(), None).map_err(broken)?;
-        // Loads count from 1; rows of a table that once had no such columns have none.
-        if system && after_load > 0 {
-            plan = plan.filter(col(LOAD).gt(lit(after_load))).map_err(broken)?;
+        if !pinned.has_system() {
+            return self.shared.in_order(rows, None).await;
         }
-        if system {
-            plan = plan.sort([col(LOAD).sort(true, false), col(ROW).sort(true, false)]).map_err(broken)?;
-        }
-        let plan = plan.build().map_err(broken)?;
-        let plan = self.shared.session.optimise(&plan, Text::bare(""))?;
-        let stream = self.shared.session.run(&plan, Size::Large).await.map_err(broken)?;
-        Ok(stream.map(|batch| batch.map_err(|e| fault::query(e, Text::bare("")))).boxed())
+        // Part by part, so that a table may be larger than what a sort may hold.
+        let parts = rows.after_load(after_load).parts(SCAN_PART_ROWS);
+        let shared = self.shared.clone();
+        let streams = stream::iter(parts).then(move |part| {
+            let shared = shared.clone();
+            async move { shared.in_order(part, Some(after_load)).await }
+        });
+        Ok(streams.try_flatten().boxed())
     }
 
     fn analyse(&self, sql: &str, file: &str, line_offset: usize) -> Result<Analysis> {

@@ -19,6 +19,8 @@ use serde_json::Value;
 pub const STREAM: &str = "journal";
 /// The stream of replayed row numbers.
 pub const REPLAY_STREAM: &str = "replay";
+/// The stream of the row numbers of a replay's history.
+pub const HISTORY_STREAM: &str = "history";
 /// The key of the replayed row's number.
 pub const REPLAY_KEY: &str = "_replay";
 

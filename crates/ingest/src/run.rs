@@ -1,11 +1,11 @@
 //! Does the work: reads through ports, asks [`crate::plan`], writes. A run loads new files first and empties the journal after.
 
-use crate::journal::{self, REPLAY_STREAM, STREAM};
+use crate::journal::{self, HISTORY_STREAM, REPLAY_STREAM, STREAM};
 use crate::load::{Loader, Piece, measure};
 use crate::plan::{Decision, Note, SourceKind, decide};
 use crate::schema::Columns;
 use crate::source::file::{self, Seen};
-use crate::source::{Origin, http};
+use crate::source::{Origin, http, replay};
 use crate::spec::{Column, SourceSpec};
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use gristmill_kernel::run::Metric;
 use gristmill_kernel::stage::{CancelFlag, Made};
 use gristmill_kernel::table::{Position, SystemColumns, TableInfo, TableName, TableWrite, WriteMode};
 use gristmill_kernel::version::{Place, Which};
-use gristmill_kernel::{Address, AssetKind, Digest, Done, NewVersion, Order, Stage, StageContext, StageKind};
+use gristmill_kernel::{Address, AssetKind, Digest, Done, NewVersion, Order, Stage, StageContext, StageKind, Timestamp};
 use serde_json::json;
 use std::path::Path;
 
@@ -40,11 +40,14 @@ impl Stage for IngestStage {
         let asset = Address::new(AssetKind::Raw, spec.name.clone());
         let mut ingest = Ingest { cx, table: TableName::of(&asset), spec, asset, tally: Tally::default() };
         let started = cx.ports.clock.now();
-        if let Origin::Files(pattern) = Origin::of(&ingest.spec)? {
-            ingest.load_files(&pattern, full).await?;
-        } else if full {
-            return Err(Fault::conflict(Code::BAD_VALUE, format!("{} has no files that could be read again", ingest.asset))
-                .fix("leave out --full; pushed rows are only in the table"));
+        match Origin::of(&ingest.spec)? {
+            Origin::Files(pattern) => ingest.load_files(&pattern, full).await?,
+            _ if full => {
+                return Err(Fault::conflict(Code::BAD_VALUE, format!("{} has no files that could be read again", ingest.asset))
+                    .fix("leave out --full; pushed rows are only in the table"));
+            }
+            Origin::Replay { path, from: Some(from), .. } => ingest.load_history(&path, from).await?,
+            Origin::Replay { from: None, .. } | Origin::Push => {}
         }
         ingest.drain().await?;
         let seconds = cx.ports.clock.now().since(started).micros() as f64 / 1e6;
@@ -120,6 +123,16 @@ impl Ingest<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Loads what lies before a replay begins, in one commit.
+    async fn load_history(&mut self, path: &str, from: Timestamp) -> Result<()> {
+        let Some(history) = replay::history(self.cx, &self.spec, path, from).await? else { return Ok(()) };
+        let note = Note::of(&self.info().await?.map_or(serde_json::Value::Null, |i| i.note), self.table.as_str())?;
+        self.tally.file_rows += history.rows.num_rows() as u64;
+        self.tally.files += 1;
+        let positions = vec![Position { stream: HISTORY_STREAM.into(), offset: history.last as i64 }];
+        self.commit(vec![history.rows], &history.columns, WriteMode::Append, positions, &note).await
     }
 
     /// Lists, measures and decides.

@@ -259,3 +259,44 @@ async fn a_replay_plays_every_row_once_and_goes_on_after_a_stop() {
     assert_eq!(replay(&world.cx, &spec, None, CancelFlag::default()).await.unwrap(), 0);
     assert_eq!(world.engine.column("raw__events", "n"), (0..50).map(|i| i.to_string()).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn a_replay_that_begins_later_has_a_history_and_waits_for_it() {
+    let world = World::new();
+    let rows: String = (0..50).rev().map(|i| format!("2011-01-01T00:00:{i:02},{i}\n")).collect();
+    world.write("a.csv", &format!("at,n\n,99\n{rows}"));
+    let spec = events("replay://a.csv?speed=1000&from=2011-01-01T00:00:29.500");
+    let numbers = |of: std::ops::Range<i32>| std::iter::once(99).chain(of).map(|n| n.to_string()).collect::<Vec<_>>();
+    // Nothing is played before the history is there.
+    let stop = CancelFlag::default();
+    let stopper = stop.clone();
+    let (played, ()) = tokio::join!(replay(&world.cx, &spec, None, stop), async move {
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        stopper.cancel();
+    });
+    assert_eq!(played.unwrap(), 0);
+    let done = made(run(&world, &spec).await.unwrap());
+    assert!(done.summary.starts_with("read 31 rows from 1 file"), "{}", done.summary);
+    assert_eq!(world.engine.column("raw__events", "n"), numbers(0..30));
+    unchanged(run(&world, &spec).await.unwrap());
+    // The tape begins at the moment, not at its first row: nothing is due yet.
+    let stop = CancelFlag::default();
+    let stopper = stop.clone();
+    let (played, ()) = tokio::join!(replay(&world.cx, &spec, None, stop), async move {
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        stopper.cancel();
+    });
+    assert_eq!(played.unwrap(), 0);
+    let clock = world.clock.clone();
+    let (played, ()) = tokio::join!(replay(&world.cx, &spec, None, CancelFlag::default()), async move {
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        clock.advance(gristmill_kernel::Span::from_secs(1));
+    });
+    assert_eq!(played.unwrap(), 20);
+    made(run(&world, &spec).await.unwrap());
+    assert_eq!(world.engine.column("raw__events", "n"), numbers(0..50));
+    // A beginning that moves on takes nothing twice.
+    let later = events("replay://a.csv?speed=1000&from=2011-01-02");
+    unchanged(run(&world, &later).await.unwrap());
+    assert_eq!(replay(&world.cx, &later, None, CancelFlag::default()).await.unwrap(), 0);
+}

@@ -104,6 +104,8 @@ pub const TABLE_COMMIT_ATTEMPTS_MAX: u32 = 20;
 pub const TABLE_COMMITS_PER_CHECKPOINT: u32 = 50;
 /// Rows in one file of a table.
 pub const TABLE_FILE_ROWS_MAX: usize = 4 << 20;
+/// Rows of a table that are put in order at once when it is read from end to end; a load is never split, whatever it has.
+pub const SCAN_PART_ROWS: usize = 1 << 20;
 /// Rows in one row group of a table's file.
 pub const TABLE_ROW_GROUP_ROWS: usize = 256 << 10;
 /// Files of about the same size that a table has before they are rewritten into one.
@@ -120,6 +122,12 @@ pub const TABLE_REPLACED_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const TABLE_VACUUM_FILES_MAX: usize = 10_000;
 /// Overwritten or reordered states of a table that its state remembers; versions before them keep all their files.
 pub const TABLE_BREAKS_MAX: usize = 64;
+/// Tests that `gristmill test --write` makes of a view.
+pub const SAMPLE_TESTS: usize = 3;
+/// Rows of a table that it puts into a test, besides those that must not count.
+pub const SAMPLE_ROWS_WRITTEN: usize = 12;
+/// Rows of an entity among which it chooses.
+pub const SAMPLE_ROWS_LOOKED_AT: usize = 2_000;
 /// Views that a query may stack on each other.
 pub const VIEW_DEPTH_MAX: usize = 16;
 /// Held-out rows a slice needs before figures are given for it.

@@ -26,7 +26,7 @@ pub mod spec;
 
 pub use diff::{Difference, diff};
 pub use experiments::{Experiment, Order as ExperimentOrder, experiments};
-pub use lineage::{Lineage, Tree, lineage};
+pub use lineage::{Lineage, Tree, lineage, origins};
 pub use plan::GateMeta;
 pub use promote::{Force, Promote, find, promote, rollback};
 pub use run::GateStage;

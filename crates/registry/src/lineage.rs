@@ -2,7 +2,7 @@
 
 use gristmill_kernel::port::Ports;
 use gristmill_kernel::version::Which;
-use gristmill_kernel::{Code, Fault, Result, RunId, StageKind, VersionRef};
+use gristmill_kernel::{Code, Fault, Result, RunId, StageKind, Version, VersionRef};
 use std::collections::BTreeSet;
 
 /// Most versions in one tree; beyond it a tree says that it was cut.
@@ -50,6 +50,31 @@ pub async fn lineage(ports: &Ports, of: &VersionRef) -> Result<Lineage> {
     Ok(Lineage { upstream, downstream, cut })
 }
 
+/// Every version that a version was made from, back to the raw rows, each once, the nearest first; and whether they were cut at [`VERSIONS_MAX`].
+pub async fn origins(ports: &Ports, of: &VersionRef) -> Result<(Vec<Version>, bool)> {
+    let mut seen: BTreeSet<VersionRef> = BTreeSet::from([of.clone()]);
+    let mut found = vec![version_of(ports, of).await?];
+    let mut at = 0;
+    while at < found.len() {
+        let inputs = ports.ledger.run(&found[at].run).await?.map(|run| run.inputs).unwrap_or_default();
+        for input in inputs {
+            if seen.insert(input.clone()) {
+                if found.len() > VERSIONS_MAX {
+                    return Ok((found.split_off(1), true));
+                }
+                found.push(version_of(ports, &input).await?);
+            }
+        }
+        at += 1;
+    }
+    Ok((found.split_off(1), false))
+}
+
+async fn version_of(ports: &Ports, version: &VersionRef) -> Result<Version> {
+    let found = ports.ledger.version(&version.asset, &Which::Number(version.number)).await?;
+    found.ok_or_else(|| Fault::not_found(Code::UNKNOWN_MODEL, format!("{version} does not exist")))
+}
+
 /// Breadth first into a flat list, then folded into a tree: no recursion over data.
 async fn walk(ports: &Ports, root: &VersionRef, way: Way, cut: &mut bool) -> Result<Tree> {
     let mut seen: BTreeSet<VersionRef> = BTreeSet::from([root.clone()]);
@@ -79,11 +104,7 @@ async fn walk(ports: &Ports, root: &VersionRef, way: Way, cut: &mut bool) -> Res
 }
 
 async fn leaf(ports: &Ports, version: &VersionRef, again: bool) -> Result<Tree> {
-    let found = ports
-        .ledger
-        .version(&version.asset, &Which::Number(version.number))
-        .await?
-        .ok_or_else(|| Fault::not_found(Code::UNKNOWN_MODEL, format!("{version} does not exist")))?;
+    let found = version_of(ports, version).await?;
     let run = ports
         .ledger
         .run(&found.run)

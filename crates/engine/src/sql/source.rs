@@ -62,6 +62,27 @@ impl StoredRows {
         self.files.retain(|f| f.load_max.is_none_or(|max| max > load));
         self
     }
+    /// Parts that come one after another in the order of loads: no load is in two of them. A part has about `rows` rows, or one load that has more.
+    /// Where the loads of a file are not known, everything is one part.
+    pub fn parts(self, rows: usize) -> Vec<StoredRows> {
+        let range = |file: &DataFile| file.load_min.zip(file.load_max);
+        if self.files.iter().any(|file| range(file).is_none()) {
+            return vec![self];
+        }
+        let mut files = self.files;
+        files.sort_by_key(|file| range(file));
+        let mut parts: Vec<StoredRows> = Vec::new();
+        let mut end = i64::MIN;
+        for file in files {
+            let overlaps = file.load_min.is_some_and(|load| load <= end);
+            end = end.max(file.load_max.unwrap_or(i64::MAX));
+            match parts.last_mut() {
+                Some(part) if overlaps || part.rows() + file.rows as usize <= rows => part.files.push(file),
+                _ => parts.push(StoredRows { schema: self.schema.clone(), files: vec![file], upto: self.upto }),
+            }
+        }
+        parts
+    }
     /// As a plan names it.
     pub fn source(self) -> Arc<dyn TableSource> {
         provider_as_source(Arc::new(self))
@@ -194,4 +215,27 @@ pub fn rows_source(schema: SchemaRef, rows: Vec<RecordBatch>) -> Result<Arc<dyn 
 pub fn rows_provider(schema: SchemaRef, rows: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>> {
     let table = MemTable::try_new(schema, vec![rows]).map_err(|e| Fault::internal("rows at hand do not form a table").because(e))?;
     Ok(Arc::new(table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_follow_the_loads_and_split_none() {
+        let file = |path: &str, rows, loads: Option<(i64, i64)>| {
+            let (load_min, load_max) = (loads.map(|l| l.0), loads.map(|l| l.1));
+            DataFile { path: path.into(), size: 1, rows, load_min, load_max, sorted: Vec::new().into() }
+        };
+        let parts = |files: Vec<DataFile>| {
+            let rows = StoredRows { schema: Arc::new(Schema::empty()), files, upto: None };
+            let names = |part: StoredRows| part.files.into_iter().map(|f| f.path).collect::<Vec<_>>().join(" ");
+            rows.parts(10).into_iter().map(names).collect::<Vec<_>>()
+        };
+        let files = vec![file("d", 3, Some((4, 4))), file("b", 8, Some((2, 3))), file("a", 9, Some((1, 1))), file("c", 8, Some((3, 3)))];
+        assert_eq!(parts(files), ["a", "b c", "d"], "load 3 is in two files, and they stay together");
+        assert_eq!(parts(vec![file("a", 3, Some((1, 1))), file("b", 3, Some((2, 2)))]), ["a b"]);
+        assert_eq!(parts(vec![file("b", 30, Some((2, 2))), file("a", 30, None)]), ["b a"]);
+        assert!(parts(vec![]).is_empty());
+    }
 }

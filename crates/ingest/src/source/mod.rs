@@ -7,6 +7,7 @@ pub mod http;
 pub mod replay;
 
 use crate::spec::SourceSpec;
+use gristmill_kernel::Timestamp;
 use gristmill_kernel::error::{Code, Fault, Result};
 
 /// What a source's `from` means.
@@ -22,6 +23,8 @@ pub enum Origin {
         path: String,
         /// Seconds of the file per second.
         speed: f64,
+        /// Where playing begins; rows before are history and loaded at once.
+        from: Option<Timestamp>,
     },
 }
 
@@ -99,9 +102,20 @@ mod tests {
         assert_eq!(origin("./a:b.csv").expect("path"), Origin::Files("./a:b.csv".into()));
         assert_eq!(origin("file:data/x.csv").expect("path"), Origin::Files("data/x.csv".into()));
         assert_eq!(origin("push:").expect("push"), Origin::Push);
-        assert_eq!(origin("replay://data/x.csv?speed=60").expect("replay"), Origin::Replay { path: "data/x.csv".into(), speed: 60.0 });
-        assert_eq!(origin("replay://x.csv").expect("replay"), Origin::Replay { path: "x.csv".into(), speed: 1.0 });
-        for bad in ["kafka://broker/x", "ftp://x", "", "replay://x.csv?speed=0", "replay://x.csv?sped=2", "replay://*.csv"] {
+        let replay = |path: &str, speed, from| Origin::Replay { path: path.into(), speed, from };
+        assert_eq!(origin("replay://data/x.csv?speed=60").expect("replay"), replay("data/x.csv", 60.0, None));
+        assert_eq!(origin("replay://x.csv").expect("replay"), replay("x.csv", 1.0, None));
+        let noon = "2011-09-01T12:00:00".parse::<Timestamp>().ok();
+        assert_eq!(origin("replay://x.csv?from=2011-09-01T12:00:00&speed=2").expect("replay"), replay("x.csv", 2.0, noon));
+        for bad in [
+            "replay://x.csv?from=noon",
+            "kafka://broker/x",
+            "ftp://x",
+            "",
+            "replay://x.csv?speed=0",
+            "replay://x.csv?sped=2",
+            "replay://*.csv",
+        ] {
             let fault = origin(bad).expect_err(bad);
             assert!(fault.fix.is_some(), "{fault}");
         }

@@ -1,9 +1,12 @@
-//! `replay://FILE?speed=60`: plays the rows of a file by their event time, `speed` seconds of the file per second, into the journal.
+//! `replay://FILE?speed=60&from=2019-11-29`: plays the rows of a file by their event time, `speed` seconds of the file per second, into the journal.
 //!
-//! Promise: each row is played once. A row carries its number in the journal and, with the rows, in the table's position `replay`; a replay that is started
-//! again goes on behind the highest number it finds in either. The rows are played in the order of their time; rows without a time come first.
+//! Rows before `from` are history: the stage loads them at once, as it would load a file, and the replay waits for them. It begins at that moment, so that
+//! sources which are played together are played in step. Without `from` everything is played, beginning with the first row.
+//!
+//! Promise: each row arrives once. A row carries its number in the journal and, with the rows, in the table's position `replay`, or `history`; a replay that
+//! is started again goes on behind the highest number it finds. The rows are played in the order of their time; rows without a time come first.
 
-use crate::journal::{self, REPLAY_STREAM};
+use crate::journal::{self, HISTORY_STREAM, REPLAY_STREAM};
 use crate::schema::{ColumnType, Columns};
 use crate::source::file::json::Object;
 use crate::source::{Origin, file, http};
@@ -28,18 +31,22 @@ const TICK: Duration = Duration::from_millis(100);
 pub(super) fn read_url(rest: &str, spec: &SourceSpec) -> Result<Origin> {
     let bad = |what: String| {
         Err(Fault::invalid(Code::BAD_VALUE, format!("sources.{}: {what}", spec.name))
-            .fix("write it like replay://data/invoices.parquet?speed=60"))
+            .fix("write it like replay://data/invoices.parquet?speed=60, or with &from=2011-09-01 for what is history"))
     };
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let mut speed = 1.0;
+    let (mut speed, mut from) = (1.0, None);
     for pair in query.split('&').filter(|p| !p.is_empty()) {
         match pair.split_once('=') {
             Some(("speed", value)) => match value.parse::<f64>() {
                 Ok(value) if value > 0.0 && value.is_finite() => speed = value,
                 _ => return bad(format!("`{value}` is not a speed")),
             },
-            _ => return bad(format!("`{pair}` is not a setting of a replay; there is only `speed`")),
+            Some(("from", value)) => match value.parse::<Timestamp>() {
+                Ok(value) => from = Some(value),
+                Err(fault) => return bad(fault.message),
+            },
+            _ => return bad(format!("`{pair}` is not a setting of a replay; there are `speed` and `from`")),
         }
     }
     if path.is_empty() || path.contains(['*', '[']) {
@@ -48,10 +55,10 @@ pub(super) fn read_url(rest: &str, spec: &SourceSpec) -> Result<Origin> {
     if spec.time.is_none() {
         return bad("a replay needs the event time column, and the source has no `time`".into());
     }
-    Ok(Origin::Replay { path: path.to_owned(), speed })
+    Ok(Origin::Replay { path: path.to_owned(), speed, from })
 }
 
-/// The rows to play: in the order of their time.
+/// The rows of the file in the order of their time.
 struct Tape {
     rows: RecordBatch,
     columns: Columns,
@@ -60,7 +67,7 @@ struct Tape {
 
 /// Plays the source until its file ends or somebody asks to stop; returns how many rows it played. `speed` overrides the one in `from`.
 pub async fn replay(cx: &StageContext, spec: &SourceSpec, speed: Option<f64>, stop: CancelFlag) -> Result<u64> {
-    let Origin::Replay { path, speed: own } = Origin::of(spec)? else {
+    let Origin::Replay { path, speed: own, from } = Origin::of(spec)? else {
         return Err(Fault::invalid(Code::BAD_VALUE, format!("sources.{} is not a replay: it reads from `{}`", spec.name, spec.from))
             .fix("write from = \"replay://FILE?speed=60\""));
     };
@@ -68,9 +75,14 @@ pub async fn replay(cx: &StageContext, spec: &SourceSpec, speed: Option<f64>, st
     let table = TableName::of(&Address::new(AssetKind::Raw, spec.name.clone()));
     let tape = load(cx, spec, &path, &table).await?;
     let total = tape.rows.num_rows();
-    let begin = played(&cx.ports, spec, &table).await?.map_or(0, |row| row as usize + 1).min(total);
+    let live = tape.before(from);
+    let Some(begin) = behind_history(cx, spec, &table, live, &stop).await? else { return Ok(0) };
+    let begin = begin.min(total);
     let moment = |row: usize| tape.moment(row).unwrap_or(i64::MIN);
-    let first = (begin..total).map(moment).find(|t| *t != i64::MIN).unwrap_or(0);
+    let first = match from {
+        Some(from) if begin == live => from.micros(),
+        _ => (begin..total).map(moment).find(|t| *t != i64::MIN).unwrap_or(0),
+    };
     let started = cx.ports.clock.now();
     let mut next = begin;
     while next < total {
@@ -90,6 +102,43 @@ pub async fn replay(cx: &StageContext, spec: &SourceSpec, speed: Option<f64>, st
         }
     }
     Ok((next - begin) as u64)
+}
+
+/// The row to play next; `None` if somebody asks to stop before the history is there.
+async fn behind_history(cx: &StageContext, spec: &SourceSpec, table: &TableName, live: usize, stop: &CancelFlag) -> Result<Option<usize>> {
+    let mut told = false;
+    loop {
+        let next = next_row(&cx.ports, spec, table).await?;
+        if next >= live {
+            return Ok(Some(next));
+        }
+        if stop.check().is_err() || cx.cancel.check().is_err() {
+            return Ok(None);
+        }
+        if !told {
+            tracing::info!(source = %spec.name, rows = live, "the replay waits for its history, which gristmill apply loads");
+            told = true;
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Rows before `from` that are not in the table yet.
+pub(crate) struct History {
+    /// The rows.
+    pub rows: RecordBatch,
+    /// Their columns.
+    pub columns: Columns,
+    /// The number of the last of them, for the table's position.
+    pub last: u64,
+}
+
+/// The history that is still to be loaded, if there is any.
+pub(crate) async fn history(cx: &StageContext, spec: &SourceSpec, path: &str, from: Timestamp) -> Result<Option<History>> {
+    let table = TableName::of(&Address::new(AssetKind::Raw, spec.name.clone()));
+    let tape = load(cx, spec, path, &table).await?;
+    let (next, live) = (next_row(&cx.ports, spec, &table).await?, tape.before(Some(from)));
+    Ok((next < live).then(|| History { rows: tape.rows.slice(next, live - next), columns: tape.columns, last: live as u64 - 1 }))
 }
 
 async fn load(cx: &StageContext, spec: &SourceSpec, path: &str, table: &TableName) -> Result<Tape> {
@@ -123,14 +172,15 @@ async fn load(cx: &StageContext, spec: &SourceSpec, path: &str, table: &TableNam
     Ok(Tape { rows, columns, time })
 }
 
-/// The number of the last row played, from the table and from the journal.
-async fn played(ports: &Ports, spec: &SourceSpec, table: &TableName) -> Result<Option<u64>> {
-    let mut last =
-        ports.engine.table(table).await?.and_then(|i| i.positions.get(REPLAY_STREAM).copied()).and_then(|n| u64::try_from(n).ok());
+/// The number of the first row that has not arrived, from the table and from the journal.
+async fn next_row(ports: &Ports, spec: &SourceSpec, table: &TableName) -> Result<usize> {
+    let positions = ports.engine.table(table).await?.map(|info| info.positions).unwrap_or_default();
+    let arrived = [REPLAY_STREAM, HISTORY_STREAM].iter().filter_map(|stream| positions.get(*stream));
+    let mut last = arrived.filter_map(|n| u64::try_from(*n).ok()).max();
     let mut after = ports.journal.state(&spec.name).await?.forgotten;
     loop {
         let entries = ports.journal.read(&spec.name, after, 10_000).await?;
-        let Some(end) = entries.last() else { return Ok(last) };
+        let Some(end) = entries.last() else { return Ok(last.map_or(0, |row| row as usize + 1)) };
         after = end.offset;
         for entry in &entries {
             last = last.max(journal::decode_one(spec.name.as_str(), entry)?.1);
@@ -148,6 +198,12 @@ impl Tape {
     fn moment(&self, row: usize) -> Option<i64> {
         let times = self.rows.column(self.time).as_primitive::<TimestampMicrosecondType>();
         times.is_valid(row).then(|| times.value(row))
+    }
+
+    /// How many rows come before a moment: those without a time do.
+    fn before(&self, from: Option<Timestamp>) -> usize {
+        let Some(from) = from else { return 0 };
+        (0..self.rows.num_rows()).take_while(|row| self.moment(*row).is_none_or(|t| t < from.micros())).count()
     }
 
     fn encode(&self, row: usize) -> Result<bytes::Bytes> {
