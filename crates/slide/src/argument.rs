@@ -1,7 +1,7 @@
 //! How a call reads its values, and how its answers become a column again.
 
-use crate::What;
 use crate::walk::Answers;
+use crate::{Direction, What};
 use arrow::array::{Array, ArrayRef, AsArray, DynComparator, Float64Array, Int64Array, UInt32Array, make_comparator};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{SortOptions, cast, take};
@@ -27,6 +27,8 @@ pub enum Argument {
     OrderedFloat(Float64Array),
     /// Equal values have equal numbers.
     Code(Vec<Option<u32>>),
+    /// With an order in which NULL has a place.
+    By(DynComparator),
 }
 
 /// A form in which values are read; two calls that want the same one share it.
@@ -42,6 +44,8 @@ pub enum Form {
     Ordered,
     /// [`Argument::Code`]
     Code,
+    /// [`Argument::By`]
+    By(Direction),
 }
 
 impl Form {
@@ -50,9 +54,10 @@ impl Form {
         match what {
             What::Count | What::First | What::Last => Form::Any,
             What::Sum if *gives == DataType::Int64 => Form::Int,
-            What::Sum | What::Avg | What::Spread { .. } => Form::Float,
+            What::Sum | What::Avg | What::Spread { .. } | What::Quantile(_) => Form::Float,
             What::Min | What::Max => Form::Ordered,
             What::CountDistinct => Form::Code,
+            What::FirstBy(direction) | What::LastBy(direction) => Form::By(direction),
         }
     }
 }
@@ -73,6 +78,10 @@ impl Argument {
                     make_comparator(values, values, SortOptions::default()).map_err(|e| Fault::internal("order an argument").because(e))?;
                 Argument::Ordered(values.clone(), compare)
             }
+            Form::By(Direction { descending, nulls_first }) => {
+                let order = SortOptions { descending, nulls_first };
+                Argument::By(make_comparator(values, values, order).map_err(|e| Fault::internal("order rows by an argument").because(e))?)
+            }
             Form::Code => {
                 let wrong = |e| Fault::internal("number values").because(e);
                 let converter = RowConverter::new(vec![SortField::new(values.data_type().clone())]).map_err(wrong)?;
@@ -92,7 +101,7 @@ impl Argument {
     #[inline]
     pub(crate) fn there(&self, rows: impl Iterator<Item = u32>, work: impl FnMut(u32)) {
         let nulls = match self {
-            Argument::None => None,
+            Argument::None | Argument::By(_) => None,
             Argument::Any(values) | Argument::Ordered(values, _) => values.nulls(),
             Argument::Float(values) | Argument::OrderedFloat(values) => values.nulls(),
             Argument::Int(values) => values.nulls(),
@@ -110,16 +119,16 @@ pub fn supported(what: What, given: Option<&DataType>, gives: &DataType) -> bool
     let numeric = |t: &DataType| t.is_integer() || *t == DataType::Float64 || *t == DataType::Float32;
     match (what, given) {
         (What::Count, _) => *gives == DataType::Int64,
-        (What::CountDistinct, Some(t)) => *gives == DataType::Int64 && !t.is_floating() && !t.is_nested() && !t.is_null(),
+        (What::CountDistinct, Some(t)) => *gives == DataType::Int64 && !t.is_nested() && !t.is_null(),
         (What::Sum, Some(t)) => (*gives == DataType::Float64 && numeric(t)) || (*gives == DataType::Int64 && t.is_signed_integer()),
-        (What::Avg | What::Spread { .. }, Some(t)) => *gives == DataType::Float64 && numeric(t),
+        (What::Avg | What::Spread { .. } | What::Quantile(_), Some(t)) => *gives == DataType::Float64 && numeric(t),
         (What::Min | What::Max, Some(t)) => {
             t == gives
                 && (t.is_integer()
                     || *t == DataType::Float64
                     || matches!(t, DataType::Utf8 | DataType::Boolean | DataType::Date32 | DataType::Timestamp(_, _)))
         }
-        (What::First | What::Last, Some(t)) => t == gives && !t.is_nested() && !t.is_null(),
+        (What::First | What::Last | What::FirstBy(_) | What::LastBy(_), Some(t)) => t == gives && !t.is_nested() && !t.is_null(),
         (_, None) => false,
     }
 }

@@ -5,7 +5,8 @@
 //! [`Call`]s over columns. It is a crate of its own so that it is always optimised fully, while everything around it is compiled fast.
 //!
 //! [`walk`] goes through rows and questions, [`state`] is what a call keeps meanwhile, [`argument`] is how it reads its values, [`entities`]
-//! whose rows are whose, [`place`] where they are, [`exact`] sums whose bits do not depend on the order.
+//! whose rows are whose, [`place`] where they are, [`exact`] sums whose bits do not depend on the order, [`quantile`] what lies below a
+//! share of the values, [`ordered`] the values of a window in order.
 //!
 //! To add an aggregate: a case of [`What`], what it keeps in [`state`], its types in [`argument::supported`]. If it cannot give back what leaves, it
 //! does not belong here.
@@ -13,7 +14,9 @@
 pub mod argument;
 pub mod entities;
 pub mod exact;
+pub mod ordered;
 pub mod place;
+pub mod quantile;
 pub mod state;
 pub mod walk;
 
@@ -49,6 +52,8 @@ pub struct Call {
     pub what: What,
     /// The number of its argument.
     pub argument: Option<usize>,
+    /// The number of the argument that says which row is the first, where that is not the time.
+    pub by: Option<usize>,
     /// The number of its filter.
     pub filter: Option<usize>,
     /// The number of its window.
@@ -74,6 +79,12 @@ pub enum What {
     First,
     /// The newest row.
     Last,
+    /// The first row in an order of its own, the oldest of equal ones.
+    FirstBy(Direction),
+    /// The last row in an order of its own, the newest of equal ones.
+    LastBy(Direction),
+    /// What lies above this share of the values, in proportion between two of them.
+    Quantile(Share),
     /// Variance, over the count less this, or its root.
     Spread {
         /// Whether it is the root: the standard deviation.
@@ -86,6 +97,33 @@ pub enum What {
 impl What {
     /// Whether it is a row, of which any column may be wanted.
     pub fn is_row(self) -> bool {
-        matches!(self, What::First | What::Last)
+        matches!(self, What::First | What::Last | What::FirstBy(_) | What::LastBy(_))
+    }
+}
+
+/// Which of two values comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Direction {
+    /// Whether the greatest does.
+    pub descending: bool,
+    /// Whether NULL comes before every value.
+    pub nulls_first: bool,
+}
+
+/// A share of some values, from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share(u64);
+
+impl Share {
+    /// Half of them.
+    pub const HALF: Share = Share(0x3fe0_0000_0000_0000);
+    /// `None` if it is not from 0 to 1.
+    pub fn new(share: f64) -> Option<Share> {
+        // Zero has one sign here.
+        (0.0..=1.0).contains(&share).then(|| Share((share + 0.0).to_bits()))
+    }
+    /// As a float.
+    pub fn value(self) -> f64 {
+        f64::from_bits(self.0)
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Promise: the value is that of the same aggregate over the rows inside, to the bit, whatever entered and left before. Sums are exact
 //! ([`crate::exact`]), so what left has left no trace; values that are not finite are counted apart, because they cannot be
-//! subtracted. The least and the greatest keep a queue of the rows that may still become it.
+//! subtracted. The least and the greatest keep a queue of the rows that may still become it. Quantiles keep every value inside in order, of
+//! one entity at a time: a bounded sketch could not give back what leaves, or would answer by the order of arrival.
 
-use crate::What;
 use crate::argument::Argument;
 use crate::exact::{Exact, Moments};
+use crate::ordered::Ordered;
+use crate::{What, quantile};
 use arrow::array::{Array, PrimitiveArray};
 use arrow::datatypes::ArrowPrimitiveType;
 use std::cmp::Ordering;
@@ -56,9 +58,13 @@ pub enum State {
     Best {
         /// How the best one compares with the others.
         wanted: Ordering,
+        /// Whether a newer row takes the place of an equal one.
+        newest: bool,
         /// The rows.
         queue: VecDeque<u32>,
     },
+    /// The values, as keys in their order.
+    Values(Ordered),
     /// The rows inside, oldest first.
     First(VecDeque<u32>),
     /// The newest row; older ones leave before it does.
@@ -124,8 +130,10 @@ impl State {
             What::Sum if matches!(argument, Argument::Int(_)) => State::Whole { count: 0, sum: 0 },
             What::Sum | What::Avg => State::Sum(Sum::default()),
             What::Spread { root, less } => State::Spread { root, less, beyond: 0, moments: Box::default() },
-            What::Min => State::Best { wanted: Ordering::Less, queue: VecDeque::new() },
-            What::Max => State::Best { wanted: Ordering::Greater, queue: VecDeque::new() },
+            What::Min | What::FirstBy(_) => State::Best { wanted: Ordering::Less, newest: false, queue: VecDeque::new() },
+            What::Max => State::Best { wanted: Ordering::Greater, newest: false, queue: VecDeque::new() },
+            What::LastBy(_) => State::Best { wanted: Ordering::Greater, newest: true, queue: VecDeque::new() },
+            What::Quantile(_) => State::Values(Ordered::default()),
             What::First => State::First(VecDeque::new()),
             What::Last => State::Last(None),
         }
@@ -134,7 +142,8 @@ impl State {
     /// Whether what is kept for one call answers the other, too, when both look at the same.
     pub fn serves_both(one: What, other: What, argument: &Argument) -> bool {
         let sum = |what| matches!(what, What::Sum | What::Avg);
-        one == other || (sum(one) && sum(other) && matches!(argument, Argument::Float(_)))
+        let quantile = |what| matches!(what, What::Quantile(_));
+        one == other || (sum(one) && sum(other) && matches!(argument, Argument::Float(_))) || (quantile(one) && quantile(other))
     }
 
     /// Of no rows again.
@@ -149,6 +158,7 @@ impl State {
                 **moments = Moments::default();
             }
             State::Best { queue, .. } | State::First(queue) => queue.clear(),
+            State::Values(values) => values.clear(),
             State::Last(row) => *row = None,
         }
     }
@@ -168,7 +178,8 @@ impl State {
             (State::Spread { beyond, moments, .. }, Argument::Float(values)) => {
                 values_of(values, rows, |_, value| spread(beyond, moments, value, true));
             }
-            (State::Best { wanted, queue }, Argument::OrderedFloat(values)) => {
+            (State::Values(kept), Argument::Float(values)) => values_of(values, rows, |_, value| kept.insert(quantile::key(value))),
+            (State::Best { wanted, queue, .. }, Argument::OrderedFloat(values)) => {
                 let all = values.values();
                 values_of(values, rows, |row, value| {
                     while queue.back().is_some_and(|last| value.total_cmp(&all[*last as usize]) == *wanted) {
@@ -177,7 +188,16 @@ impl State {
                     queue.push_back(row);
                 });
             }
-            (State::Best { wanted, queue }, Argument::Ordered(values, compare)) => {
+            (State::Best { wanted, newest, queue }, Argument::By(compare)) => {
+                let better = |order: Ordering| order == *wanted || (*newest && order == Ordering::Equal);
+                for row in rows {
+                    while queue.back().is_some_and(|last| better(compare(row as usize, *last as usize))) {
+                        queue.pop_back();
+                    }
+                    queue.push_back(row);
+                }
+            }
+            (State::Best { wanted, queue, .. }, Argument::Ordered(values, compare)) => {
                 for row in rows.filter(|row| values.is_valid(*row as usize)) {
                     while queue.back().is_some_and(|last| compare(row as usize, *last as usize) == *wanted) {
                         queue.pop_back();
@@ -211,6 +231,7 @@ impl State {
             (State::Spread { beyond, moments, .. }, Argument::Float(values)) => {
                 values_of(values, rows, |_, value| spread(beyond, moments, value, false));
             }
+            (State::Values(kept), Argument::Float(values)) => values_of(values, rows, |_, value| kept.remove(quantile::key(value))),
             (State::Distinct(counts), Argument::Code(codes)) => {
                 for code in rows.filter_map(|row| codes[row as usize]) {
                     if let Some(count) = counts.get_mut(&code) {
@@ -245,6 +266,10 @@ impl State {
                 };
                 variance.map_or(Answer::Null, |v| Answer::Float(if *root { v.sqrt() } else { v }))
             }
+            State::Values(values) => match what {
+                What::Quantile(share) => quantile::in_order(values.len(), share, |at| values.nth(at)).map_or(Answer::Null, Answer::Float),
+                _ => Answer::Null,
+            },
             State::Best { queue, .. } | State::First(queue) => row(queue.front()),
             State::Last(last) => row(last.as_ref()),
         }
@@ -277,13 +302,18 @@ fn spread(beyond: &mut u64, moments: &mut Moments, value: f64, enters: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::argument::Form;
+    use crate::{Direction, Share};
     use arrow::array::{ArrayRef, Float64Array, make_comparator};
     use arrow::compute::SortOptions;
     use rand::prelude::*;
     use rand::rngs::StdRng;
     use std::sync::Arc;
 
-    const ALL: [What; 11] = [
+    const UP: Direction = Direction { descending: false, nulls_first: false };
+    const DOWN: Direction = Direction { descending: true, nulls_first: true };
+
+    const ALL: [What; 16] = [
         What::Count,
         What::CountDistinct,
         What::Sum,
@@ -294,6 +324,11 @@ mod tests {
         What::Last,
         What::Spread { root: false, less: 1 },
         What::Spread { root: true, less: 0 },
+        What::Quantile(Share::HALF),
+        What::FirstBy(UP),
+        What::FirstBy(DOWN),
+        What::LastBy(UP),
+        What::LastBy(DOWN),
         What::Sum,
     ];
 
@@ -326,7 +361,8 @@ mod tests {
         let floats = Float64Array::from(values.to_vec());
         match what {
             What::Sum if whole => Argument::Int(values.iter().map(|v| v.map(|v| v as i64)).collect()),
-            What::Max => Argument::of(crate::argument::Form::Ordered, &(Arc::new(floats) as ArrayRef)).unwrap(),
+            What::Max => Argument::of(Form::Ordered, &(Arc::new(floats) as ArrayRef)).unwrap(),
+            What::FirstBy(order) | What::LastBy(order) => Argument::of(Form::By(order), &(Arc::new(floats) as ArrayRef)).unwrap(),
             What::Min => {
                 let values: ArrayRef = Arc::new(floats);
                 let compare = make_comparator(&values, &values, SortOptions::default()).unwrap();
@@ -366,5 +402,36 @@ mod tests {
                 assert_eq!(bits(sliding.answer(what)), bits(State::new(what, &argument).answer(what)));
             }
         }
+    }
+    #[test]
+    fn an_order_of_its_own_has_a_first_and_a_last_row() {
+        let values: ArrayRef = Arc::new(Float64Array::from(vec![Some(2.0), None, Some(1.0), Some(2.0), None, Some(1.0)]));
+        let row = |what: What| {
+            let argument = Argument::of(Form::of(what, &arrow::datatypes::DataType::Float64), &values).unwrap();
+            let mut state = State::new(what, &argument);
+            state.add(&argument, 0..6);
+            state.answer(what)
+        };
+        assert_eq!(row(What::FirstBy(UP)), Answer::Row(2), "the oldest of the least");
+        assert_eq!(row(What::LastBy(UP)), Answer::Row(4), "NULL is last, and the newest one");
+        assert_eq!(row(What::FirstBy(DOWN)), Answer::Row(1), "NULL is first, and the oldest one");
+        assert_eq!(row(What::LastBy(DOWN)), Answer::Row(5), "the newest of the least");
+        let nulls_last = Direction { descending: true, nulls_first: false };
+        assert_eq!(row(What::FirstBy(nulls_last)), Answer::Row(0), "the oldest of the greatest");
+    }
+
+    #[test]
+    fn several_quantiles_share_their_values() {
+        let values = Argument::Float(Float64Array::from(vec![Some(4.0), None, Some(1.0), Some(3.0), Some(2.0), Some(f64::NAN)]));
+        let quartile = What::Quantile(Share::new(0.25).unwrap());
+        assert!(State::serves_both(What::Quantile(Share::HALF), quartile, &values));
+        let mut state = State::new(quartile, &values);
+        state.add(&values, 0..6);
+        assert_eq!(state.answer(quartile), Answer::Float(2.0));
+        assert_eq!(state.answer(What::Quantile(Share::HALF)), Answer::Float(3.0));
+        state.remove(&values, 0..3);
+        assert_eq!(state.answer(What::Quantile(Share::HALF)), Answer::Float(3.0), "of 2, 3 and NaN");
+        state.remove(&values, 3..6);
+        assert_eq!(state.answer(quartile), Answer::Null);
     }
 }

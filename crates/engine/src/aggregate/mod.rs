@@ -2,7 +2,10 @@
 //!
 //! `sum`, `avg`, `min`, `max`, `var*` and `stddev*` of DataFusion are replaced, under their own names, by ones that are exact for
 //! Float64 and hand every other type to the original. Training, online and request then agree to the bit whatever order and
-//! partitioning their rows come in. To add one: a [`Kind`], its arm in [`Tally`], its line in [`exact_functions`].
+//! partitioning their rows come in. To add one: a [`Kind`], its arm in [`Tally`], its line in [`exact_functions`]. Quantiles, which keep
+//! all their values, are in [`quantile`].
+
+mod quantile;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Float64Builder, ListArray, ListBuilder};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
@@ -36,6 +39,7 @@ pub fn exact_functions() -> Vec<AggregateUDF> {
             let signature = signature.unwrap_or_else(|| inner.signature().clone());
             AggregateUDF::new_from_impl(ExactAggregate { kind, inner, signature })
         })
+        .chain(quantile::exact_quantiles())
         .collect()
 }
 
@@ -256,19 +260,21 @@ struct One {
 impl One {
     fn add(&mut self, value: f64) {
         if let Some(seen) = &mut self.distinct {
-            // -0 and +0 are one value, and so are all NaNs.
-            let value = if value == 0.0 {
-                0.0
-            } else if value.is_nan() {
-                f64::NAN
-            } else {
-                value
-            };
+            let value = canonical(value);
             if !seen.insert(value.to_bits()) {
                 return;
             }
         }
         self.tally.add(value);
+    }
+}
+
+/// For DISTINCT, -0 and +0 are one value, and so are all NaNs.
+fn canonical(value: f64) -> f64 {
+    match value {
+        0.0 => 0.0,
+        nan if nan.is_nan() => f64::NAN,
+        other => other,
     }
 }
 

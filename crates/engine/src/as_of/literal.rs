@@ -1,7 +1,8 @@
 //! Views that cannot be joined with what is asked, run word for word: once per distinct moment, over the rows that the moment sees.
 //!
 //! Right by construction and slow. The query runs for all entities at once; each asked row takes the row of its entity. A missing
-//! entity gets what an aggregate of nothing gives, or NULLs if the view does not aggregate. Two rows for one entity are refused.
+//! entity gets what an aggregate of nothing gives, or NULLs if the view does not aggregate. Two rows for one entity are refused. The rows are
+//! sorted first, so that the answer does not depend on the order in which they are given.
 
 use super::plan::{Compiled, Given, moments};
 use super::view::{View, is_as_of};
@@ -17,7 +18,7 @@ use datafusion::logical_expr::{LogicalPlanBuilder, ident, lit};
 use datafusion::scalar::ScalarValue;
 use gristmill_kernel::error::{Code, Fault, Result};
 use gristmill_kernel::port::TableShape;
-use gristmill_kernel::table::{Catalog, LOAD};
+use gristmill_kernel::table::{Catalog, LOAD, ROW};
 use gristmill_kernel::view::Ties;
 use sqlparser::ast::{Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Value, VisitMut, VisitorMut};
 use std::collections::{BTreeMap, HashMap};
@@ -53,6 +54,7 @@ impl Literal {
             by_moment.entry(moments.is_valid(row).then(|| moments.value(row))).or_default().push(row);
         }
         let features = compiled.features().clone();
+        let tables = self.sorted(compiled, catalog).await?;
         // Part 0 is the row of NULLs.
         let mut parts: Vec<Vec<ArrayRef>> = vec![features.fields().iter().map(|f| new_null_array(f.data_type(), 1)).collect()];
         let mut places = vec![(0usize, 0usize); asked.num_rows()];
@@ -60,13 +62,13 @@ impl Literal {
             let Some(moment) = moment else { continue };
             let nothing = match &self.nothing {
                 Some(query) => {
-                    let answer = self.run(compiled, query, moment, catalog).await?;
+                    let answer = self.run(compiled, query, moment, &tables).await?;
                     parts.push(self.columns(&answer, compiled)?);
                     (parts.len() - 1, 0)
                 }
                 None => (0, 0),
             };
-            let answer = self.run(compiled, &self.query, moment, catalog).await?;
+            let answer = self.run(compiled, &self.query, moment, &tables).await?;
             let own: Vec<ArrayRef> =
                 self.entity.iter().zip(&entities).map(|(n, to)| named(&answer, n, to.data_type())).collect::<Result<_>>()?;
             let found = if own.is_empty() { None } else { Some(converter.convert_columns(&own).map_err(broken)?) };
@@ -107,13 +109,31 @@ impl Literal {
         compiled.features().fields().iter().map(|f| named(answer, f.name(), f.data_type())).collect()
     }
 
-    async fn run(&self, compiled: &Compiled, query: &Query, moment: i64, catalog: &Catalog) -> Result<RecordBatch> {
+    /// All rows of the tables, in the order of time, load and row.
+    async fn sorted(&self, compiled: &Compiled, catalog: &Catalog) -> Result<BTreeMap<String, Given>> {
         let text = compiled.text();
-        let mut sources = Sources::new();
+        let mut tables = BTreeMap::new();
         for (name, shape) in &self.tables {
             let relation =
                 catalog.get(name).ok_or_else(|| Fault::invalid(Code::UNKNOWN_TABLE, format!("there are no rows of `{name}` at hand")))?;
-            let given = Given::of(&compiled.shared, name, shape, relation).await?;
+            let provider = Given::of(&compiled.shared, name, shape, relation).await?.provider()?;
+            let schema = provider.schema();
+            let order = shape.time.as_deref().into_iter().chain([LOAD, ROW]).map(|name| ident(name).sort(true, false));
+            let plan = LogicalPlanBuilder::scan(name.as_str(), provider_as_source(provider), None)
+                .and_then(|p| p.sort(order))
+                .and_then(LogicalPlanBuilder::build)
+                .map_err(|e| fault::query(e, text))?;
+            let plan = compiled.shared.session.optimise(&plan, text)?;
+            tables.insert(name.clone(), Given::Rows(schema, compiled.shared.collect(&plan, Size::Large, text).await?));
+        }
+        Ok(tables)
+    }
+
+    async fn run(&self, compiled: &Compiled, query: &Query, moment: i64, tables: &BTreeMap<String, Given>) -> Result<RecordBatch> {
+        let text = compiled.text();
+        let mut sources = Sources::new();
+        for (name, shape) in &self.tables {
+            let given = tables.get(name).ok_or_else(|| Fault::internal(format!("the rows of `{name}` were not sorted")))?;
             let seen = match &shape.time {
                 Some(time) => {
                     let at = lit(ScalarValue::TimestampMicrosecond(Some(moment), Some("UTC".into())));
@@ -136,7 +156,8 @@ impl Literal {
         let plan = compiled.shared.session.plan(at_moment(query, moment), &sources, text)?;
         let plan = compiled.shared.session.optimise(&plan, text)?;
         let schema = crate::sql::session::schema_of(&plan);
-        let answer = compiled.shared.collect(&plan, Size::Large, text).await?;
+        // Sorted rows through one partition: an aggregate without an order of its own takes them in that of time, load and row.
+        let answer = compiled.shared.collect(&plan, Size::Small, text).await?;
         let schema = answer.first().map_or(schema, RecordBatch::schema);
         concat_batches(&schema, &answer).map_err(|e| Fault::internal("collect answers").because(e))
     }

@@ -1,7 +1,8 @@
 //! The compiled view: planned and optimised once against table shapes; each evaluation puts rows under the scans and runs it.
 
+use super::exactly::exactly;
 use super::literal::Literal;
-use super::rewrite::{ASKED, Context, load_name, rewrite, table_name};
+use super::rewrite::{ASKED, load_name, rewrite, table_name};
 use super::sliding::Sliding;
 use super::view::{self, Form, Joined, REQUEST, View};
 use super::window;
@@ -54,8 +55,9 @@ const SMALL_ROWS: usize = 50_000;
 /// Compiles a view.
 pub async fn compile(shared: Arc<Shared>, def: &ViewDef, shapes: &BTreeMap<String, TableShape>) -> Result<Compiled> {
     let text = Text { sql: &def.sql, file: &def.file, line_offset: def.line_offset };
-    let fenced = fence::parse(text)?;
+    let mut fenced = fence::parse(text)?;
     fenced.refuse_restless(text)?;
+    let notes = exactly(&mut fenced.query, text)?;
     for (name, span) in &fenced.tables {
         if !shapes.contains_key(name) {
             return Err(unknown_table(name, shapes.keys(), text, *span));
@@ -84,8 +86,7 @@ pub async fn compile(shared: Arc<Shared>, def: &ViewDef, shapes: &BTreeMap<Strin
                 || tables.iter().all(|t| !t.left) =>
         {
             let asked_schema = asked_schema(&taken, tables, &entity_types);
-            let cx = Context { text, ties: def.ties, is_aggregate: &is_aggregate };
-            let sql = rewrite(&taken, &cx)?;
+            let sql = rewrite(&taken, def.ties, &is_aggregate);
             let plan = planned(&shared, &sql, tables, &asked_schema, text)?;
             let features = features_of(&plan);
             let shape = match (reads_request, taken.aggregates) {
@@ -128,7 +129,7 @@ pub async fn compile(shared: Arc<Shared>, def: &ViewDef, shapes: &BTreeMap<Strin
         How::Joined(_) => "rows are joined with what is asked",
         How::Literal(_) => "moment by moment",
     };
-    let shape = ViewShape { shape, how: way, features, kept, remarks };
+    let shape = ViewShape { shape, how: way, features, kept, remarks, notes };
     Ok(Compiled { shared: shared.clone(), def: def.clone(), shape, tables, asked_schema, entity_types, how })
 }
 
@@ -252,10 +253,10 @@ impl Given {
             Given::Stored(_, pinned) => (pinned.state.rows as usize).max(SMALL_ROWS),
         }
     }
-    pub(super) fn provider(self) -> Result<Arc<dyn TableProvider>> {
+    pub(super) fn provider(&self) -> Result<Arc<dyn TableProvider>> {
         match self {
-            Given::Rows(schema, rows) => rows_provider(schema, rows),
-            Given::Stored(schema, pinned) => Ok(Arc::new(StoredRows::with_schema(&pinned, schema))),
+            Given::Rows(schema, rows) => rows_provider(schema.clone(), rows.clone()),
+            Given::Stored(schema, pinned) => Ok(Arc::new(StoredRows::with_schema(pinned, schema.clone()))),
         }
     }
     /// The loads of a snapshot.

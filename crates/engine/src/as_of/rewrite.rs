@@ -4,14 +4,12 @@
 //! `__t` only, and computes aggregates per `__id`; the outer one starts from `__asked` again, so that every asked row has its answer: aggregates
 //! of nothing are NULL and counts 0, and the expressions around them are computed as written.
 
-use super::view::{Form, Joined, REQUEST, View, aliases, as_column, is_as_of, unsupported};
-use crate::fault::Text;
-use gristmill_kernel::error::Result;
+use super::view::{Form, Joined, REQUEST, View, aliases, as_column, is_as_of};
 use gristmill_kernel::table::{LOAD, ROW};
 use gristmill_kernel::view::Ties;
 use sqlparser::ast::{
-    DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, Ident, OrderByExpr, OrderByOptions, Spanned, VisitMut,
-    VisitorMut,
+    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident, OrderByExpr,
+    OrderByOptions, VisitMut, VisitorMut,
 };
 use std::ops::ControlFlow;
 
@@ -28,21 +26,11 @@ pub fn load_name(number: usize) -> String {
     format!("__load{number}")
 }
 
-/// What the rewriter needs besides the view.
-pub struct Context<'a> {
-    /// The view's text, for messages.
-    pub text: Text<'a>,
-    /// Ties at the moment.
-    pub ties: Ties,
-    /// Whether a function aggregates.
-    pub is_aggregate: &'a dyn Fn(&str) -> bool,
-}
-
 /// The rewritten query: `__id` and the features, in no order.
-pub fn rewrite(view: &View, cx: &Context<'_>) -> Result<String> {
-    let Form::Joined { tables, filters } = &view.form else { return Ok(String::new()) };
-    let frame = Frame::new(view, tables, filters, cx.ties);
-    if view.aggregates { aggregate(view, &frame, cx) } else { Ok(lookup(view, &frame)) }
+pub fn rewrite(view: &View, ties: Ties, is_aggregate: &dyn Fn(&str) -> bool) -> String {
+    let Form::Joined { tables, filters } = &view.form else { return String::new() };
+    let frame = Frame::new(view, tables, filters, ties);
+    if view.aggregates { aggregate(view, &frame, is_aggregate) } else { lookup(view, &frame) }
 }
 
 /// FROM, WHERE and the names in them.
@@ -119,16 +107,13 @@ impl<'a> Frame<'a> {
     }
 }
 
-fn aggregate(view: &View, frame: &Frame<'_>, cx: &Context<'_>) -> Result<String> {
-    let mut split = Split { view, frame, cx, calls: Vec::new(), refused: None };
+fn aggregate(view: &View, frame: &Frame<'_>, is_aggregate: &dyn Fn(&str) -> bool) -> String {
+    let mut split = Split { view, frame, is_aggregate, calls: Vec::new() };
     let mut outer = Vec::new();
     for column in &view.features {
         let mut expr = column.expr.clone();
         let _ = expr.visit(&mut split);
         outer.push(format!("{expr} AS {}", quoted(&column.name)));
-    }
-    if let Some(fault) = split.refused {
-        return Err(fault);
     }
     let asked = quoted("__a");
     let mut sql = format!("SELECT {asked}.\"__id\" AS \"__id\", {} FROM \"{ASKED}\" AS {asked}", outer.join(", "));
@@ -141,7 +126,7 @@ fn aggregate(view: &View, frame: &Frame<'_>, cx: &Context<'_>) -> Result<String>
             frame.body
         );
     }
-    Ok(sql)
+    sql
 }
 
 /// The last row in (time, load, row) order.
@@ -169,9 +154,8 @@ fn lookup(view: &View, frame: &Frame<'_>) -> String {
 struct Split<'a> {
     view: &'a View,
     frame: &'a Frame<'a>,
-    cx: &'a Context<'a>,
+    is_aggregate: &'a dyn Fn(&str) -> bool,
     calls: Vec<String>,
-    refused: Option<gristmill_kernel::Fault>,
 }
 
 /// Aggregates whose value depends on the order of the rows.
@@ -203,19 +187,8 @@ impl VisitorMut for Split<'_> {
         }
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
         let name = function.name.to_string().to_lowercase();
-        if function.over.is_some() || !(self.cx.is_aggregate)(&name) {
+        if function.over.is_some() || !(self.is_aggregate)(&name) {
             return ControlFlow::Continue(());
-        }
-        if let Some(reason) = refused(&name) {
-            self.refused.get_or_insert_with(|| {
-                unsupported(
-                    &format!("`{name}` {reason}"),
-                    "use sum, avg, stddev, count, min, max, median or last_value",
-                    self.cx.text,
-                    function.name.span(),
-                )
-            });
-            return ControlFlow::Break(());
         }
         let call = spell(&self.ordered(function.clone(), &name), &self.frame.asked);
         let number = self.calls.iter().position(|c| *c == call).unwrap_or_else(|| {
@@ -234,17 +207,20 @@ impl Split<'_> {
             && let FunctionArguments::List(list) = &mut function.args
         {
             let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
-            let suffix: Vec<OrderByExpr> = if distinct {
-                Vec::new()
-            } else {
-                let plain = OrderByOptions { asc: Some(true), nulls_first: None };
-                self.frame.order().into_iter().map(|expr| OrderByExpr { expr, options: plain, with_fill: None }).collect()
+            // Rows that are one value are told apart by nothing but that value.
+            let by: Vec<Expr> = match list.args.first() {
+                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(value))) if distinct => vec![value.clone()],
+                _ if distinct => Vec::new(),
+                _ => self.frame.order(),
             };
+            let plain = OrderByOptions { asc: Some(true), nulls_first: None };
+            let suffix: Vec<OrderByExpr> = by.into_iter().map(|expr| OrderByExpr { expr, options: plain, with_fill: None }).collect();
             let order = list.clauses.iter_mut().find_map(|c| match c {
                 FunctionArgumentClause::OrderBy(order) => Some(order),
                 _ => None,
             });
             match order {
+                Some(_) if distinct => {}
                 Some(order) => order.extend(suffix),
                 None if suffix.is_empty() => {}
                 None => list.clauses.push(FunctionArgumentClause::OrderBy(suffix)),
@@ -252,15 +228,6 @@ impl Split<'_> {
         }
         Expr::Function(function)
     }
-}
-
-/// Aggregates that are not exact, or not the same for any order of the rows.
-fn refused(name: &str) -> Option<&'static str> {
-    if name.starts_with("approx_") {
-        return Some("gives an approximate value that depends on the order of the rows");
-    }
-    let ordered = name.starts_with("covar") || name.starts_with("corr") || (name.starts_with("regr_") && name != "regr_count");
-    ordered.then_some("depends on the order of the rows in its last bits")
 }
 
 fn parsed_coalesce(column: &Expr) -> Expr {

@@ -7,16 +7,18 @@ use crate::aggregate;
 use crate::fault::{self, Text};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{DataFusionError, TableReference, plan_err};
+use datafusion::common::{DFSchema, DataFusionError, TableReference, plan_err};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
-    AggregateUDF, ColumnarValue, HigherOrderUDF, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TableSource,
+    AggregateUDF, ColumnarValue, Expr, HigherOrderUDF, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TableSource,
     Volatility, WindowUDF,
 };
-use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, SendableRecordBatchStream, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use gristmill_kernel::error::{Fault, Result};
@@ -98,6 +100,17 @@ impl Session {
         };
         let physical: Arc<dyn ExecutionPlan> = state.query_planner().create_physical_plan(plan, state).await?;
         execute_stream(physical, state.task_ctx())
+    }
+
+    /// An expression that can be evaluated over rows of this schema: typed, and with what is only a way of writing (`coalesce`) spelt out.
+    pub fn expression(&self, expr: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+        let info = SimplifyContext::builder()
+            .with_schema(Arc::new(schema.clone()))
+            .with_config_options(self.state.config_options().clone())
+            .build();
+        let simplifier = ExprSimplifier::new(info);
+        let typed = simplifier.coerce(expr, schema)?;
+        self.state.create_physical_expr(simplifier.simplify(typed)?, schema)
     }
 
     /// The functions and limits, for expressions.

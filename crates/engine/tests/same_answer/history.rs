@@ -67,7 +67,7 @@ fn amount(rng: &mut StdRng) -> f64 {
     }
 }
 
-/// `count` customers, about a sixth of them without events.
+/// `count` customers: each is a history of events, refunds and plans of its own. About a sixth are without events.
 pub fn random(rng: &mut StdRng, count: usize) -> History {
     let mut history = History { events: Vec::new(), refunds: Vec::new(), plans: Vec::new(), asked: Vec::new() };
     let names: Vec<String> = (0..count).map(|i| format!("c{i}")).collect();
@@ -91,9 +91,11 @@ pub fn random(rng: &mut StdRng, count: usize) -> History {
                 row: order,
             };
             for _ in 0..[0, 0, 0, 1, 2][rng.random_range(0..5)] {
+                // Sometimes it is paid to somebody else.
+                let buyer = if rng.random_bool(0.1) { names.choose(rng).unwrap_or(name) } else { name };
                 let refund = Refund {
                     order,
-                    customer: name.clone(),
+                    customer: buyer.clone(),
                     time: event.time.unwrap_or(BASE) + rng.random_range(0..6) * DAY / 2,
                     back: amount(rng),
                     load: rng.random_range(1..6),
@@ -122,7 +124,7 @@ pub fn random(rng: &mut StdRng, count: usize) -> History {
             row: 2_000_000 + i,
         });
     }
-    let mut loaded_at = BASE + 5 * DAY;
+    let (mut loaded_at, mut loads) = (BASE + 5 * DAY, Vec::new());
     for load in 1..=3 {
         for (row, name) in names.iter().enumerate() {
             if rng.random_bool(0.8) {
@@ -136,6 +138,7 @@ pub fn random(rng: &mut StdRng, count: usize) -> History {
                 });
             }
         }
+        loads.push(loaded_at);
         loaded_at += rng.random_range(1..8) * DAY;
     }
     for name in names.iter().map(String::as_str).chain(["nobody"]) {
@@ -144,8 +147,10 @@ pub fn random(rng: &mut StdRng, count: usize) -> History {
             let moment = match own {
                 // Exactly at an own event, or exactly a window after one.
                 Some(Event { time: Some(time), .. }) if rng.random_bool(0.5) => {
-                    time + [0, 1, 7 * DAY, 10 * DAY, 10 * DAY - 1][rng.random_range(0..5)]
+                    time + [0, 3, 7, 10, 1][rng.random_range(0..5)] * DAY + [0, 0, 1, -1][rng.random_range(0..4)]
                 }
+                // Exactly when a snapshot came.
+                _ if rng.random_bool(0.1) => loads[rng.random_range(0..loads.len())] + rng.random_range(-1..=0),
                 _ => grid(rng),
             };
             history.asked.push((name.to_string(), moment));

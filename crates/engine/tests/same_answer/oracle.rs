@@ -5,6 +5,7 @@
 
 use super::history::{DAY, Event, History, Plan, Refund};
 use gristmill_kernel::view::Ties;
+use std::collections::HashMap;
 
 /// One cell of an answer, comparable to the bit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +14,7 @@ pub enum Cell {
     Int(i64),
     Float(u64),
     Text(String),
+    Bool(bool),
 }
 
 pub fn float(value: Option<f64>) -> Cell {
@@ -27,23 +29,34 @@ pub fn text(value: Option<&str>) -> Cell {
 
 /// Answers one view for one asked row.
 pub struct Oracle<'a> {
-    pub history: &'a History,
-    pub ties: Ties,
+    history: &'a History,
+    ties: Ties,
+    /// The events of each customer.
+    events: HashMap<&'a str, Vec<&'a Event>>,
+    refunds: HashMap<i64, Vec<&'a Refund>>,
 }
 
-impl Oracle<'_> {
+impl<'a> Oracle<'a> {
+    pub fn new(history: &'a History, ties: Ties) -> Oracle<'a> {
+        let mut events: HashMap<&str, Vec<&Event>> = HashMap::new();
+        for event in &history.events {
+            if let Some(customer) = &event.customer {
+                events.entry(customer).or_default().push(event);
+            }
+        }
+        let mut refunds: HashMap<i64, Vec<&Refund>> = HashMap::new();
+        history.refunds.iter().for_each(|refund| refunds.entry(refund.order).or_default().push(refund));
+        Oracle { history, ties, events, refunds }
+    }
+
     fn sees(&self, time: i64, moment: i64) -> bool {
         if self.ties == Ties::Include { time <= moment } else { time < moment }
     }
 
     /// Events of the customer that the moment sees, by (time, load, row).
-    fn events(&self, customer: &str, moment: i64) -> Vec<&Event> {
-        let mut seen: Vec<&Event> = Vec::new();
-        for event in &self.history.events {
-            if event.customer.as_deref() == Some(customer) && event.time.is_some_and(|t| self.sees(t, moment)) {
-                seen.push(event);
-            }
-        }
+    fn events(&self, customer: &str, moment: i64) -> Vec<&'a Event> {
+        let mut seen: Vec<&Event> = self.events.get(customer).into_iter().flatten().copied().collect();
+        seen.retain(|event| event.time.is_some_and(|t| self.sees(t, moment)));
         seen.sort_by_key(|e| (e.time, e.load, e.row));
         seen
     }
@@ -54,9 +67,9 @@ impl Oracle<'_> {
         self.history.plans.iter().filter(|p| Some((p.loaded_at, p.load)) == load).collect()
     }
 
-    fn refunds(&self, event: &Event, moment: i64) -> Vec<&Refund> {
-        let mine = |r: &&Refund| r.order == event.order && Some(&r.customer) == event.customer.as_ref() && self.sees(r.time, moment);
-        self.history.refunds.iter().filter(mine).collect()
+    fn refunds(&self, event: &Event, moment: i64) -> Vec<&'a Refund> {
+        let mine = |r: &&Refund| Some(&r.customer) == event.customer.as_ref() && self.sees(r.time, moment);
+        self.refunds.get(&event.order).into_iter().flatten().copied().filter(mine).collect()
     }
 
     pub fn activity(&self, customer: &str, moment: i64) -> Vec<Cell> {
@@ -156,6 +169,143 @@ impl Oracle<'_> {
         }
         vec![int(Some(rows)), float(sum(&values))]
     }
+}
+
+impl Oracle<'_> {
+    pub fn edges(&self, customer: &str, moment: i64) -> Vec<Cell> {
+        let seen = self.events(customer, moment);
+        let count = |wanted: &dyn Fn(i64) -> bool| int(Some(seen.iter().filter(|e| wanted(moment - e.time.unwrap())).count() as i64));
+        let amounts: Vec<f64> = seen.iter().filter_map(|e| e.amount).collect();
+        vec![
+            count(&|age| age <= 10 * DAY && age > 3 * DAY),
+            count(&|age| age < 10 * DAY && age >= 3 * DAY),
+            count(&|age| (3 * DAY..=7 * DAY).contains(&age)),
+            count(&|age| age > 3 * DAY),
+            count(&|age| age == 7 * DAY),
+            float(sum(&amounts)),
+            count(&|age| age > 0),
+        ]
+    }
+
+    pub fn rewritten(&self, customer: &str, moment: i64) -> Vec<Cell> {
+        let seen = self.events(customer, moment).into_iter().filter(|e| e.time > Some(moment - 10 * DAY) && e.quantity != Some(7));
+        let seen: Vec<&Event> = seen.collect();
+        let amounts: Vec<f64> = seen.iter().map(|e| e.amount.unwrap_or(0.5)).collect();
+        vec![
+            float(sum(&amounts)),
+            int(Some(seen.iter().filter(|e| e.kind.as_deref() != Some("b")).count() as i64)),
+            int(seen.last().and_then(|e| e.quantity).filter(|q| *q != 0).or(Some(-1))),
+        ]
+    }
+
+    pub fn shares(&self, customer: &str, moment: i64) -> Vec<Cell> {
+        let seen: Vec<&Event> = self.events(customer, moment).into_iter().filter(|e| e.time >= Some(moment - 10 * DAY)).collect();
+        let of = |value: fn(&Event) -> Option<f64>| seen.iter().filter_map(|e| value(e)).collect::<Vec<f64>>();
+        let (amounts, levels, quantities) = (of(|e| e.amount), of(|e| e.level), of(|e| e.quantity.map(|q| q as f64)));
+        let recent = seen.iter().filter(|e| e.time > Some(moment - 3 * DAY)).filter_map(|e| e.level).collect();
+        let mut kinds: Vec<&str> = seen.iter().filter_map(|e| e.kind.as_deref()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let mut different: Vec<u64> = amounts.iter().map(|a| a.to_bits()).collect();
+        different.sort_unstable();
+        different.dedup();
+        vec![
+            float(quantile(amounts.clone(), 0.5)),
+            float(quantile(quantities.clone(), 0.5)),
+            float(quantile(amounts.clone(), 0.9)),
+            float(quantile(amounts.clone(), 0.25)),
+            float(quantile(levels, 0.7)),
+            float(quantile(recent, 0.1)),
+            int(Some(kinds.len() as i64)),
+            int(Some(different.len() as i64)),
+            text(kinds.first().copied()),
+            (!quantities.is_empty()).then(|| Cell::Bool(quantities.iter().all(|q| *q > 0.0))).unwrap_or(Cell::Null),
+            (!amounts.is_empty()).then(|| Cell::Bool(amounts.iter().any(|a| *a < -1.0))).unwrap_or(Cell::Null),
+        ]
+    }
+
+    pub fn shares_joined(&self, customer: &str, moment: i64) -> Vec<Cell> {
+        let seen: Vec<&Event> = self.events(customer, moment).into_iter().filter(|e| e.time >= Some(moment - 10 * DAY)).collect();
+        let mut kinds: Vec<&str> = seen.iter().filter_map(|e| e.kind.as_deref()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let mut quantities: Vec<i64> = seen.iter().filter_map(|e| e.quantity).collect();
+        quantities.sort_unstable();
+        quantities.dedup();
+        let mut cells = self.shares(customer, moment);
+        cells.push(text((!kinds.is_empty()).then(|| kinds.join(",")).as_deref()));
+        cells.push(float(quantile(quantities.into_iter().map(|q| q as f64).collect(), 0.5)));
+        cells
+    }
+
+    pub fn plain(&self, customer: &str, moment: i64) -> Vec<Cell> {
+        let seen = self.events(customer, moment);
+        let kinds: Vec<&str> = seen.iter().filter_map(|e| e.kind.as_deref()).collect();
+        vec![
+            float(quantile(seen.iter().filter_map(|e| e.amount).collect(), 0.5)),
+            float(seen.last().and_then(|e| e.amount)),
+            text(seen.first().and_then(|e| e.kind.as_deref())),
+            text((!kinds.is_empty()).then(|| kinds.join(",")).as_deref()),
+        ]
+    }
+
+    /// In an order of their own, rows that are equal are in the order of time, load and row.
+    pub fn by(&self, customer: &str, moment: i64) -> Vec<Cell> {
+        let window = moment - 10 * DAY..=moment - DAY;
+        let seen: Vec<&Event> = self.events(customer, moment).into_iter().filter(|e| window.contains(&e.time.unwrap())).collect();
+        let mut by_quantity = seen.clone();
+        by_quantity.sort_by_key(|e| (e.quantity.is_none(), e.quantity));
+        let mut by_amount = seen.clone();
+        by_amount.sort_by(|a, b| match (a.amount, b.amount) {
+            (Some(a), Some(b)) => b.total_cmp(&a),
+            (a, b) => a.is_none().cmp(&b.is_none()),
+        });
+        let mut by_kind = seen.clone();
+        by_kind.sort_by_key(|e| e.kind.clone());
+        let mut down = seen.clone();
+        down.sort_by_key(|e| (e.kind.is_some(), std::cmp::Reverse(e.kind.clone())));
+        vec![
+            text(by_quantity.last().and_then(|e| e.kind.as_deref())),
+            text(by_amount.first().and_then(|e| e.kind.as_deref())),
+            float(seen.iter().rev().find_map(|e| e.amount)),
+            int(down.first().map(|e| e.order)),
+            int(by_kind.last().map(|e| e.order)),
+        ]
+    }
+
+    pub fn by_joined(&self, customer: &str, moment: i64) -> Vec<Cell> {
+        let window = moment - 10 * DAY..=moment - DAY;
+        let mut seen: Vec<&Event> = self.events(customer, moment).into_iter().filter(|e| window.contains(&e.time.unwrap())).collect();
+        // Downwards, NULL comes first.
+        seen.sort_by_key(|e| (e.quantity.is_some(), std::cmp::Reverse(e.quantity)));
+        let kinds: Vec<&str> = seen.iter().filter_map(|e| e.kind.as_deref()).collect();
+        let mut cells = self.by(customer, moment);
+        cells.push(text((!kinds.is_empty()).then(|| kinds.join("+")).as_deref()));
+        cells
+    }
+
+    /// The amounts that `activity` adds up, in the order of time: for whoever would add them up in another way.
+    pub fn amounts(&self, customer: &str, moment: i64) -> Vec<f64> {
+        self.events(customer, moment).into_iter().filter(|e| e.time > Some(moment - 10 * DAY)).filter_map(|e| e.amount).collect()
+    }
+    /// Its levels.
+    pub fn levels(&self, customer: &str, moment: i64) -> Vec<f64> {
+        self.events(customer, moment).into_iter().filter(|e| e.time > Some(moment - 10 * DAY)).filter_map(|e| e.level).collect()
+    }
+}
+
+/// The value above a share of the values: in proportion between two of them, half way their mean.
+fn quantile(mut values: Vec<f64>, share: f64) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let place = share * (values.len() as f64 - 1.0);
+    let (low, high) = (*values.get(place.floor() as usize)?, *values.get(place.ceil() as usize)?);
+    let part = place - place.floor();
+    Some(match part {
+        0.0 => low,
+        _ if low.to_bits() == high.to_bits() => low,
+        0.5 => (low + high) / 2.0,
+        _ => (low + (high - low) * part).min(high),
+    })
 }
 
 const POINT: i32 = 90;

@@ -43,7 +43,7 @@ async fn view(cx: &Cx, address: &Address) -> Ended {
     let shape = plan.shape();
     if cx.out.is_json() {
         cx.out.data_json(&json!({
-            "address": address, "shape": shape.shape, "how": shape.how, "remarks": shape.remarks,
+            "address": address, "shape": shape.shape, "how": shape.how, "remarks": shape.remarks, "notes": shape.notes,
             "features": shape.features.fields().iter().map(|f| json!({"name": f.name(), "type": f.data_type().to_string()})).collect::<Vec<_>>(),
             "kept": shape.kept.iter().map(|k| json!({"table": k.table, "key": k.key, "time": k.time, "window": k.window})).collect::<Vec<_>>(),
         }));
@@ -58,7 +58,7 @@ async fn view(cx: &Cx, address: &Address) -> Ended {
         let window = kept.window.map_or("all of history".to_owned(), |w| format!("the last {w}"));
         cx.out.data(format!("  online   rows of {} per ({}), {window}", kept.table, kept.key.join(", ")));
     }
-    for remark in &shape.remarks {
+    for remark in shape.remarks.iter().chain(&shape.notes) {
         cx.out.data(format!("  note     {remark}"));
     }
     Ok(Exit::Done)

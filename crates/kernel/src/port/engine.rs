@@ -37,6 +37,8 @@ pub struct ViewShape {
     pub kept: Vec<KeptRows>,
     /// What a user should know: unbounded history, no incremental form, ...
     pub remarks: Vec<String>,
+    /// What was chosen where the text leaves a choice, and what it keeps: nothing to worry about.
+    pub notes: Vec<String>,
 }
 
 /// Rows that must be kept per entity to answer a view online.

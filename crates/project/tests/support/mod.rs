@@ -133,6 +133,7 @@ impl Engine for Words {
             features: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false), Field::new("name", DataType::Utf8, true)])),
             kept: Vec::new(),
             remarks: Vec::new(),
+            notes: Vec::new(),
         })))
     }
     async fn judge_rows(&self, _: &[String], _: &RecordBatch, _: Option<(&TableName, u64)>) -> Result<Vec<Vec<bool>>> {

@@ -4,6 +4,7 @@
 //! rows and questions of each entity in order and lets every row enter and leave each window once. The expressions around the calls run over
 //! the asked rows with one more column per call. Nothing is planned per evaluation, except for reading a stored table.
 
+mod calls;
 mod recipe;
 
 use super::plan::{Given, conform, full_schema};
@@ -86,7 +87,7 @@ impl Sliding {
         )
         .map_err(broken)?;
         let physical = |exprs: Vec<Expr>, schema: &DFSchema| -> Result<Vec<Arc<dyn PhysicalExpr>>> {
-            exprs.into_iter().map(|e| shared.session.state().create_physical_expr(e, schema).map_err(broken)).collect()
+            exprs.into_iter().map(|e| shared.session.expression(e, schema).map_err(broken)).collect()
         };
         let columns = physical(written, &narrow)?;
         let passes = physical(condition.into_iter().collect(), &narrow)?.pop();
@@ -99,7 +100,8 @@ impl Sliding {
                 None => None,
                 Some(argument) => Some(columns[first + argument].data_type(&needed).map_err(broken)?),
             };
-            if !supported(call.what, given.as_ref(), &calls[number]) {
+            let by = call.by.map(|by| columns[first + by].data_type(&needed)).transpose().map_err(broken)?;
+            if !supported(call.what, given.as_ref(), &calls[number]) || by.is_some_and(|by| by.is_nested() || by.is_null()) {
                 return Ok(None);
             }
         }
@@ -114,8 +116,8 @@ impl Sliding {
             .calls
             .iter()
             .map(|call| {
-                let argument = call.argument.filter(|_| !call.what.is_row());
-                let call = Call { argument, ..call.clone() };
+                let argument = if call.what.is_row() { call.by } else { call.argument };
+                let call = Call { argument, by: None, ..call.clone() };
                 kept.iter().position(|k| *k == call).unwrap_or_else(|| {
                     kept.push(call);
                     kept.len() - 1

@@ -6,13 +6,11 @@
 
 use super::super::rewrite::{quoted, table_name};
 use super::super::view::{Form, Joined, REQUEST, View, aliases, as_column, column_of, conjuncts, is_as_of};
+use super::calls;
 use gristmill_kernel::table::{LOAD, ROW};
 use gristmill_kernel::view::Ties;
 use gristmill_slide::{Call, What, Window};
-use sqlparser::ast::{
-    BinaryOperator, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Value, Visit, VisitMut, Visitor,
-    VisitorMut,
-};
+use sqlparser::ast::{BinaryOperator, Expr, Function, Value, Visit, VisitMut, Visitor, VisitorMut};
 use std::ops::ControlFlow;
 
 /// The asked rows, as the expressions around the calls name them.
@@ -193,6 +191,7 @@ impl Reader<'_> {
         let call = Call {
             what: What::Last,
             argument: Some(number(&mut self.arguments, argument.clone())),
+            by: None,
             filter: None,
             window: self.window(self.base),
         };
@@ -217,27 +216,19 @@ impl Reader<'_> {
 
     /// An aggregate as a call.
     fn aggregate(&mut self, function: &Function, name: &str) -> Option<Expr> {
-        let FunctionArguments::List(list) = &function.args else { return None };
-        if !list.clauses.is_empty() || function.null_treatment.is_some() || !function.within_group.is_empty() {
+        let calls::Written { what, argument, by, only } = calls::read(function, name)?;
+        if argument.iter().chain(&by).any(mentions_as_of) {
             return None;
         }
-        let mut what = what_of(name)?;
-        if list.duplicate_treatment == Some(DuplicateTreatment::Distinct) {
-            what = if what == What::Count { What::CountDistinct } else { return None };
-        }
-        let argument = match list.args.as_slice() {
-            [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] if what == What::Count => None,
-            [FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))] if !mentions_as_of(expr) => Some(expr.to_string()),
-            _ => return None,
-        };
-        let mut parts = Vec::new();
+        let mut parts: Vec<Expr> = only.into_iter().collect();
         if let Some(filter) = &function.filter {
             conjuncts(filter, &mut parts);
         }
         let (window, plain) = self.conditions(&parts, self.base)?;
         let filter = (!plain.is_empty()).then(|| plain.iter().map(|c| format!("({c})")).collect::<Vec<_>>().join(" AND "));
-        let argument = argument.map(|text| number(&mut self.arguments, text));
-        let call = Call { what, argument, filter: filter.map(|text| number(&mut self.filters, text)), window: self.window(window) };
+        let argument = argument.map(|expr| number(&mut self.arguments, expr.to_string()));
+        let by = by.map(|expr| number(&mut self.arguments, expr.to_string()));
+        let call = Call { what, argument, by, filter: filter.map(|text| number(&mut self.filters, text)), window: self.window(window) };
         let plain = Function { filter: None, ..function.clone() };
         Some(self.call(call, plain.to_string()))
     }
@@ -369,22 +360,4 @@ fn length(expr: &Expr) -> Option<i64> {
         any = true;
     }
     any.then_some(micros)
-}
-
-/// What an aggregate of SQL computes, if it is one that slides.
-fn what_of(name: &str) -> Option<What> {
-    Some(match name {
-        "count" => What::Count,
-        "sum" => What::Sum,
-        "avg" | "mean" => What::Avg,
-        "min" => What::Min,
-        "max" => What::Max,
-        "first_value" => What::First,
-        "last_value" => What::Last,
-        "var" | "var_samp" | "var_sample" => What::Spread { root: false, less: 1 },
-        "var_pop" | "var_population" => What::Spread { root: false, less: 0 },
-        "stddev" | "stddev_samp" => What::Spread { root: true, less: 1 },
-        "stddev_pop" => What::Spread { root: true, less: 0 },
-        _ => return None,
-    })
 }
