@@ -218,3 +218,11 @@ pub const IMPORT_SKIPPED_SHOWN: usize = 1_000;
 pub const MODEL_NAME_CHARS_MAX: usize = 256;
 /// How long content that nobody names is kept: whoever stored it has this long to write down that it is needed.
 pub const BLOB_UNNAMED_KEPT_MS: u64 = 60 * 60 * 1_000;
+/// How often the kept rows of a view are read again because they were rebuilt meanwhile.
+pub const SLOT_READ_ATTEMPTS_MAX: usize = 3;
+/// Predictions of a window that a parity audit computes again, unless the project says otherwise.
+pub const PARITY_ROWS: u64 = 1_000;
+/// The most that it may be asked to compute again.
+pub const PARITY_ROWS_MAX: u64 = 100_000;
+/// Differences that a parity audit shows one by one; the rest is counted.
+pub const PARITY_SHOWN: usize = 20;

@@ -4,6 +4,7 @@
 //! `__t` only, and computes aggregates per `__id`; the outer one starts from `__asked` again, so that every asked row has its answer: aggregates
 //! of nothing are NULL and counts 0, and the expressions around them are computed as written.
 
+use super::known::KnownBy;
 use super::view::{Form, Joined, REQUEST, View, aliases, as_column, is_as_of, unsupported};
 use crate::fault::Text;
 use gristmill_kernel::error::Result;
@@ -28,12 +29,19 @@ pub fn load_name(number: usize) -> String {
     format!("__load{number}")
 }
 
+/// The asked row's knowledge of a table: how far it reaches.
+pub fn known_name(number: usize) -> String {
+    format!("__known{number}")
+}
+
 /// What the rewriter needs besides the view.
 pub struct Context<'a> {
     /// The view's text, for messages.
     pub text: Text<'a>,
     /// Ties at the moment.
     pub ties: Ties,
+    /// Whether rows must be known to the asked row, and by what; `None`: all are.
+    pub known: Option<KnownBy>,
     /// Whether a function aggregates.
     pub is_aggregate: &'a dyn Fn(&str) -> bool,
 }
@@ -41,7 +49,7 @@ pub struct Context<'a> {
 /// The rewritten query: `__id` and the features, in no order.
 pub fn rewrite(view: &View, cx: &Context<'_>) -> Result<String> {
     let Form::Joined { tables, filters } = &view.form else { return Ok(String::new()) };
-    let frame = Frame::new(view, tables, filters, cx.ties);
+    let frame = Frame::new(view, tables, filters, cx);
     if view.aggregates { aggregate(view, &frame, cx) } else { Ok(lookup(view, &frame)) }
 }
 
@@ -55,7 +63,7 @@ struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    fn new(view: &View, tables: &'a [Joined], filters: &[Expr], ties: Ties) -> Frame<'a> {
+    fn new(view: &View, tables: &'a [Joined], filters: &[Expr], cx: &Context<'_>) -> Frame<'a> {
         let request = tables.iter().find(|t| t.table == REQUEST);
         let asked = request.map_or_else(|| "__a".to_string(), |t| t.alias.clone());
         let all_inner = tables.iter().all(|t| !t.left);
@@ -78,8 +86,13 @@ impl<'a> Frame<'a> {
             let mut on: Vec<String> = Vec::new();
             match &table.shape.time {
                 Some(time) => {
-                    let before = if ties == Ties::Include { "<=" } else { "<" };
+                    let before = if cx.ties == Ties::Include { "<=" } else { "<" };
                     on.push(format!("{name}.{} {before} {}.\"__t\"", quoted(time), quoted(&asked)));
+                    if let Some(by) = cx.known {
+                        // A row that does not say since when was always known, but not to whom knows nothing.
+                        let since = format!("coalesce({}, -{})", by.since(&table.alias), i64::MAX);
+                        on.push(format!("{since} <= {}.\"{}\"", quoted(&asked), known_name(i)));
+                    }
                 }
                 None => on.push(format!("{name}.\"{LOAD}\" = {}.\"{}\"", quoted(&asked), load_name(i))),
             }

@@ -4,6 +4,7 @@
 //! the rows that `KeptRows` says must be kept. A deliberately wrong boundary must be caught by the very same comparison.
 
 mod history;
+mod known;
 mod oracle;
 
 use crate::support::*;
@@ -15,7 +16,7 @@ use gristmill_kernel::port::{AsOfPlan, Engine, TableShape};
 use gristmill_kernel::table::{Catalog, Relation, SystemColumns, WriteMode};
 use gristmill_kernel::view::{Ties, ViewAt};
 use history::{History, events, plans, refunds};
-use oracle::{Cell, Oracle};
+use oracle::{Cell, Knows, Oracle};
 use rand::prelude::*;
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
@@ -236,13 +237,24 @@ fn cells(rows: &RecordBatch) -> Vec<Vec<Cell>> {
 
 /// The asked rows whose answers differ from the oracle's.
 fn differences(case: &Case, history: &History, ties: Ties, rows: &[(String, i64)], answer: &RecordBatch) -> Vec<String> {
-    let oracle = Oracle { history, ties };
+    differences_known(case, history, ties, (rows, &vec![Knows::All; rows.len()]), answer)
+}
+
+/// As [`differences`], where each asked row knows only some of the history.
+fn differences_known(
+    case: &Case,
+    history: &History,
+    ties: Ties,
+    (rows, knows): (&[(String, i64)], &[Knows]),
+    answer: &RecordBatch,
+) -> Vec<String> {
     assert_eq!(answer.num_rows(), rows.len(), "{}: as many answers as questions", case.name);
     let mut wrong = Vec::new();
-    for ((customer, moment), got) in rows.iter().zip(cells(answer)) {
+    for (((customer, moment), knows), got) in rows.iter().zip(knows).zip(cells(answer)) {
+        let oracle = Oracle { history, ties, knows: *knows };
         let expected = (case.answer)(&oracle, customer, *moment);
         if got != expected {
-            wrong.push(format!("{} of {customer} at {moment}: got {got:?}, expected {expected:?}", case.name));
+            wrong.push(format!("{} of {customer} at {moment}, {knows:?}: got {got:?}, expected {expected:?}", case.name));
         }
     }
     wrong

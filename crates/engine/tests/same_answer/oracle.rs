@@ -25,10 +25,22 @@ pub fn text(value: Option<&str>) -> Cell {
     value.map_or(Cell::Null, |v| Cell::Text(v.to_string()))
 }
 
+/// What an asked row knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knows {
+    /// Every row.
+    All,
+    /// Rows that were available not after a moment.
+    Until(i64),
+    /// Rows of loads up to a number.
+    Loads(i64),
+}
+
 /// Answers one view for one asked row.
 pub struct Oracle<'a> {
     pub history: &'a History,
     pub ties: Ties,
+    pub knows: Knows,
 }
 
 impl Oracle<'_> {
@@ -36,11 +48,20 @@ impl Oracle<'_> {
         if self.ties == Ties::Include { time <= moment } else { time < moment }
     }
 
+    fn knows(&self, load: i64, loaded_at: i64) -> bool {
+        match self.knows {
+            Knows::All => true,
+            Knows::Until(moment) => loaded_at <= moment,
+            Knows::Loads(last) => load <= last,
+        }
+    }
+
     /// Events of the customer that the moment sees, by (time, load, row).
     fn events(&self, customer: &str, moment: i64) -> Vec<&Event> {
         let mut seen: Vec<&Event> = Vec::new();
         for event in &self.history.events {
-            if event.customer.as_deref() == Some(customer) && event.time.is_some_and(|t| self.sees(t, moment)) {
+            let known = self.knows(event.load, event.loaded_at());
+            if known && event.customer.as_deref() == Some(customer) && event.time.is_some_and(|t| self.sees(t, moment)) {
                 seen.push(event);
             }
         }
@@ -49,14 +70,14 @@ impl Oracle<'_> {
     }
 
     fn plans(&self, moment: i64) -> Vec<&Plan> {
-        let loads = || self.history.plans.iter().map(|p| (p.loaded_at, p.load));
+        let loads = || self.history.plans.iter().filter(|p| self.knows(p.load, p.loaded_at)).map(|p| (p.loaded_at, p.load));
         let load = loads().filter(|(at, _)| *at <= moment).max().or_else(|| loads().min());
         self.history.plans.iter().filter(|p| Some((p.loaded_at, p.load)) == load).collect()
     }
 
     fn refunds(&self, event: &Event, moment: i64) -> Vec<&Refund> {
         let mine = |r: &&Refund| r.order == event.order && Some(&r.customer) == event.customer.as_ref() && self.sees(r.time, moment);
-        self.history.refunds.iter().filter(mine).collect()
+        self.history.refunds.iter().filter(mine).filter(|r| self.knows(r.load, r.loaded_at())).collect()
     }
 
     pub fn activity(&self, customer: &str, moment: i64) -> Vec<Cell> {
