@@ -4,7 +4,7 @@ use crate::Api;
 use gristmill_kernel::port::RunFilter;
 use gristmill_kernel::prediction::{ArmFigures, Deployment, EndpointFigures};
 use gristmill_kernel::version::Which;
-use gristmill_kernel::{AliasName, AssetKind, Name, Result, Run, RunStatus, Span, StageKind, Timestamp, Verdict, VersionRef};
+use gristmill_kernel::{Address, AliasName, AssetKind, Name, Result, Run, RunStatus, Span, StageKind, Timestamp, Verdict, VersionRef};
 
 /// Live figures are shown for this long back.
 pub const FIGURES_SPAN: Span = Span::from_secs(600);
@@ -69,6 +69,23 @@ pub struct EndpointState {
     pub stable: VersionRef,
     pub canary: Option<(VersionRef, u32)>,
     pub figures: Option<EndpointFigures>,
+    pub parity: Option<Parity>,
+}
+
+/// What the newest report of the endpoint's monitor says about features that were computed again. The rest of its record is the monitor's own.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct Parity {
+    pub checked: u64,
+    pub late: u64,
+    pub behind: u64,
+    pub mismatched: u64,
+}
+
+impl Parity {
+    /// The share that is wrong, if any were computed again.
+    pub fn mismatch_rate(&self) -> Option<f64> {
+        (self.checked > 0).then(|| self.mismatched as f64 / self.checked as f64)
+    }
 }
 
 /// Something that wants a look.
@@ -135,7 +152,10 @@ async fn endpoints(api: &Api, now: Timestamp) -> Result<Vec<EndpointState>> {
         let Ok(deployment) = serde_json::from_value::<Deployment>(version.meta) else { continue };
         let figures = api.figures.figures(&asset.name, now.minus(FIGURES_SPAN));
         let canary = deployment.canary.map(|c| (c.model, c.permille));
-        found.push(EndpointState { name: asset.name, deployment: version.id, stable: deployment.stable, canary, figures });
+        let monitor = Address::new(AssetKind::Monitors, asset.name.clone());
+        let report = api.ports.ledger.version(&monitor, &Which::Latest).await?;
+        let parity = report.and_then(|report| serde_json::from_value(report.meta.get("parity")?.clone()).ok());
+        found.push(EndpointState { name: asset.name, deployment: version.id, stable: deployment.stable, canary, figures, parity });
     }
     Ok(found)
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: text enters the page through [`esc`] only; what is not text (words of closed enums, numbers) says so by its type.
 
-use crate::overview::{EndpointState, FIGURES_SPAN, Health, Overview, StageState, error_rate};
+use crate::overview::{EndpointState, FIGURES_SPAN, Health, Overview, Parity, StageState, error_rate};
 use gristmill_kernel::prediction::ArmFigures;
 use gristmill_kernel::{Run, Timestamp};
 use std::fmt::Write;
@@ -65,7 +65,8 @@ fn endpoints(page: &mut String, endpoints: &[EndpointState]) {
     let _ = write!(
         page,
         "<table><thead><tr><th>endpoint</th><th>arm</th><th>model</th><th class=\"n\">share</th><th class=\"n\">rows, {minutes} min</th>\
-         <th class=\"n\">errors</th><th class=\"n\">p50</th><th class=\"n\">p99</th><th class=\"n\">mean score</th></tr></thead><tbody>"
+         <th class=\"n\">errors</th><th class=\"n\">p50</th><th class=\"n\">p99</th><th class=\"n\">mean score</th>\
+         <th class=\"n\">features that differ</th></tr></thead><tbody>"
     );
     for endpoint in endpoints {
         let canary_share = endpoint.canary.as_ref().map_or(0, |(_, permille)| *permille);
@@ -75,11 +76,12 @@ fn endpoints(page: &mut String, endpoints: &[EndpointState]) {
             let figures = endpoint.figures.iter().flatten().find(|(a, f)| a.as_str() == arm && f.model == *model).map(|(_, f)| f);
             let _ = write!(
                 page,
-                "<tr><td>{}</td><td>{arm}</td><td>{}</td><td class=\"n\">{} %</td>{}</tr>",
+                "<tr><td>{}</td><td>{arm}</td><td>{}</td><td class=\"n\">{} %</td>{}<td class=\"n\">{}</td></tr>",
                 esc(endpoint.name.as_str()),
                 esc(&model.to_string()),
                 f64::from(permille) / 10.0,
-                figure_cells(figures)
+                figure_cells(figures),
+                parity_cell(endpoint.parity.as_ref().filter(|_| arm == "stable"))
             );
         }
     }
@@ -99,6 +101,15 @@ fn figure_cells(figures: Option<&ArmFigures>) -> String {
         ],
     };
     cells.iter().map(|cell| format!("<td class=\"n\">{cell}</td>")).collect()
+}
+
+/// How many served feature vectors were not what training gives, of those computed again.
+fn parity_cell(parity: Option<&Parity>) -> String {
+    match parity {
+        None => "–".to_owned(),
+        Some(p) if p.late + p.behind == 0 => format!("{} of {}", p.mismatched, p.checked),
+        Some(p) => format!("{} of {}, {} late", p.mismatched, p.checked, p.late + p.behind),
+    }
 }
 
 fn alerts(page: &mut String, overview: &Overview) {

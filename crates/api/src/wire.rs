@@ -32,6 +32,9 @@ fn endpoint(endpoint: &EndpointState) -> Value {
         "stable": endpoint.stable.to_string(),
         "canary": endpoint.canary.as_ref().map(|(model, permille)| json!({ "model": model.to_string(), "share": f64::from(*permille) / 1_000.0 })),
         "figures": endpoint.figures.as_ref().map(|_| arms.collect::<serde_json::Map<_, _>>()),
+        "parity": endpoint.parity.as_ref().map(|p| json!({
+            "checked": p.checked, "late": p.late, "behind": p.behind, "mismatched": p.mismatched, "mismatch_rate": p.mismatch_rate(),
+        })),
     })
 }
 

@@ -5,17 +5,19 @@
 
 use crate::kept::Slot;
 use crate::plan::{bug, moment_type};
-use crate::run::{ViewMeta, compile, stored, table_info};
+use crate::run::{stored, table_info};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
 use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_kernel::error::Code;
-use gristmill_kernel::port::{AsOfPlan, FeatureReader, FeatureRequest, FeatureRows, KeptRows, Ports, ViewRef};
+use gristmill_kernel::limits::SLOT_READ_ATTEMPTS_MAX;
+use gristmill_kernel::port::{AsOfPlan, FeatureReader, FeatureRequest, FeatureRows, KeptRows, OnlineRow, Ports, ViewRef, compile_view};
+use gristmill_kernel::prediction::{Basis, Horizon, ViewBasis};
 use gristmill_kernel::table::{Catalog, Relation, TableName};
 use gristmill_kernel::version::Which;
-use gristmill_kernel::view::{Ties, ViewAt};
-use gristmill_kernel::{AssetKind, Digest, Fault, Kind, Name, Result, Timestamp};
+use gristmill_kernel::view::{Ties, ViewAt, ViewMeta};
+use gristmill_kernel::{AssetKind, Digest, Fault, Kind, Name, Result, Timestamp, Version};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -25,6 +27,8 @@ struct Ready {
     definition: Digest,
     /// Of the definition alone: what a model remembers.
     text: Digest,
+    /// A version with this definition.
+    version: u64,
     meta: ViewMeta,
     plan: Arc<dyn AsOfPlan>,
     kept: Vec<(KeptRows, Slot)>,
@@ -54,7 +58,7 @@ impl OnlineFeatures {
             }
             let Some(version) = self.ports.ledger.version(&asset, &Which::Latest).await? else { continue };
             let before = self.loaded(&asset.name);
-            match self.ready(&version.meta, before.as_ref()).await {
+            match self.ready(&version, before.as_ref()).await {
                 Ok(ready) => {
                     next.insert(asset.name, ready);
                 }
@@ -66,7 +70,20 @@ impl OnlineFeatures {
             }
         }
         *self.views.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
-        trouble.map_or(Ok(()), Err)
+        let pinned = self.refresh_pinned().await;
+        trouble.map_or(pinned, Err)
+    }
+
+    /// Compiles definitions of deployed models again whose tables have another shape now: their kept rows are laid out by it.
+    async fn refresh_pinned(&self) -> Result<()> {
+        let pinned = self.pinned.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for (key, before) in pinned {
+            let asset = gristmill_kernel::Address::new(AssetKind::Features, key.0.clone());
+            let Some(version) = self.ports.ledger.version(&asset, &Which::Number(before.version)).await? else { continue };
+            let ready = self.ready(&version, Some(&before)).await?;
+            self.pinned.write().unwrap_or_else(PoisonError::into_inner).insert(key, ready);
+        }
+        Ok(())
     }
 
     /// The sources with an event time that a view reads; `None` when it is not loaded.
@@ -124,10 +141,10 @@ impl OnlineFeatures {
         })
     }
 
-    async fn ready(&self, meta: &serde_json::Value, before: Option<&Arc<Ready>>) -> Result<Arc<Ready>> {
-        let told = ViewRef::definition(meta);
+    async fn ready(&self, version: &Version, before: Option<&Arc<Ready>>) -> Result<Arc<Ready>> {
+        let told = ViewRef::definition(&version.meta);
         let meta: ViewMeta =
-            serde_json::from_value(meta.clone()).map_err(|e| Fault::damaged("a view has no readable definition").because(e))?;
+            serde_json::from_value(version.meta.clone()).map_err(|e| Fault::damaged("a view has no readable definition").because(e))?;
         let mut shapes = Vec::new();
         for (name, pinned) in &meta.tables {
             let info = table_info(&self.ports, &pinned.table).await?;
@@ -138,7 +155,7 @@ impl OnlineFeatures {
         if let Some(before) = before.filter(|b| b.definition == definition) {
             return Ok(before.clone());
         }
-        let plan = compile(&self.ports, &meta.view, &meta.tables).await?;
+        let plan = compile_view(self.ports.engine.as_ref(), &meta.view, &meta.tables).await?;
         let mut kept = Vec::new();
         for rows in &plan.shape().kept {
             let pinned = meta
@@ -148,12 +165,19 @@ impl OnlineFeatures {
             let info = table_info(&self.ports, &pinned.table).await?;
             kept.push((rows.clone(), Slot::new(pinned.table.clone(), rows, &info.schema)));
         }
-        Ok(Arc::new(Ready { definition, text: told, meta, plan, kept }))
+        Ok(Arc::new(Ready { definition, text: told, version: version.id.number, meta, plan, kept }))
     }
 
-    /// The rows a view needs for these entities at this moment, and the newest event time per asked row.
-    async fn kept_rows(&self, ready: &Ready, asked: &RecordBatch, at: Timestamp, newest: &mut [Option<Timestamp>]) -> Result<Catalog> {
+    /// The rows a view needs for these entities at this moment and how far they are known, and the newest event time per asked row.
+    async fn kept_rows(
+        &self,
+        ready: &Ready,
+        asked: &RecordBatch,
+        at: Timestamp,
+        newest: &mut [Option<Timestamp>],
+    ) -> Result<(Catalog, ViewBasis)> {
         let mut tables = Catalog::new();
+        let mut basis = ViewBasis { version: ready.version, tables: BTreeMap::new() };
         for (kept, slot) in &ready.kept {
             let columns: Vec<String> = match kept.key.is_empty() {
                 true => Vec::new(),
@@ -180,7 +204,8 @@ impl OnlineFeatures {
                 // A snapshot: which load counts is the plan's business.
                 (None, _) => (None, None),
             };
-            let found = self.ports.online.read_many(&slot.name, &wanted, from, before).await?;
+            let (found, horizon) = self.applied(slot, &wanted, (from, before)).await?;
+            basis.tables.insert(kept.table.clone(), horizon);
             if kept.time.is_some() && !kept.key.is_empty() {
                 for (place, key) in keys.iter().enumerate() {
                     let last = key.as_ref().and_then(|k| found[distinct[k]].last()).map(|r| r.at);
@@ -190,7 +215,33 @@ impl OnlineFeatures {
             let rows = slot.decode(found.iter().flatten().map(|r| &r.value))?;
             tables.insert(kept.table.clone(), Relation::Rows(vec![rows], slot.schema.clone()));
         }
-        Ok(tables)
+        Ok((tables, basis))
+    }
+
+    /// The rows of the loads that are applied as a whole, and the last of them. What there is of a load that is just being applied is left
+    /// out, so that everybody who computes the answer again knows which rows it came from.
+    async fn applied(
+        &self,
+        slot: &Slot,
+        keys: &[Bytes],
+        (from, before): (Option<Timestamp>, Option<Timestamp>),
+    ) -> Result<(Vec<Vec<OnlineRow>>, Horizon)> {
+        for _ in 0..SLOT_READ_ATTEMPTS_MAX {
+            // Every load up to the state's is in, whatever is written from now on; unless the slot is cleared before the rows are read.
+            let state = self.ports.online.state(&slot.name).await?.unwrap_or_default();
+            let mut found = self.ports.online.read_many(&slot.name, keys, from, before).await?;
+            let after = self.ports.online.state(&slot.name).await?.unwrap_or_default();
+            if (&after.layout, after.generation) != (&state.layout, state.generation) || after.load < state.load {
+                continue;
+            }
+            if !state.layout.is_empty() && state.layout != slot.layout {
+                break;
+            }
+            found.iter_mut().for_each(|rows| rows.retain(|row| row.load <= state.load));
+            return Ok((found, Horizon { generation: state.generation, load: state.load }));
+        }
+        Err(Fault::new(Kind::Unavailable, Code::NOT_READY, format!("the kept rows of {} are being rebuilt", slot.table))
+            .fix("try again in a second"))
     }
 }
 
@@ -201,6 +252,7 @@ impl FeatureReader for OnlineFeatures {
         let mut newest = vec![None; count];
         let mut fields = Vec::new();
         let mut columns: Vec<ArrayRef> = Vec::new();
+        let mut basis = Basis::default();
         for asked_view in &request.views {
             let ready = self.get(asked_view)?;
             let name = &asked_view.name;
@@ -210,7 +262,8 @@ impl FeatureReader for OnlineFeatures {
                     .fix(format!("add serve = \"online\" to the header of {}", view.file)));
             }
             let asked = asked(&request, view.at, &view.entity)?;
-            let mut tables = self.kept_rows(&ready, &asked, request.at, &mut newest).await?;
+            let (mut tables, of_view) = self.kept_rows(&ready, &asked, request.at, &mut newest).await?;
+            basis.views.insert(name.clone(), of_view);
             if view.at == ViewAt::Request {
                 tables.insert("request".to_owned(), Relation::Rows(vec![asked.clone()], asked.schema()));
             }
@@ -223,7 +276,7 @@ impl FeatureReader for OnlineFeatures {
         }
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(count));
         let columns = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(bug)?;
-        Ok(FeatureRows { columns, newest })
+        Ok(FeatureRows { columns, newest, basis })
     }
 
     async fn schema(&self, view: &ViewRef) -> Result<SchemaRef> {
@@ -231,7 +284,7 @@ impl FeatureReader for OnlineFeatures {
             let asset = gristmill_kernel::Address::new(AssetKind::Features, view.name.clone());
             let version = self.ports.ledger.version(&asset, &Which::Number(*number)).await?;
             let version = version.ok_or_else(|| Fault::damaged(format!("{asset}@{number} is gone")))?;
-            let ready = self.ready(&version.meta, None).await?;
+            let ready = self.ready(&version, None).await?;
             self.pinned.write().unwrap_or_else(PoisonError::into_inner).insert((view.name.clone(), *definition), ready);
         }
         Ok(self.get(view)?.plan.shape().features.clone())

@@ -2,50 +2,23 @@
 
 use crate::kept::{self, Slot};
 use crate::plan::{self, bug};
-use crate::spec::FeaturesSpec;
+use crate::spec::{FeaturesSpec, TrainingSetSpec};
 use crate::{blob, kept::follow};
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, TimestampMicrosecondType};
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use gristmill_kernel::error::Code;
-use gristmill_kernel::port::{AsOfPlan, Ports, TableShape};
+use gristmill_kernel::port::{AsOfPlan, Known, Ports, compile_view};
 use gristmill_kernel::stage::Made;
-use gristmill_kernel::table::{Catalog, Relation, TableInfo, TableName};
-use gristmill_kernel::training::{self, FeatureColumn, TrainingSetMeta};
+use gristmill_kernel::table::{Relation, TableInfo, TableName};
+use gristmill_kernel::training::{self, FeatureColumn, KnownRows, TrainingSetMeta};
 use gristmill_kernel::version::Place;
-use gristmill_kernel::view::{LabelDef, ViewAt, ViewDef};
+use gristmill_kernel::view::{LabelDef, PinnedTable, ViewAt, ViewDef, ViewMeta, pinned_catalog};
 use gristmill_kernel::{Address, AssetKind, Digest, Done, Fault, Name, NewVersion, Order, Result, Stage, StageContext, StageKind, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The `meta` of a `features.NAME` version: the definition and the tables it was brought up to date with.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct ViewMeta {
-    /// Format of this record.
-    pub format: u32,
-    /// The definition.
-    pub view: ViewDef,
-    /// Name in SQL -> the pinned table.
-    pub tables: BTreeMap<String, PinnedTable>,
-    /// The features it gives.
-    pub features: Vec<FeatureColumn>,
-}
-
-/// A table as a version saw it.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct PinnedTable {
-    /// The table.
-    pub table: TableName,
-    /// Its version.
-    pub version: u64,
-    /// The event time column; `None`: a snapshot.
-    pub time: Option<String>,
-}
-
-/// The newest format of [`ViewMeta`].
-const VIEW_FORMAT: u32 = 1;
 
 /// Stage `features`.
 #[derive(Debug, Default)]
@@ -61,9 +34,7 @@ impl Stage for FeaturesStage {
         let made = match order.spec()? {
             FeaturesSpec::View { view, tables } => bring_up_to_date(cx, &order, view, tables).await?,
             FeaturesSpec::Labels { labels, tables } => label_set(cx, &order, labels, tables).await?,
-            FeaturesSpec::TrainingSet { name, labels, views, split, group } => {
-                training_set(cx, &order, &name, &labels, &views, split, group).await?
-            }
+            FeaturesSpec::TrainingSet(set) => training_set(cx, &order, set).await?,
         };
         Ok(Done::Made(made))
     }
@@ -91,22 +62,6 @@ pub(crate) async fn table_info(ports: &Ports, table: &TableName) -> Result<Table
     ports.engine.table(table).await?.ok_or_else(|| Fault::damaged(format!("the ledger names table {table}, which does not exist")))
 }
 
-fn catalog<'a>(pinned: impl Iterator<Item = (&'a String, &'a PinnedTable)>) -> Catalog {
-    pinned
-        .map(|(name, p)| (name.clone(), Relation::Stored { table: p.table.clone(), version: Some(p.version), time: p.time.clone() }))
-        .collect()
-}
-
-/// Compiles a view over the tables as they are shaped now.
-pub(crate) async fn compile(ports: &Ports, view: &ViewDef, tables: &BTreeMap<String, PinnedTable>) -> Result<Arc<dyn AsOfPlan>> {
-    let mut shapes = BTreeMap::new();
-    for (name, pinned) in tables {
-        let info = table_info(ports, &pinned.table).await?;
-        shapes.insert(name.clone(), TableShape { schema: info.schema, time: pinned.time.clone() });
-    }
-    ports.engine.compile(view, &shapes).await
-}
-
 /// The features of a compiled view.
 pub(crate) fn feature_columns(view: &ViewDef, plan: &dyn AsOfPlan) -> Result<Vec<FeatureColumn>> {
     plan.shape()
@@ -124,7 +79,7 @@ pub(crate) fn feature_columns(view: &ViewDef, plan: &dyn AsOfPlan) -> Result<Vec
 async fn bring_up_to_date(cx: &StageContext, order: &Order, view: ViewDef, tables: BTreeMap<String, Option<String>>) -> Result<Made> {
     let pinned = pin(cx, order, &tables).await?;
     let only: BTreeMap<String, PinnedTable> = pinned.iter().map(|(n, (p, _))| (n.clone(), p.clone())).collect();
-    let plan = compile(&cx.ports, &view, &only).await?;
+    let plan = compile_view(cx.ports.engine.as_ref(), &view, &only).await?;
     let features = feature_columns(&view, plan.as_ref())?;
     let mut applied = 0;
     let online = view.online || view.at == ViewAt::Request;
@@ -137,7 +92,7 @@ async fn bring_up_to_date(cx: &StageContext, order: &Order, view: ViewDef, table
         }
     }
     let count = features.len();
-    let meta = ViewMeta { format: VIEW_FORMAT, view, tables: only, features };
+    let meta = ViewMeta { format: ViewMeta::FORMAT, view, tables: only, features };
     let meta = serde_json::to_value(&meta).map_err(|e| Fault::internal("a view does not serialise").because(e))?;
     let summary = match online {
         true => format!("{count} features, {} as of any moment, {applied} rows applied online", plan.shape().shape),
@@ -149,7 +104,7 @@ async fn bring_up_to_date(cx: &StageContext, order: &Order, view: ViewDef, table
 
 async fn label_set(cx: &StageContext, order: &Order, def: LabelDef, tables: BTreeMap<String, Option<String>>) -> Result<Made> {
     let pinned = pin(cx, order, &tables).await?;
-    let catalog = catalog(pinned.iter().map(|(n, (p, _))| (n, p)));
+    let catalog = pinned_catalog(pinned.iter().map(|(n, (p, _))| (n, p)));
     let schema = cx.ports.engine.schema(&def.sql, &catalog).await?;
     let answer: Vec<RecordBatch> = cx.ports.engine.query(&def.sql, &catalog, false).await?.try_collect().await?;
     let schema = answer.first().map_or(schema, RecordBatch::schema);
@@ -169,16 +124,9 @@ async fn label_set(cx: &StageContext, order: &Order, def: LabelDef, tables: BTre
     Ok(Made { outputs: vec![output], summary, ..Made::default() })
 }
 
-async fn training_set(
-    cx: &StageContext,
-    order: &Order,
-    name: &Name,
-    labels: &Name,
-    views: &[Name],
-    split: training::Split,
-    group: Option<String>,
-) -> Result<Made> {
-    let label_version = order.input(&Address::new(AssetKind::Labels, labels.clone()))?;
+async fn training_set(cx: &StageContext, order: &Order, set: TrainingSetSpec) -> Result<Made> {
+    let TrainingSetSpec { name, labels, views, split, group, known } = set;
+    let label_version = order.input(&Address::new(AssetKind::Labels, labels))?;
     let labels = read_blob(&cx.ports, label_version).await?;
     if labels.num_rows() == 0 {
         return Err(Fault::invalid(Code::UNTRAINABLE, format!("{} has no rows", label_version.id))
@@ -207,7 +155,7 @@ async fn training_set(
         cx.cancel.check()?;
         cx.progress.at(done as u64, views.len() as u64, "views");
         let version = order.input(&Address::new(AssetKind::Features, view.clone()))?;
-        let (mut view_fields, mut view_columns, mut view_features) = as_of(cx, version, &labels).await?;
+        let (mut view_fields, mut view_columns, mut view_features) = as_of(cx, version, &labels, known).await?;
         fields.append(&mut view_fields);
         columns.append(&mut view_columns);
         features.append(&mut view_features);
@@ -220,13 +168,15 @@ async fn training_set(
         entity,
         features,
         split,
+        known,
         train_rows: rows.num_rows() as u64 - test_rows,
         test_rows,
         test_from,
     };
     let digest = cx.ports.blobs.put(blob::write(&rows)?).await?;
+    let then = if known == KnownRows::Then { ", as it was known then" } else { "" };
     let summary = format!(
-        "{} labels in, {} rows out with {} features as of each label's moment; {} to train, {test_rows} held out{}",
+        "{} labels in, {} rows out with {} features as of each label's moment{then}; {} to train, {test_rows} held out{}",
         labels.num_rows(),
         rows.num_rows(),
         meta.features.len(),
@@ -234,7 +184,7 @@ async fn training_set(
         test_from.map(|t| format!(" from {t}")).unwrap_or_default(),
     );
     let output = NewVersion {
-        asset: Address::new(AssetKind::TrainingSets, name.clone()),
+        asset: Address::new(AssetKind::TrainingSets, name),
         digest,
         place: Place::Blob { digest },
         rows: Some(rows.num_rows() as u64),
@@ -244,10 +194,15 @@ async fn training_set(
 }
 
 /// The features of one view as of each label's moment, in the order of the labels.
-async fn as_of(cx: &StageContext, version: &Version, labels: &RecordBatch) -> Result<(Vec<Field>, Vec<ArrayRef>, Vec<FeatureColumn>)> {
+async fn as_of(
+    cx: &StageContext,
+    version: &Version,
+    labels: &RecordBatch,
+    known: KnownRows,
+) -> Result<(Vec<Field>, Vec<ArrayRef>, Vec<FeatureColumn>)> {
     let meta: ViewMeta = serde_json::from_value(version.meta.clone())
         .map_err(|e| Fault::damaged(format!("{} has no readable definition", version.id)).because(e))?;
-    let plan = compile(&cx.ports, &meta.view, &meta.tables).await?;
+    let plan = compile_view(cx.ports.engine.as_ref(), &meta.view, &meta.tables).await?;
     let mut asked: Vec<(String, ArrayRef)> = Vec::new();
     if meta.view.at == ViewAt::Request {
         for (field, column) in labels.schema_ref().fields().iter().zip(labels.columns()) {
@@ -268,13 +223,18 @@ async fn as_of(cx: &StageContext, version: &Version, labels: &RecordBatch) -> Re
         }
     }
     let time = labels.column_by_name(training::TIME).ok_or_else(|| Fault::damaged("label rows lack their moment"))?;
-    asked.push(("time".to_owned(), cast(time, &plan::moment_type()).map_err(bug)?));
+    let time = cast(time, &plan::moment_type()).map_err(bug)?;
+    asked.push(("time".to_owned(), time.clone()));
     let asked = RecordBatch::try_from_iter(asked).map_err(bug)?;
-    let mut tables = catalog(meta.tables.iter());
+    let mut tables = pinned_catalog(meta.tables.iter());
     if meta.view.at == ViewAt::Request {
         tables.insert("request".to_owned(), Relation::Rows(vec![asked.clone()], asked.schema()));
     }
-    let values = plan.evaluate(&asked, &tables).await?;
+    let known = match known {
+        KnownRows::Now => Known::Now,
+        KnownRows::Then => Known::Available(time.as_primitive::<TimestampMicrosecondType>()),
+    };
+    let values = plan.evaluate_known(&asked, &tables, known).await?;
     if values.num_rows() != labels.num_rows() {
         return Err(Fault::internal(format!(
             "view {} answered {} rows for {} labels",

@@ -1,7 +1,7 @@
 //! What the user writes about features, labels and training sets.
 
 use gristmill_kernel::Name;
-use gristmill_kernel::training::Split;
+use gristmill_kernel::training::{KnownRows, Split};
 use gristmill_kernel::view::{LabelDef, ViewDef};
 use std::collections::BTreeMap;
 
@@ -24,16 +24,23 @@ pub enum FeaturesSpec {
         tables: BTreeMap<String, Option<String>>,
     },
     /// Node `training_sets.NAME`: labels joined with features as of each label's moment, split.
-    TrainingSet {
-        /// The model it is for.
-        name: Name,
-        /// The label set.
-        labels: Name,
-        /// The views, in order.
-        views: Vec<Name>,
-        /// How rows are held out.
-        split: Split,
-        /// The column of the label query whose equal values form a group (ranking).
-        group: Option<String>,
-    },
+    TrainingSet(TrainingSetSpec),
+}
+
+/// What a training set is made of.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct TrainingSetSpec {
+    /// The model it is for.
+    pub name: Name,
+    /// The label set.
+    pub labels: Name,
+    /// The views, in order.
+    pub views: Vec<Name>,
+    /// How rows are held out.
+    pub split: Split,
+    /// The column of the label query whose equal values form a group (ranking).
+    pub group: Option<String>,
+    /// Which rows each label sees.
+    #[serde(default, skip_serializing_if = "KnownRows::is_now")]
+    pub known: KnownRows,
 }

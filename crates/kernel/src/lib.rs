@@ -17,6 +17,7 @@ pub mod digest;
 pub mod error;
 pub mod graph;
 pub mod limits;
+pub mod logged;
 pub mod model;
 pub mod name;
 pub mod port;

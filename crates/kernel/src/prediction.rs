@@ -77,5 +77,36 @@ pub struct Canary {
     pub since: Timestamp,
 }
 
+/// The format of the rows of a prediction log that this binary writes, and the newest it reads. Rows of format 1 have no column `format` and do not say
+/// what they were based on.
+pub const LOG_FORMAT: i32 = 2;
+
+/// What served features were computed from: with the moment, all that it takes to compute them again. Kept with every prediction.
+///
+/// A load is visible to serving as a whole or not at all, so the last load that was applied says exactly which rows there were.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Basis {
+    /// By view.
+    pub views: BTreeMap<Name, ViewBasis>,
+}
+
+/// What the features of one view were computed from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct ViewBasis {
+    /// A version of `features.NAME` with the definition.
+    pub version: u64,
+    /// Name in SQL -> how far its rows were known.
+    pub tables: BTreeMap<String, Horizon>,
+}
+
+/// How far the rows of a table were known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Horizon {
+    /// The table's generation: after an overwrite, loads of the one before say nothing any more.
+    pub generation: u64,
+    /// Every load up to here was known, and none behind it; 0: none at all.
+    pub load: i64,
+}
+
 /// Live figures of an endpoint by arm.
 pub type EndpointFigures = BTreeMap<Arm, ArmFigures>;

@@ -43,6 +43,24 @@ impl Default for Split {
     }
 }
 
+/// Which rows a label sees, besides that they lie before its moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KnownRows {
+    /// All that are known now, those too that came later than the label's moment (the default).
+    #[default]
+    Now,
+    /// Those that were available at the label's moment: what serving would have seen.
+    Then,
+}
+
+impl KnownRows {
+    /// Whether it is the default, which is not written.
+    pub fn is_now(&self) -> bool {
+        *self == KnownRows::Now
+    }
+}
+
 /// One feature column.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FeatureColumn {
@@ -73,6 +91,9 @@ pub struct TrainingSetMeta {
     pub features: Vec<FeatureColumn>,
     /// How the rows were split.
     pub split: Split,
+    /// Which rows each label saw.
+    #[serde(default, skip_serializing_if = "KnownRows::is_now")]
+    pub known: KnownRows,
     /// Rows to train on.
     pub train_rows: u64,
     /// Rows held out.

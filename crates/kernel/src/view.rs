@@ -1,6 +1,9 @@
 //! Feature views and label sets: SQL files with a small header.
 
+use crate::table::{Catalog, Relation, TableName};
+use crate::training::FeatureColumn;
 use crate::{Name, Span};
+use std::collections::BTreeMap;
 
 /// Where a view is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -42,6 +45,42 @@ pub struct ViewDef {
     pub file: String,
     /// Lines of the file before the query, so that places in the query become places in the file.
     pub line_offset: usize,
+}
+
+/// The `meta` of a `features.NAME` version: the definition and the tables it was brought up to date with.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ViewMeta {
+    /// Format of this record.
+    pub format: u32,
+    /// The definition.
+    pub view: ViewDef,
+    /// Name in SQL -> the pinned table.
+    pub tables: BTreeMap<String, PinnedTable>,
+    /// The features it gives.
+    pub features: Vec<FeatureColumn>,
+}
+
+impl ViewMeta {
+    /// The format this binary writes and the newest it reads.
+    pub const FORMAT: u32 = 1;
+}
+
+/// A table as a version saw it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PinnedTable {
+    /// The table.
+    pub table: TableName,
+    /// Its version.
+    pub version: u64,
+    /// The event time column; `None`: a snapshot.
+    pub time: Option<String>,
+}
+
+/// What the names in a view mean: the tables, each at its version.
+pub fn pinned_catalog<'a>(pinned: impl Iterator<Item = (&'a String, &'a PinnedTable)>) -> Catalog {
+    pinned
+        .map(|(name, p)| (name.clone(), Relation::Stored { table: p.table.clone(), version: Some(p.version), time: p.time.clone() }))
+        .collect()
 }
 
 /// A label set: entity, moment, outcome. `labels/NAME.sql`.

@@ -33,12 +33,13 @@ pub fn message(target: &SecretString, report: &Report, run: &RunId) -> Result<Me
     }
     if target.starts_with("https://") || target.starts_with("http://") {
         let body = json!({
-            "kind": "drift",
+            "kind": if report.drifted.is_empty() { "parity" } else { "drift" },
             "endpoint": report.endpoint,
             "model": report.model.to_string(),
             "rows": report.rows,
             "window": report.window,
             "drifted": report.drifted,
+            "parity": report.parity,
             "text": text(report),
             "run": run,
         });
@@ -50,10 +51,21 @@ pub fn message(target: &SecretString, report: &Report, run: &RunId) -> Result<Me
 /// The alert for people.
 pub fn text(report: &Report) -> String {
     const SHOWN: usize = 5;
-    let mut lines = vec![format!("drift at endpoint `{}` ({}, {} predictions)", report.endpoint, report.model, report.rows)];
-    lines.extend(report.drifted.iter().take(SHOWN).map(|d| format!("- {d}")));
-    if report.drifted.len() > SHOWN {
-        lines.push(format!("- and {} more", report.drifted.len() - SHOWN));
+    let at = format!("at endpoint `{}` ({}, {} predictions)", report.endpoint, report.model, report.rows);
+    let mut lines = Vec::new();
+    let mut tell = |head: String, all: &[String], count: usize| {
+        lines.push(head);
+        lines.extend(all.iter().take(SHOWN).map(|one| format!("- {one}")));
+        if count > SHOWN {
+            lines.push(format!("- and {} more", count - SHOWN));
+        }
+    };
+    if !report.drifted.is_empty() {
+        tell(format!("drift {at}"), &report.drifted, report.drifted.len());
+    }
+    if let Some(parity) = report.parity.as_ref().filter(|_| report.skewed()) {
+        let count = usize::try_from(parity.mismatched).unwrap_or(usize::MAX);
+        tell(format!("served features are not those that training gives {at}: {}", parity.summary()), &parity.shown, count);
     }
     lines.join("\n")
 }
@@ -100,6 +112,7 @@ mod tests {
             verdict: Some(Verdict::Fail),
             drifted: (0..drifted).map(|n| format!("psi(v.c{n}) = 0.4 > 0.2")).collect(),
             quality: None,
+            parity: None,
             columns: Default::default(),
         }
     }
@@ -119,6 +132,19 @@ mod tests {
         assert!(hook.body["text"].as_str().expect("text").ends_with("- and 2 more"));
         let fault = message(&"ftp://secret@x".to_owned().into(), &report(1), &run()).expect_err("unknown");
         assert!(!fault.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn skew_is_told_with_some_of_the_vectors() {
+        let shown = (0..6).map(|n| format!("prediction {n}: v.c was 1 and is 2")).collect();
+        let parity = crate::Parity { checked: 100, mismatched: 9, verdict: Some(Verdict::Fail), shown, ..Default::default() };
+        let report = Report { parity: Some(parity), verdict: Some(Verdict::Pass), ..report(0) };
+        let hook = message(&"https://example.org/hook".to_owned().into(), &report, &run()).expect("a message");
+        assert_eq!((hook.body["kind"].as_str(), hook.body["parity"]["mismatched"].as_u64()), (Some("parity"), Some(9)));
+        let text = hook.body["text"].as_str().expect("text");
+        assert!(text.starts_with("served features are not those that training gives at endpoint `churn`"), "{text}");
+        assert!(text.contains("- prediction 4: v.c was 1 and is 2") && text.ends_with("- and 4 more"), "{text}");
+        assert_eq!((report.overall(), report.skewed()), (Some(Verdict::Fail), true));
     }
 
     struct Plain;

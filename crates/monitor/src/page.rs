@@ -20,6 +20,17 @@ pub fn metrics_page(reports: &[Report]) -> String {
     registry.register("gristmill_drifted", "1 when the last judged window drifted, 0 when not; absent when inconclusive", drifted.clone());
     registry.register("gristmill_monitor_window_rows", "Predictions in the last judged window", rows.clone());
     registry.register("gristmill_realised_quality", "Quality of predictions whose outcome is known, by metric", quality.clone());
+    let (parity, mismatch) = (Family::<Labels, Value>::default(), Family::<Labels, Value>::default());
+    registry.register(
+        "gristmill_parity_rows",
+        "Feature vectors of the last judged window by what computing them again found: checked, late, behind, mismatched, unknown",
+        parity.clone(),
+    );
+    registry.register(
+        "gristmill_parity_mismatch_rate",
+        "Share of the feature vectors computed again that serving did not answer as training gives them; absent when none was",
+        mismatch.clone(),
+    );
     for report in reports {
         let label = |more: &[(&str, &str)]| -> Labels {
             let own = [("endpoint".to_owned(), report.endpoint.to_string()), ("model".to_owned(), report.model.to_string())];
@@ -38,6 +49,21 @@ pub fn metrics_page(reports: &[Report]) -> String {
             drifted.get_or_create(&label(&[])).set(value);
         }
         rows.get_or_create(&label(&[])).set(report.rows as f64);
+        if let Some(found) = &report.parity {
+            let counts = [
+                ("checked", found.checked),
+                ("late", found.late),
+                ("behind", found.behind),
+                ("mismatched", found.mismatched),
+                ("unknown", found.unknown),
+            ];
+            for (name, count) in counts {
+                parity.get_or_create(&label(&[("found", name)])).set(count as f64);
+            }
+            if let Some(rate) = found.mismatch_rate() {
+                mismatch.get_or_create(&label(&[])).set(rate);
+            }
+        }
         for (metric, value) in report.quality.iter().flat_map(|q| &q.metrics) {
             quality.get_or_create(&label(&[("metric", metric)])).set(*value);
         }
@@ -68,11 +94,14 @@ mod tests {
             verdict: Some(Verdict::Fail),
             drifted: vec![],
             quality: None,
+            parity: Some(crate::Parity { checked: 8, late: 1, mismatched: 2, ..Default::default() }),
             columns: BTreeMap::from([("v.c".to_owned(), BTreeMap::from([("psi".to_owned(), 0.41)]))]),
         };
         let page = metrics_page(&[report]);
         let line = r#"gristmill_drift{endpoint="churn",model="models.churn@3",column="v.c",measure="psi"} 0.41"#;
         assert!(page.contains(line), "{page}");
+        assert!(page.contains(r#"gristmill_parity_mismatch_rate{endpoint="churn",model="models.churn@3"} 0.25"#), "{page}");
+        assert!(page.contains(r#"gristmill_parity_rows{endpoint="churn",model="models.churn@3",found="late"} 1.0"#), "{page}");
         assert!(page.contains(r#"gristmill_drifted{endpoint="churn",model="models.churn@3"} 1.0"#), "{page}");
     }
 }

@@ -1,6 +1,7 @@
 //! What a window says: which columns drifted, what the verdict is, how it reads. Pure.
 
 use crate::measure::{MEASURES, Pair, measure};
+use crate::parity::Parity;
 use crate::quality::Quality;
 use crate::window::{SCORE, Window};
 use gristmill_kernel::condition::{Figures, Judged};
@@ -36,6 +37,9 @@ pub struct Report {
     pub drifted: Vec<String>,
     /// Realised quality, when outcomes have arrived.
     pub quality: Option<Quality>,
+    /// Whether the served features are what training gives, for a sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parity: Option<Parity>,
     /// Every measure of every column.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, BTreeMap<String, f64>>,
@@ -56,7 +60,22 @@ impl Report {
             metrics.extend(quality.metrics.iter().map(|(name, value)| Metric::new(format!("realised.{name}"), *value)));
             metrics.extend(quality.drop.map(|drop| Metric::new("quality_drop", drop)));
         }
+        metrics.extend(self.parity.iter().flat_map(Parity::metrics));
         metrics
+    }
+
+    /// Whether served features are wrong, by the project's condition.
+    pub fn skewed(&self) -> bool {
+        self.parity.as_ref().is_some_and(|p| p.verdict == Some(Verdict::Fail))
+    }
+
+    /// What the run says: the worse of drift and parity.
+    pub fn overall(&self) -> Option<Verdict> {
+        let parity = self.parity.as_ref().and_then(|p| p.verdict);
+        match (self.verdict, parity) {
+            (Some(a), Some(b)) => Some(Verdict::worst([a, b])),
+            (a, b) => a.or(b),
+        }
     }
 }
 
@@ -159,10 +178,9 @@ pub fn summary(report: &Report, columns: usize) -> String {
         (Some(_), _) => "no drift".into(),
         (None, _) => "drift is not judged".into(),
     };
-    match &report.quality {
-        Some(quality) => format!("{head}: {drift}; {}", quality.summary()),
-        None => format!("{head}: {drift}"),
-    }
+    let quality = report.quality.as_ref().map(Quality::summary);
+    let parity = report.parity.as_ref().map(Parity::summary);
+    quality.into_iter().chain(parity).fold(format!("{head}: {drift}"), |all, more| format!("{all}; {more}"))
 }
 
 #[cfg(test)]

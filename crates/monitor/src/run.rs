@@ -1,7 +1,9 @@
 //! The stage: reads the window, judges it, joins outcomes, writes the report, tells somebody.
 
 use crate::alert::{self, Egress};
+use crate::audit::{self, Wanted};
 use crate::outcomes::{self, Outcomes};
+use crate::parity::Parity;
 use crate::plan::{self, Report, Span};
 use crate::quality::{Known, Quality};
 use crate::spec::MonitorSpec;
@@ -69,7 +71,7 @@ impl Stage for MonitorStage {
         };
         cx.cancel.check()?;
         let measured = plan::measure_all(&window);
-        let checks = judge(ports, spec.drift.as_deref(), &measured).await?;
+        let mut checks = judge(ports, spec.drift.as_deref(), &measured).await?;
         let mut report = Report {
             format: Report::FORMAT,
             endpoint: spec.endpoint.clone(),
@@ -79,11 +81,22 @@ impl Stage for MonitorStage {
             verdict: spec.drift.as_ref().map(|_| plan::verdict(&checks)),
             drifted: checks.iter().filter(|c| c.verdict == Verdict::Fail).map(|c| c.observed.clone()).collect(),
             quality: quality(cx, &spec, &table, &version, &file).await?,
+            parity: None,
             columns: measured.iter().map(|m| (m.column.clone(), m.values.clone())).collect(),
         };
+        cx.cancel.check()?;
+        let wanted = Wanted { table: &table, model: &model, window: report.window, rows: spec.audit };
+        report.parity = audit::audit(cx, &wanted).await?;
+        checks.extend(judge_parity(ports, spec.parity.as_deref(), report.parity.as_mut()).await?);
         let mut summary = plan::summary(&report, measured.len());
         if report.verdict == Some(Verdict::Fail) {
             tracing::warn!(endpoint = %spec.endpoint, model = %model, rows = report.rows, first = report.drifted.first(), "drift");
+        }
+        if report.skewed() {
+            let first = report.parity.as_ref().and_then(|p| p.shown.first());
+            tracing::warn!(endpoint = %spec.endpoint, model = %model, first, "served features are not those that training gives");
+        }
+        if report.verdict == Some(Verdict::Fail) || report.skewed() {
             let notes = alert::send(&spec.alerts, &report, &order.run, ports.secrets.as_ref(), self.egress.as_ref()).await;
             summary = notes.into_iter().fold(summary, |all, note| format!("{all}; {note}"));
         }
@@ -91,7 +104,7 @@ impl Stage for MonitorStage {
         let output = write(ports, &order.node.address, &mut report).await?;
         Ok(Done::Made(Made {
             outputs: vec![output],
-            verdict: report.verdict,
+            verdict: report.overall(),
             checks,
             params: BTreeMap::from([("model".to_owned(), model.to_string())]),
             metrics,
@@ -145,7 +158,7 @@ async fn last_end(ports: &Ports, address: &Address) -> Result<Option<Timestamp>>
     Ok(Some(report.window.to))
 }
 
-fn catalog(table: &TableName) -> Catalog {
+pub(crate) fn catalog(table: &TableName) -> Catalog {
     Catalog::from([("predictions".to_owned(), Relation::Stored { table: table.clone(), version: None, time: Some("at".into()) })])
 }
 
@@ -185,7 +198,7 @@ async fn read_window(
     Ok(newest.map(Timestamp::from_micros))
 }
 
-fn column(batch: &RecordBatch, name: &str, kind: &DataType) -> Result<arrow::array::ArrayRef> {
+pub(crate) fn column(batch: &RecordBatch, name: &str, kind: &DataType) -> Result<arrow::array::ArrayRef> {
     let column = batch.column_by_name(name).ok_or_else(|| Fault::damaged(format!("the prediction log has no column `{name}`")))?;
     arrow::compute::cast(column, kind).map_err(|e| Fault::damaged(format!("the prediction log's column `{name}`: {e}")).because(e))
 }
@@ -199,6 +212,15 @@ async fn judge(ports: &Ports, drift: Option<&str>, measured: &[plan::Measured]) 
     }
     plan::sort(&mut checks);
     Ok(checks.into_iter().map(|(check, _)| check).collect())
+}
+
+/// Judges what the audit found, and writes the verdict into it.
+async fn judge_parity(ports: &Ports, condition: Option<&str>, parity: Option<&mut Parity>) -> Result<Option<Check>> {
+    let (Some(condition), Some(parity)) = (condition, parity) else { return Ok(None) };
+    let judged = ports.engine.judge(condition, &parity.figures()).await?;
+    let check = parity.check(condition, &judged);
+    parity.verdict = Some(check.verdict);
+    Ok(Some(check))
 }
 
 /// Joins predictions with outcomes, when the project names a label set and it has a version.

@@ -18,6 +18,12 @@ pub struct MonitorSpec {
     pub every: Span,
     /// Rows a window needs to be judged; fewer is inconclusive.
     pub at_least: u64,
+    /// A SQL boolean that means that served features are not what training gives: `mismatch_rate > 0`, `late_rate > 0.1`, `behind_rate`, `checked`.
+    #[serde(default)]
+    pub parity: Option<String>,
+    /// Predictions of a window whose features are computed again; 0: none.
+    #[serde(default)]
+    pub audit: u64,
     /// The label set that says what happened.
     pub outcomes: Option<Name>,
     /// Where alerts go besides the log and the ledger: `https://...` webhooks, `slack://...`; `${NAME}` unresolved.

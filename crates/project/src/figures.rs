@@ -39,8 +39,10 @@ pub const METRICS: &[(&str, Task)] = &[
 pub const LIVE: [&str; 6] = ["error_rate", "p50_ms", "p99_ms", "score_psi", "score_mean", "rows"];
 /// What `drift` sees of each feature and of the score.
 pub const DRIFT: [&str; 8] = ["psi", "ks", "ks_p", "chi2", "chi2_p", "missing_rate", "missing_shift", "rows"];
+/// What `parity` sees of the features that were computed again.
+pub const PARITY: [&str; 4] = ["mismatch_rate", "late_rate", "behind_rate", "checked"];
 /// What `retrain.when` sees.
-pub const RETRAIN: [&str; 5] = ["drift", "quality_drop", "new_rows", "new_labels", "age_hours"];
+pub const RETRAIN: [&str; 6] = ["drift", "quality_drop", "mismatch_rate", "new_rows", "new_labels", "age_hours"];
 
 /// Whether a metric exists, for any task or for the one given.
 pub fn is_metric(name: &str, task: Option<Task>) -> bool {

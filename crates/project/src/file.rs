@@ -6,6 +6,7 @@
 
 use crate::words::{Expect, Fraction, Many, Searched, Share};
 use gristmill_kernel::model::Task;
+use gristmill_kernel::training::KnownRows;
 use gristmill_kernel::{ModelChoice, Name, Span};
 use gristmill_train::spec::Search;
 use schemars::JsonSchema;
@@ -150,6 +151,29 @@ pub struct Model {
     /// The column of the label set whose equal values form a group, for ranking.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// Which rows a label sees before its moment: all that are known `now` (the default), or only those that were available `then`.
+    #[serde(default)]
+    pub known: Known,
+}
+
+/// Which rows a label sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Known {
+    /// All that are known now, late ones too.
+    #[default]
+    Now,
+    /// Those that were available at the label's moment: what serving would have seen.
+    Then,
+}
+
+impl From<Known> for KnownRows {
+    fn from(known: Known) -> KnownRows {
+        match known {
+            Known::Now => KnownRows::Now,
+            Known::Then => KnownRows::Then,
+        }
+    }
 }
 
 fn default_train() -> String {
@@ -258,7 +282,7 @@ pub struct Retrain {
     /// A span (`7d`) since the last training, or a cron line in UTC (`0 3 * * 1`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<String>,
-    /// A SQL boolean over `drift`, `quality_drop`, `new_rows`, `new_labels`, `age_hours`.
+    /// A SQL boolean over `drift`, `quality_drop`, `mismatch_rate`, `new_rows`, `new_labels`, `age_hours`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
     /// Least time between two trainings that nobody asked for; `1h` unless given.
@@ -390,7 +414,7 @@ fn default_patience() -> Span {
     Span::from_secs(24 * 3600)
 }
 
-/// `monitor = { drift = "psi > 0.2", every = "1h", outcomes = "labels/churned.sql" }`.
+/// `monitor = { drift = "psi > 0.2", every = "1h", outcomes = "labels/churned.sql", parity = "mismatch_rate > 0" }`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Monitor {
@@ -407,6 +431,20 @@ pub struct Monitor {
     /// Predictions a window needs to be judged; fewer is inconclusive.
     #[serde(default = "default_window_rows")]
     pub at_least: u64,
+    /// A SQL boolean over `mismatch_rate`, `late_rate`, `behind_rate` and `checked` that means that served features are not what training gives;
+    /// `mismatch_rate > 0` unless given.
+    #[serde(default = "default_parity")]
+    pub parity: String,
+    /// Predictions of a window whose features are computed again from the tables; 1000 unless given, 0 for none.
+    #[serde(default = "default_audit")]
+    pub audit: u64,
+}
+
+fn default_parity() -> String {
+    "mismatch_rate > 0".into()
+}
+fn default_audit() -> u64 {
+    gristmill_kernel::limits::PARITY_ROWS
 }
 
 fn default_drift() -> String {
@@ -420,7 +458,14 @@ fn default_window_rows() -> u64 {
 }
 impl Default for Monitor {
     fn default() -> Monitor {
-        Monitor { drift: default_drift(), every: default_every(), outcomes: None, at_least: default_window_rows() }
+        Monitor {
+            drift: default_drift(),
+            every: default_every(),
+            outcomes: None,
+            at_least: default_window_rows(),
+            parity: default_parity(),
+            audit: default_audit(),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::project::Project;
 use crate::resolve;
 use crate::text::did_you_mean;
 use gristmill_deploy::spec::DeploySpec;
-use gristmill_features::spec::FeaturesSpec;
+use gristmill_features::spec::{FeaturesSpec, TrainingSetSpec};
 use gristmill_kernel::graph::{Graph, Node};
 use gristmill_kernel::port::{Analysis, Engine};
 use gristmill_kernel::view::ViewAt;
@@ -81,13 +81,14 @@ impl Project {
             let Some(labels) = model.labels.as_ref().and_then(|l| self.label_set(l)) else { continue };
             let mut parents = vec![Address::new(AssetKind::Labels, labels.name.clone())];
             parents.extend(model.features.iter().map(|v| Address::new(AssetKind::Features, v.clone())));
-            let spec = FeaturesSpec::TrainingSet {
+            let spec = FeaturesSpec::TrainingSet(TrainingSetSpec {
                 name: name.clone(),
                 labels: labels.name.clone(),
                 views: model.features.clone(),
                 split: resolve::split(model),
                 group: model.group.clone(),
-            };
+                known: model.known.into(),
+            });
             push(nodes, StageKind::Features, (AssetKind::TrainingSets, name), Some(spec), parents);
             let parents = vec![Address::new(AssetKind::TrainingSets, name.clone())];
             push(nodes, StageKind::Train, (AssetKind::Models, name), resolve::train(self, name), parents);

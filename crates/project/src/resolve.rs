@@ -160,6 +160,8 @@ pub fn monitor(project: &Project, name: &Name) -> Option<MonitorSpec> {
         drift: Some(endpoint.monitor.drift.trim().to_owned()),
         every: endpoint.monitor.every,
         at_least: endpoint.monitor.at_least,
+        parity: Some(endpoint.monitor.parity.trim().to_owned()),
+        audit: endpoint.monitor.audit,
         outcomes: outcomes(project, endpoint),
         alerts: project.file.alerts.to.0.clone(),
     })

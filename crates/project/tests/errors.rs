@@ -297,6 +297,29 @@ async fn a_condition_over_unknown_figures() {
 }
 
 #[tokio::test]
+async fn what_parity_and_known_may_say() {
+    refused(
+        &TOML.replace("gates    =", "known    = \"later\"\ngates    ="),
+        None,
+        r#"
+error[E0104]: `later` is no value of `known`
+  --> gristmill.toml:11:12
+   |
+11 | known    = "later"
+   |            ^^^^^^^
+   |
+   = fix: values are now, then"#,
+    );
+    let folder = Folder::new(&TOML.replace(
+        "[env.fast]",
+        "[endpoints.two]\nmodel = \"churn\"\nmonitor = { parity = \"mismatchrate > 0\", audit = 1000000 }\n\n[env.fast]",
+    ));
+    let errors = found(&folder, Severity::Error).await;
+    assert!(errors.contains("there is no figure `mismatchrate`") && errors.contains("did you mean `mismatch_rate`?"), "{errors}");
+    assert!(errors.contains("`audit` is 1000000, at most 100000 feature vectors"), "{errors}");
+}
+
+#[tokio::test]
 async fn secrets_are_masked_everywhere() {
     let folder = Folder::new(&TOML.replace(
         "[env.fast]",

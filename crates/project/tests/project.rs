@@ -93,6 +93,28 @@ fn an_environment_changes_what_it_overrides_and_says_so() {
 }
 
 #[test]
+fn a_model_says_which_rows_its_labels_see() {
+    let (plain, then) = (Folder::new(TOML), Folder::new(&TOML.replace("gates    =", "known    = \"then\"\ngates    =")));
+    let spec = |folder: &Folder| {
+        let graph = folder.good().graph(&Words).expect("a graph");
+        graph.node(&address("training_sets.churn")).expect("a node").spec.clone()
+    };
+    assert_eq!(
+        (spec(&plain).get("known"), spec(&then).get("known")),
+        (None, Some(&"then".into())),
+        "who does not ask keeps the spec of before"
+    );
+    let shown = |folder: &Folder| {
+        let text = folder.good().show("models.churn").expect("shown").text();
+        text.lines().find(|line| line.starts_with("known = ")).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(shown(&plain).as_deref(), Some("known = \"now\" # default"));
+    assert_eq!(shown(&then).as_deref(), Some("known = \"then\" # gristmill.toml:11"));
+    let text = plain.good().show("endpoints.churn").expect("shown").text();
+    assert!(text.contains("monitor.parity = \"mismatch_rate > 0\"") && text.contains("monitor.audit = 1000"), "{text}");
+}
+
+#[test]
 fn comments_and_formatting_change_nothing() {
     let folder = Folder::new(TOML);
     let before = folder.good().graph(&Words).expect("a graph");

@@ -8,7 +8,7 @@ use gristmill_kernel::{Code, Fault, Result, Span, Timestamp, VersionRef};
 use std::str::FromStr;
 
 /// The names a `when` condition may use.
-pub const NAMES: [&str; 5] = ["drift", "quality_drop", "new_rows", "new_labels", "age_hours"];
+pub const NAMES: [&str; 6] = ["drift", "quality_drop", "mismatch_rate", "new_rows", "new_labels", "age_hours"];
 
 /// The newest report of a monitor.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Report {
     pub first: Option<String>,
     /// How much worse the predictions were than on held-out rows.
     pub quality_drop: Option<f64>,
+    /// The share of served feature vectors that are not what training gives.
+    pub mismatch_rate: Option<f64>,
 }
 
 /// The newest retraining that this stage asked for.
@@ -82,6 +84,7 @@ pub fn figures(facts: &Facts) -> Figures {
     let age = facts.last_trained.map(|at| facts.now.since(at).micros() as f64 / 3.6e9);
     let numbers = [
         ("quality_drop", open.and_then(|r| r.quality_drop)),
+        ("mismatch_rate", open.and_then(|r| r.mismatch_rate)),
         ("new_rows", facts.new_rows.map(|n| n as f64)),
         ("new_labels", facts.new_labels.map(|n| n as f64)),
         ("age_hours", age),

@@ -36,6 +36,7 @@ fn report(number: u64, made_at: u64, drift: bool) -> Report {
         drift: Some(drift),
         first: drift.then(|| "psi(activity.spend_90d) = 0.41 > 0.2".to_owned()),
         quality_drop: Some(0.03),
+        mismatch_rate: Some(0.01),
     }
 }
 fn holds(holds: bool) -> Judged {

@@ -152,6 +152,14 @@ struct Seen {
     #[serde(default)]
     drifted: Vec<String>,
     quality: Option<SeenQuality>,
+    #[serde(default)]
+    parity: Option<SeenParity>,
+}
+
+#[derive(serde::Deserialize)]
+struct SeenParity {
+    checked: u64,
+    mismatched: u64,
 }
 
 #[derive(serde::Deserialize)]
@@ -171,5 +179,6 @@ async fn report(ports: &Ports, spec: &RetrainSpec) -> Result<Option<Report>> {
         Some(Verdict::Inconclusive) | None => None,
     };
     let (first, quality_drop) = (seen.drifted.into_iter().next(), seen.quality.and_then(|q| q.drop));
-    Ok(Some(Report { id: version.id, made_at: version.made_at, drift, first, quality_drop }))
+    let mismatch_rate = seen.parity.filter(|p| p.checked > 0).map(|p| p.mismatched as f64 / p.checked as f64);
+    Ok(Some(Report { id: version.id, made_at: version.made_at, drift, first, quality_drop, mismatch_rate }))
 }

@@ -11,7 +11,8 @@ pub struct RetrainSpec {
     pub endpoint: Option<Name>,
     /// Since the last training: a span (`7d`) or a cron line (`0 3 * * 1`), in UTC.
     pub every: Option<String>,
-    /// A SQL boolean over `drift` (the last monitor run said so), `quality_drop`, `new_rows`, `new_labels`, `age_hours`.
+    /// A SQL boolean over `drift` (the last monitor run said so), `quality_drop`, `mismatch_rate`, `new_rows`,
+    /// `new_labels`, `age_hours`.
     pub when: Option<String>,
     /// Least time between two trainings that nobody asked for.
     pub cooldown: Span,

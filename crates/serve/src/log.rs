@@ -4,11 +4,11 @@
 //! worked on. A batch on its way into the table is frozen under a position of its own, so writing it twice changes nothing. A
 //! batch that cannot be written stays, is tried again by the next flush, and keeps its room.
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use gristmill_kernel::limits::{LEASE_MS, PREDICTION_BUFFER_ROWS_MAX};
 use gristmill_kernel::port::Ports;
-use gristmill_kernel::prediction::Arm;
+use gristmill_kernel::prediction::{Arm, LOG_FORMAT};
 use gristmill_kernel::run::{Finish, Metric, NewRun};
 use gristmill_kernel::table::{Position, SystemColumns, TableName, TableWrite, WriteMode};
 use gristmill_kernel::version::Place;
@@ -35,8 +35,10 @@ pub struct LogRow {
     pub model: VersionRef,
     /// The entity's columns as a JSON object.
     pub entity: String,
-    /// The features as a JSON object.
+    /// The features as a JSON object that loses no bit ([`gristmill_kernel::logged`]).
     pub features: String,
+    /// What they were computed from, as [`Basis`](gristmill_kernel::prediction::Basis) in JSON; `None` where they came with the request.
+    pub based_on: Option<Arc<str>>,
     /// The score.
     pub score: Option<f64>,
     /// The predicted class.
@@ -241,6 +243,8 @@ pub fn schema() -> SchemaRef {
         Field::new("score", DataType::Float64, true),
         Field::new("outcome", DataType::Utf8, true),
         Field::new("error", DataType::Utf8, true),
+        Field::new("format", DataType::Int32, true),
+        Field::new("based_on", DataType::Utf8, true),
     ]))
 }
 
@@ -261,6 +265,8 @@ fn batch_of(rows: &[LogRow]) -> Result<RecordBatch> {
         Arc::new(rows.iter().map(|r| r.score).collect::<Float64Array>()),
         maybe(|r| r.outcome.as_deref()),
         maybe(|r| r.error.as_deref()),
+        Arc::new(Int32Array::from_value(LOG_FORMAT, rows.len())),
+        maybe(|r| r.based_on.as_deref()),
     ];
     RecordBatch::try_new(schema(), columns).map_err(|e| Fault::internal("logged predictions do not make a batch").because(e))
 }

@@ -9,6 +9,7 @@ use crate::runtime::Runtime;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
+use gristmill_kernel::logged;
 use gristmill_kernel::model::{Body, Feature, ModelFile, Task};
 use gristmill_kernel::port::{Blobs, FeatureReader, Ledger, ViewRef};
 use gristmill_kernel::tracking::manifest::Manifest;
@@ -384,24 +385,9 @@ pub fn row_json(columns: &RecordBatch, row: usize) -> serde_json::Map<String, Va
 
 /// A cell as JSON.
 pub(crate) fn cell_json(column: &dyn Array, row: usize) -> Value {
-    if column.is_null(row) {
-        return Value::Null;
-    }
-    match column.data_type() {
-        DataType::Boolean => column.as_boolean().value(row).into(),
-        DataType::Int64 => column.as_primitive::<arrow::datatypes::Int64Type>().value(row).into(),
-        DataType::Int32 => column.as_primitive::<arrow::datatypes::Int32Type>().value(row).into(),
-        DataType::UInt64 => column.as_primitive::<arrow::datatypes::UInt64Type>().value(row).into(),
-        DataType::Float64 => column.as_primitive::<Float64Type>().value(row).into(),
-        DataType::Float32 => f64::from(column.as_primitive::<arrow::datatypes::Float32Type>().value(row)).into(),
-        DataType::Utf8 => column.as_string::<i32>().value(row).into(),
-        DataType::LargeUtf8 => column.as_string::<i64>().value(row).into(),
-        DataType::Utf8View => column.as_string_view().value(row).into(),
-        DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, _) => {
-            let micros = column.as_primitive::<arrow::datatypes::TimestampMicrosecondType>().value(row);
-            gristmill_kernel::Timestamp::from_micros(micros).to_string().into()
-        }
-        // Dates, decimals: as arrow prints them.
-        _ => arrow::util::display::array_value_to_string(column, row).map_or(Value::Null, Value::from),
+    match (column.data_type(), logged::cell(column, row)) {
+        // The words for what JSON has no number for are the log's own.
+        (DataType::Float32 | DataType::Float64, Value::String(_)) => Value::Null,
+        (_, value) => value,
     }
 }

@@ -12,6 +12,7 @@ use crate::plane::{Endpoint, Plane};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use gristmill_kernel::limits::PREDICT_ROWS_INLINE_MAX;
+use gristmill_kernel::logged;
 use gristmill_kernel::port::{FeatureRequest, FeatureRows};
 use gristmill_kernel::prediction::Arm;
 use gristmill_kernel::{Code, Fault, Kind, Name, Result, Timestamp, VersionRef};
@@ -51,11 +52,34 @@ pub(crate) struct Prediction {
     pub as_of: Timestamp,
     pub newest: Option<Timestamp>,
     pub features: Row,
+    /// What the features were computed from.
+    pub grounds: Grounds,
     pub scored: Option<Scored>,
     /// How it was explained, and what each feature did.
     pub contributions: Option<Contributions>,
     /// Why there is no score, or why the canary did not answer.
     pub error: Option<String>,
+}
+
+/// What the log keeps of a row besides its answer, so that the features can be computed again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Grounds {
+    /// Definitions and rows, as [`Basis`](gristmill_kernel::prediction::Basis) in JSON; `None` where features came with the request.
+    pub basis: Option<Arc<str>>,
+    /// Features that the answer shows as null because JSON has no number for them.
+    pub beyond: Vec<(String, Value)>,
+}
+
+impl Grounds {
+    /// The features without the loss of a bit.
+    fn whole(&self, features: &Row) -> String {
+        if self.beyond.is_empty() {
+            return Value::Object(features.clone()).to_string();
+        }
+        let mut whole = features.clone();
+        whole.extend(self.beyond.iter().cloned());
+        Value::Object(whole).to_string()
+    }
 }
 
 /// An explained row: the method, and what each feature (`view.column`) did to the score by it.
@@ -73,6 +97,7 @@ pub(crate) struct Cached {
     as_of: Timestamp,
     newest: Option<Timestamp>,
     features: Row,
+    grounds: Grounds,
     scored: Scored,
 }
 
@@ -113,7 +138,8 @@ pub(crate) async fn predict(plane: &Plane, endpoint: &str, ask: Ask) -> Result<A
         arm: p.arm,
         model: p.model.clone(),
         entity: entity.clone(),
-        features: Value::Object(p.features.clone()).to_string(),
+        features: p.grounds.whole(&p.features),
+        based_on: p.grounds.basis.clone(),
         score: p.scored.as_ref().map(|s| s.score),
         outcome: p.scored.as_ref().and_then(|s| s.outcome.clone()),
         error: p.error.clone(),
@@ -144,6 +170,7 @@ struct Work<'a> {
 struct Table {
     features: Features,
     newest: Vec<Option<Timestamp>>,
+    basis: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
@@ -290,21 +317,23 @@ impl<'a> Work<'a> {
             Input::Encoded { matrix, .. } => {
                 let width = model.shape.features.len();
                 let row = |row: &usize| matrix.get(row * width..(row + 1) * width).unwrap_or_default().to_vec();
-                Ok(Table { features: Features::Encoded(rows.iter().flat_map(row).collect()), newest: nothing() })
+                Ok(Table { features: Features::Encoded(rows.iter().flat_map(row).collect()), newest: nothing(), basis: None })
             }
-            Input::Features(columns) => Ok(Table { features: Features::Columns(take(columns, rows)?), newest: nothing() }),
+            Input::Features(columns) => Ok(Table { features: Features::Columns(take(columns, rows)?), newest: nothing(), basis: None }),
             Input::Entities(all) => {
                 let asked: Vec<&Row> = rows.iter().map(|row| &all[*row]).collect();
                 if model.shape.asks_request() {
-                    return Ok(Table { features: Features::Columns(model.request_columns(&asked)?), newest: nothing() });
+                    let features = Features::Columns(model.request_columns(&asked)?);
+                    return Ok(Table { features, newest: nothing(), basis: None });
                 }
                 let batch = columns_of(&asked, &self.endpoint.spec.entity)?;
                 let request = FeatureRequest { views: model.views.clone(), rows: batch, at: self.at };
-                let FeatureRows { columns, newest } = self.plane.parts.features.read(request).await?;
+                let FeatureRows { columns, newest, basis } = self.plane.parts.features.read(request).await?;
                 if columns.num_rows() != rows.len() || newest.len() != rows.len() {
                     return Err(Fault::internal(format!("{} rows were asked for features, {} came back", rows.len(), columns.num_rows())));
                 }
-                Ok(Table { features: Features::Columns(columns), newest })
+                let basis = serde_json::to_string(&basis).map_err(|e| Fault::internal("a basis does not serialise").because(e))?;
+                Ok(Table { features: Features::Columns(columns), newest, basis: Some(basis.into()) })
             }
         }
     }
@@ -350,6 +379,11 @@ impl<'a> Work<'a> {
             }
         };
         let newest = table.newest[place];
+        let beyond = match &table.features {
+            Features::Columns(columns) => logged::beyond(columns, place),
+            Features::Encoded(_) => Vec::new(),
+        };
+        let grounds = Grounds { basis: table.basis.clone(), beyond };
         let (scored, contributions, error) = match judged {
             Ok(judged) => (Some(judged.scored), judged.contributions, None),
             Err(fault) => (None, None, Some(fault.to_string())),
@@ -357,12 +391,13 @@ impl<'a> Work<'a> {
         if let (Some(scored), Some(cache), Some(key)) = (&scored, &self.endpoint.cache, self.keys.get(row)) {
             // Under the key of the model that answered: a row that fell back to the stable version is not the canary's answer.
             if model.id == self.endpoint.model(self.arms[row]).id {
-                let cached = Cached { as_of: self.at, newest, features: features.clone(), scored: scored.clone() };
+                let (features, grounds) = (features.clone(), grounds.clone());
+                let cached = Cached { as_of: self.at, newest, features, grounds, scored: scored.clone() };
                 cache.insert(key.clone(), Arc::new(cached));
             }
         }
         let (arm, model) = (self.arms[row], model.id.clone());
-        Prediction { id: self.new_id(), arm, model, as_of: self.at, newest, features, scored, contributions, error }
+        Prediction { id: self.new_id(), arm, model, as_of: self.at, newest, features, grounds, scored, contributions, error }
     }
 
     /// The answer given before, if it is not older than the endpoint's `cache`. The moment it was true at is part of it.
@@ -380,6 +415,7 @@ impl<'a> Work<'a> {
             as_of: known.as_of,
             newest: known.newest,
             features: known.features.clone(),
+            grounds: known.grounds.clone(),
             scored: Some(known.scored.clone()),
             contributions: None,
             error: None,

@@ -5,6 +5,7 @@
 //! question are 16 bytes each: half of the time of a large walk goes into memory.
 
 use crate::argument::Argument;
+use crate::known::{Arriving, Known, Then};
 use crate::state::{Answer, State};
 use crate::{Call, Window};
 use std::cmp::Ordering;
@@ -92,6 +93,8 @@ pub struct Walk<'a> {
     pub filters: &'a [Vec<bool>],
     /// The order of rows of one time.
     pub ties: Option<Ties<'a>>,
+    /// Which rows each question knows; `None`: all.
+    pub known: Option<Known<'a>>,
 }
 
 /// What a call answers to every question: bits of an integer, of a float or the place of a row, and whether there is an answer.
@@ -169,11 +172,18 @@ fn written(answer: Answer) -> (u64, bool) {
 }
 
 /// A state that one or more calls read: a sum is also half of a mean.
-struct Slot<'c> {
+pub(crate) struct Slot<'c> {
     /// The first of them.
     call: &'c Call,
     /// The numbers of all.
     calls: Vec<usize>,
+}
+
+impl<'c> Slot<'c> {
+    /// What is kept.
+    pub(crate) fn call(&self) -> &'c Call {
+        self.call
+    }
 }
 
 impl Walk<'_> {
@@ -226,7 +236,7 @@ impl Walk<'_> {
         State::new(call.what, self.argument(call))
     }
 
-    fn argument(&self, call: &Call) -> &Argument {
+    pub(crate) fn argument(&self, call: &Call) -> &Argument {
         call.argument.map_or(&Argument::None, |number| &self.arguments[number])
     }
 
@@ -258,21 +268,36 @@ impl Walk<'_> {
             if questions.is_empty() {
                 continue;
             }
-            questions.sort_unstable_by_key(|q| q.time);
+            // How far a question's knowledge reaches; the same for all where all is known.
+            let reach = |q: &Entry| self.known.map_or(0, |known| known.questions[q.at as usize]);
+            match self.known {
+                None => questions.sort_unstable_by_key(|q| q.time),
+                Some(_) => questions.sort_unstable_by_key(|q| (q.time, reach(q))),
+            }
             let rows = Buckets::bucket(share.row_starts, share.rows, share.from, entity);
             self.sort(rows);
+            let mut arriving = self.known.map(|known| Arriving::of(&known, rows));
             states.iter_mut().for_each(State::clear);
             edges.fill((0, 0));
             let mut answered = None;
             for question in questions.iter() {
-                if answered != Some(question.time) {
-                    for (number, window) in self.windows.iter().enumerate() {
-                        self.slide(rows, question.time, window, slots, &in_window[number], &mut edges[number], &mut states);
+                let asked = (question.time, reach(question));
+                if answered != Some(asked) {
+                    if let (Some(known), Some(arriving)) = (&self.known, &mut arriving) {
+                        let (before, news) = arriving.go_on(known, rows, asked.1);
+                        let then = Then { moment: asked.0, reach: asked.1, before, news };
+                        for (number, edges) in edges.iter_mut().enumerate() {
+                            self.slide_known(known, rows, &then, (number, edges), (slots, &in_window[number]), &mut states);
+                        }
+                    } else {
+                        for (number, window) in self.windows.iter().enumerate() {
+                            self.slide(rows, question.time, window, slots, &in_window[number], &mut edges[number], &mut states);
+                        }
                     }
                     for (slot, state) in slots.iter().zip(&states) {
                         slot.calls.iter().for_each(|call| answers[*call] = written(state.answer(self.calls[*call].what)));
                     }
-                    answered = Some(question.time);
+                    answered = Some(asked);
                 }
                 block.put(question.at, &answers, columns);
             }
@@ -307,16 +332,8 @@ impl Walk<'_> {
         states: &mut [State],
     ) {
         let (first, end) = *edges;
-        let rest = |from: usize| rows.get(from..).unwrap_or_default();
-        let before = |edge: i64, inside: bool| move |row: &&Entry| row.time < edge || (row.time == edge && inside);
-        let next_first = match window.from {
-            None => first,
-            Some((distance, inclusive)) => {
-                first + rest(first).iter().take_while(before(moment.saturating_add(distance), !inclusive)).count()
-            }
-        };
-        let next_end = end + rest(end).iter().take_while(before(moment.saturating_add(window.to.0), window.to.1)).count();
-        *edges = (next_first, next_end);
+        *edges = moved(rows, moment, window, *edges);
+        let (next_first, next_end) = *edges;
         let leaving = &rows[first.min(end)..next_first.min(end)];
         // What is before the window already never enters it.
         let entering = &rows[next_first.max(end).min(next_end)..next_end];
@@ -336,6 +353,19 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// The edges of a window after it has moved on to a moment: the rows from the first to the second are inside.
+#[inline]
+pub(crate) fn moved(rows: &[Entry], moment: i64, window: &Window, (first, end): (usize, usize)) -> (usize, usize) {
+    let rest = |from: usize| rows.get(from..).unwrap_or_default();
+    let before = |edge: i64, inside: bool| move |row: &&Entry| row.time < edge || (row.time == edge && inside);
+    let next_first = match window.from {
+        None => first,
+        Some((distance, inclusive)) => first + rest(first).iter().take_while(before(moment.saturating_add(distance), !inclusive)).count(),
+    };
+    let next_end = end + rest(end).iter().take_while(before(moment.saturating_add(window.to.0), window.to.1)).count();
+    (next_first, next_end)
 }
 
 /// The entities of one thread, with their entries.

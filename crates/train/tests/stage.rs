@@ -183,7 +183,8 @@ fn one_feature(label: ArrayRef, feature: ArrayRef, kind: FeatureType) -> (Traini
     .expect("a batch");
     let features = vec![FeatureColumn { view: "v".into(), column: "x".into(), kind }];
     let split = Split::Time { test: 0.2 };
-    let meta = TrainingSetMeta { format: 1, entity: vec!["id".into()], features, split, train_rows: 0, test_rows: 0, test_from: None };
+    let (entity, known) = (vec!["id".into()], Default::default());
+    let meta = TrainingSetMeta { format: 1, entity, features, split, known, train_rows: 0, test_rows: 0, test_from: None };
     (meta, parquet(&batch))
 }
 

@@ -12,5 +12,6 @@ mod mlflow_opens;
 mod mlflow_own;
 mod mlflow_purge;
 mod mlflow_serve;
+mod parity;
 mod readme;
 mod serving;

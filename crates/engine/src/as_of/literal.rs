@@ -4,6 +4,7 @@
 //! entity gets what an aggregate of nothing gives, or NULLs if the view does not aggregate. Two rows for one entity are refused. The rows are
 //! sorted first, so that the answer does not depend on the order in which they are given.
 
+use super::known::{KnownBy, Reach};
 use super::plan::{Compiled, Given, moments};
 use super::view::{View, is_as_of};
 use crate::fault;
@@ -17,8 +18,8 @@ use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlanBuilder, ident, lit};
 use datafusion::scalar::ScalarValue;
 use gristmill_kernel::error::{Code, Fault, Result};
-use gristmill_kernel::port::TableShape;
-use gristmill_kernel::table::{Catalog, LOAD, ROW};
+use gristmill_kernel::port::{Known, TableShape};
+use gristmill_kernel::table::{Catalog, LOAD, LOADED_AT, ROW};
 use gristmill_kernel::view::Ties;
 use sqlparser::ast::{Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Value, VisitMut, VisitorMut};
 use std::collections::{BTreeMap, HashMap};
@@ -43,32 +44,39 @@ impl Literal {
     }
 
     /// The features for each asked row.
-    pub async fn evaluate(&self, compiled: &Compiled, asked: &RecordBatch, catalog: &Catalog) -> Result<RecordBatch> {
+    pub async fn evaluate(&self, compiled: &Compiled, asked: &RecordBatch, catalog: &Catalog, known: Known<'_>) -> Result<RecordBatch> {
         let broken = |e| Fault::internal("match answers with entities").because(e);
         let moments = moments(asked)?;
         let entities = compiled.entities(asked)?;
         let converter = RowConverter::new(entities.iter().map(|c| SortField::new(c.data_type().clone())).collect()).map_err(broken)?;
         let keys = converter.convert_columns(&entities).map_err(broken)?;
-        let mut by_moment: BTreeMap<Option<i64>, Vec<usize>> = BTreeMap::new();
+        let mut reaches: BTreeMap<&String, Reach> = BTreeMap::new();
+        for table in self.tables.keys() {
+            reaches.extend(Reach::of(known, table, asked.num_rows())?.map(|reach| (table, reach)));
+        }
+        let mut by_moment: BTreeMap<(Option<i64>, Vec<Option<i64>>), Vec<usize>> = BTreeMap::new();
         for row in 0..asked.num_rows() {
-            by_moment.entry(moments.is_valid(row).then(|| moments.value(row))).or_default().push(row);
+            let knows = reaches.values().map(|reach| reach.at(row)).collect();
+            by_moment.entry((moments.is_valid(row).then(|| moments.value(row)), knows)).or_default().push(row);
         }
         let features = compiled.features().clone();
         let tables = self.sorted(compiled, catalog).await?;
         // Part 0 is the row of NULLs.
         let mut parts: Vec<Vec<ArrayRef>> = vec![features.fields().iter().map(|f| new_null_array(f.data_type(), 1)).collect()];
         let mut places = vec![(0usize, 0usize); asked.num_rows()];
-        for (moment, rows) in by_moment {
-            let Some(moment) = moment else { continue };
+        for ((moment, knows), rows) in by_moment {
+            let Some(at) = moment else { continue };
+            let knows = reaches.iter().zip(knows).map(|((table, reach), to)| ((*table).clone(), (reach.by, to))).collect();
+            let moment = Moment { at, knows };
             let nothing = match &self.nothing {
                 Some(query) => {
-                    let answer = self.run(compiled, query, moment, &tables).await?;
+                    let answer = self.run(compiled, query, &moment, &tables).await?;
                     parts.push(self.columns(&answer, compiled)?);
                     (parts.len() - 1, 0)
                 }
                 None => (0, 0),
             };
-            let answer = self.run(compiled, &self.query, moment, &tables).await?;
+            let answer = self.run(compiled, &self.query, &moment, &tables).await?;
             let own: Vec<ArrayRef> =
                 self.entity.iter().zip(&entities).map(|(n, to)| named(&answer, n, to.data_type())).collect::<Result<_>>()?;
             let found = if own.is_empty() { None } else { Some(converter.convert_columns(&own).map_err(broken)?) };
@@ -129,18 +137,23 @@ impl Literal {
         Ok(tables)
     }
 
-    async fn run(&self, compiled: &Compiled, query: &Query, moment: i64, tables: &BTreeMap<String, Given>) -> Result<RecordBatch> {
+    async fn run(&self, compiled: &Compiled, query: &Query, moment: &Moment, tables: &BTreeMap<String, Given>) -> Result<RecordBatch> {
         let text = compiled.text();
         let mut sources = Sources::new();
         for (name, shape) in &self.tables {
             let given = tables.get(name).ok_or_else(|| Fault::internal(format!("the rows of `{name}` were not sorted")))?;
+            let knows = moment.knows.get(name).copied();
             let seen = match &shape.time {
                 Some(time) => {
-                    let at = lit(ScalarValue::TimestampMicrosecond(Some(moment), Some("UTC".into())));
-                    if compiled.def.ties == Ties::Include { ident(time).lt_eq(at) } else { ident(time).lt(at) }
+                    let at = lit(ScalarValue::TimestampMicrosecond(Some(moment.at), Some("UTC".into())));
+                    let before = if compiled.def.ties == Ties::Include { ident(time).lt_eq(at) } else { ident(time).lt(at) };
+                    match knows {
+                        None => before,
+                        Some((by, to)) => before.and(is_known(by, to)),
+                    }
                 }
                 None => {
-                    let load = given.loads(&compiled.shared, text).await?.at(moment);
+                    let load = given.loads(&compiled.shared, text).await?.at_known(moment.at, knows);
                     ident(LOAD).eq(lit(ScalarValue::Int64(load)))
                 }
             };
@@ -153,7 +166,7 @@ impl Literal {
                 .map_err(|e| fault::query(e, text))?;
             sources.insert(name.clone(), provider_as_source(Arc::new(ViewTable::new(plan, None))));
         }
-        let plan = compiled.shared.session.plan(at_moment(query, moment), &sources, text)?;
+        let plan = compiled.shared.session.plan(at_moment(query, moment.at), &sources, text)?;
         let plan = compiled.shared.session.optimise(&plan, text)?;
         let schema = crate::sql::session::schema_of(&plan);
         // Sorted rows through one partition: an aggregate without an order of its own takes them in that of time, load and row.
@@ -161,6 +174,22 @@ impl Literal {
         let schema = answer.first().map_or(schema, RecordBatch::schema);
         concat_batches(&schema, &answer).map_err(|e| Fault::internal("collect answers").because(e))
     }
+}
+
+/// A moment, and how far its knowledge of each table reaches; all of a table that is not named.
+struct Moment {
+    at: i64,
+    knows: BTreeMap<String, (KnownBy, Option<i64>)>,
+}
+
+/// Rows that are known. One that does not say since when always is; to whom knows nothing none is.
+fn is_known(by: KnownBy, to: Option<i64>) -> datafusion::logical_expr::Expr {
+    let (column, to) = match (by, to) {
+        (_, None) => return lit(false),
+        (KnownBy::Moment, Some(to)) => (ident(LOADED_AT), ScalarValue::TimestampMicrosecond(Some(to), Some("UTC".into()))),
+        (KnownBy::Load, Some(to)) => (ident(LOAD), ScalarValue::Int64(Some(to))),
+    };
+    column.clone().lt_eq(lit(to)).or(column.is_null())
 }
 
 fn named(answer: &RecordBatch, name: &str, to: &arrow::datatypes::DataType) -> Result<ArrayRef> {

@@ -1,8 +1,9 @@
 //! The compiled view: planned and optimised once against table shapes; each evaluation puts rows under the scans and runs it.
 
 use super::exactly::exactly;
+use super::known::{KnownBy, Reach};
 use super::literal::Literal;
-use super::rewrite::{ASKED, load_name, rewrite, table_name};
+use super::rewrite::{ASKED, Counts, known_name, load_name, rewrite, table_name};
 use super::sliding::Sliding;
 use super::view::{self, Form, Joined, REQUEST, View};
 use super::window;
@@ -23,21 +24,30 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use gristmill_kernel::error::{Code, Fault, Result};
-use gristmill_kernel::port::{AsOfPlan, TableShape, ViewShape};
+use gristmill_kernel::port::{AsOfPlan, Known, TableShape, ViewShape};
 use gristmill_kernel::table::{Catalog, LOAD, LOADED_AT, ROW, Relation};
-use gristmill_kernel::view::{ViewAt, ViewDef};
+use gristmill_kernel::view::{Ties, ViewAt, ViewDef};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A compiled view.
 pub struct Compiled {
     pub(super) shared: Arc<Shared>,
     pub(super) def: ViewDef,
     shape: ViewShape,
+    taken: View,
     tables: Vec<Joined>,
-    asked_schema: SchemaRef,
     entity_types: Vec<DataType>,
+    /// Knowing everything.
+    how: Way,
+    /// By what rows are known: made when they are asked for.
+    known: [OnceLock<Arc<Way>>; 2],
+}
+
+/// A way to compute, and what the asked rows must look like for it.
+struct Way {
     how: How,
+    asked_schema: SchemaRef,
 }
 
 enum How {
@@ -79,29 +89,20 @@ pub async fn compile(shared: Arc<Shared>, def: &ViewDef, shapes: &BTreeMap<Strin
         };
         return Err(Fault::invalid(Code::AS_OF_UNSUPPORTED, message).fix(fix).at(text.spot(1, 1, 1)));
     }
-    let (shape, tables, how, asked_schema, features) = match &taken.form {
+    let (shape, tables, how, features) = match &taken.form {
         Form::Joined { tables, .. }
             if !reads_request
                 || !tables.iter().any(|t| t.left && t.table == REQUEST) && tables[0].table == REQUEST
                 || tables.iter().all(|t| !t.left) =>
         {
-            let asked_schema = asked_schema(&taken, tables, &entity_types);
-            let sql = rewrite(&taken, def.ties, &is_aggregate);
-            let plan = planned(&shared, &sql, tables, &asked_schema, text)?;
-            let features = features_of(&plan);
+            let asks = Asks { view: &taken, tables, entity_types: &entity_types, ties: def.ties, known: None, text };
+            let (how, features) = asks.way(&shared, &is_aggregate)?;
             let shape = match (reads_request, taken.aggregates) {
                 (true, _) => "request",
                 (false, true) => "aggregate",
                 (false, false) => "lookup",
             };
-            let sliding = match tables.as_slice() {
-                [one] if !reads_request => {
-                    Sliding::compile(&shared, &taken, &one.shape, def.ties, &asked_schema, &entity_types, &is_aggregate)?
-                }
-                _ => None,
-            };
-            let how = sliding.map_or(How::Joined(plan), |sliding| How::Sliding(Box::new(sliding)));
-            (shape, tables.clone(), how, asked_schema, features)
+            (shape, tables.clone(), how, features)
         }
         form => {
             let reason = match form {
@@ -118,19 +119,49 @@ pub async fn compile(shared: Arc<Shared>, def: &ViewDef, shapes: &BTreeMap<Strin
                 taken.features.iter().map(|c| Field::new(&c.name, type_of(&written, &c.name), true)).collect::<Vec<_>>(),
             ));
             let literal = Literal::new(&fenced, &taken, shapes);
-            ("general", Vec::new(), How::Literal(Box::new(literal)), Arc::new(Schema::empty()), features)
+            let how = Way { how: How::Literal(Box::new(literal)), asked_schema: Arc::new(Schema::empty()) };
+            ("general", Vec::new(), how, features)
         }
     };
     for rows in kept.iter().filter(|k| k.time.is_some() && k.window.is_none()) {
         remarks.push(format!("`{}` has no window on its time column, so all of its history is kept", rows.table));
     }
-    let way = match &how {
+    let way = match &how.how {
         How::Sliding(_) => "rows slide through windows",
         How::Joined(_) => "rows are joined with what is asked",
         How::Literal(_) => "moment by moment",
     };
     let shape = ViewShape { shape, how: way, features, kept, remarks, notes };
-    Ok(Compiled { shared: shared.clone(), def: def.clone(), shape, tables, asked_schema, entity_types, how })
+    Ok(Compiled { shared: shared.clone(), def: def.clone(), shape, taken, tables, entity_types, how, known: Default::default() })
+}
+
+/// A view of tables that are joined with what is asked, and which rows of them count.
+struct Asks<'a> {
+    view: &'a View,
+    tables: &'a [Joined],
+    entity_types: &'a [DataType],
+    ties: Ties,
+    known: Option<KnownBy>,
+    text: Text<'a>,
+}
+
+impl Asks<'_> {
+    /// The way to compute it, and its features.
+    fn way(&self, shared: &Shared, is_aggregate: &dyn Fn(&str) -> bool) -> Result<(Way, SchemaRef)> {
+        let asked_schema = asked_schema(self.view, self.tables, self.entity_types, self.known);
+        let sql = rewrite(self.view, Counts { ties: self.ties, known: self.known }, is_aggregate);
+        let plan = planned(shared, &sql, self.tables, &asked_schema, self.text)?;
+        let features = features_of(&plan);
+        let sliding = match self.tables {
+            [one] if one.table != REQUEST => {
+                let counts = (self.ties, self.known);
+                Sliding::compile(shared, self.view, &one.shape, counts, &asked_schema, self.entity_types, is_aggregate)?
+            }
+            _ => None,
+        };
+        let how = sliding.map_or(How::Joined(plan), |sliding| How::Sliding(Box::new(sliding)));
+        Ok((Way { how, asked_schema }, features))
+    }
 }
 
 #[async_trait]
@@ -140,16 +171,32 @@ impl AsOfPlan for Compiled {
     }
 
     async fn evaluate(&self, asked: &RecordBatch, tables: &Catalog) -> Result<RecordBatch> {
+        self.evaluate_known(asked, tables, Known::Now).await
+    }
+
+    async fn evaluate_known(&self, asked: &RecordBatch, tables: &Catalog, known: Known<'_>) -> Result<RecordBatch> {
         if asked.num_rows() == 0 {
             return Ok(RecordBatch::new_empty(self.shape.features.clone()));
         }
-        match &self.how {
-            How::Literal(literal) => literal.evaluate(self, asked, tables).await,
-            How::Joined(plan) => self.joined(plan, asked, tables).await,
+        let made;
+        let way = match KnownBy::of(known) {
+            Some(by) if !matches!(self.how.how, How::Literal(_)) => {
+                made = self.way_known(by)?;
+                made.as_ref()
+            }
+            _ => &self.how,
+        };
+        match &way.how {
+            How::Literal(literal) => literal.evaluate(self, asked, tables, known).await,
+            How::Joined(plan) => self.joined(plan, &way.asked_schema, asked, (tables, known)).await,
             How::Sliding(sliding) => {
                 let table = &self.tables[0];
                 let relation = tables.get(&table.table).ok_or_else(|| no_rows(&table.table))?;
-                let asked = self.asked_rows(asked, &moments(asked)?, &HashMap::new())?;
+                let mut more = HashMap::new();
+                if let Some(reach) = Reach::of(known, &table.table, asked.num_rows())? {
+                    more.insert(known_name(0), Arc::new(reach.of) as ArrayRef);
+                }
+                let asked = self.asked_rows(&way.asked_schema, asked, &moments(asked)?, &more)?;
                 sliding.evaluate(&self.shared, self.text(), &asked, (&table.table, &table.shape, relation), &self.shape.features).await
             }
         }
@@ -172,22 +219,53 @@ impl Compiled {
         columns.map(|(name, to)| cast_to(column(asked, name)?, to, name)).collect()
     }
 
-    async fn joined(&self, plan: &LogicalPlan, asked: &RecordBatch, tables: &Catalog) -> Result<RecordBatch> {
+    /// The way that sees only what is known.
+    fn way_known(&self, by: KnownBy) -> Result<Arc<Way>> {
+        let kept = &self.known[by as usize];
+        if let Some(way) = kept.get() {
+            return Ok(way.clone());
+        }
+        let is_aggregate = |name: &str| self.shared.session.state().aggregate_functions().contains_key(name);
+        let asks = Asks {
+            view: &self.taken,
+            tables: &self.tables,
+            entity_types: &self.entity_types,
+            ties: self.def.ties,
+            known: Some(by),
+            text: self.text(),
+        };
+        let (way, _) = asks.way(&self.shared, &is_aggregate)?;
+        Ok(kept.get_or_init(|| Arc::new(way)).clone())
+    }
+
+    async fn joined(
+        &self,
+        plan: &LogicalPlan,
+        asked_schema: &SchemaRef,
+        asked: &RecordBatch,
+        (tables, known): (&Catalog, Known<'_>),
+    ) -> Result<RecordBatch> {
         let moments = moments(asked)?;
         let mut providers: HashMap<String, Arc<dyn TableProvider>> = HashMap::new();
-        let mut loads: HashMap<String, ArrayRef> = HashMap::new();
+        let mut more: HashMap<String, ArrayRef> = HashMap::new();
         let mut rows = asked.num_rows();
         for (number, table) in self.tables.iter().enumerate().filter(|(_, t)| t.table != REQUEST) {
             let relation = tables.get(&table.table).ok_or_else(|| no_rows(&table.table))?;
             let given = Given::of(&self.shared, &table.table, &table.shape, relation).await?;
             rows += given.rows();
-            if table.shape.time.is_none() {
-                loads.insert(load_name(number), given.loads(&self.shared, self.text()).await?.seen(&moments));
+            let reach = Reach::of(known, &table.table, asked.num_rows())?;
+            match (&table.shape.time, reach) {
+                (None, reach) => {
+                    let loads = given.loads(&self.shared, self.text()).await?;
+                    more.insert(load_name(number), loads.seen(&moments, reach.as_ref()));
+                }
+                (Some(_), Some(reach)) => drop(more.insert(known_name(number), Arc::new(reach.of))),
+                (Some(_), None) => {}
             }
             providers.insert(table_name(number), given.provider()?);
         }
-        let asked_rows = self.asked_rows(asked, &moments, &loads)?;
-        providers.insert(ASKED.to_string(), rows_provider(self.asked_schema.clone(), vec![asked_rows])?);
+        let asked_rows = self.asked_rows(asked_schema, asked, &moments, &more)?;
+        providers.insert(ASKED.to_string(), rows_provider(asked_schema.clone(), vec![asked_rows])?);
         let plan = with_rows(plan, &providers).map_err(|e| fault::query(e, self.text()))?;
         let size = if rows <= SMALL_ROWS { Size::Small } else { Size::Large };
         let answer = self.shared.collect(&plan, size, self.text()).await?;
@@ -196,27 +274,28 @@ impl Compiled {
 
     fn asked_rows(
         &self,
+        schema: &SchemaRef,
         asked: &RecordBatch,
         moments: &TimestampMicrosecondArray,
-        loads: &HashMap<String, ArrayRef>,
+        more: &HashMap<String, ArrayRef>,
     ) -> Result<RecordBatch> {
         let count = asked.num_rows();
         let mut columns: Vec<ArrayRef> = Vec::new();
-        for field in self.asked_schema.fields() {
+        for field in schema.fields() {
             let name = field.name().as_str();
             let column: ArrayRef = match name {
                 "__id" => Arc::new(Int64Array::from_iter_values(0..count as i64)),
                 "__t" => Arc::new(moments.clone()),
-                _ => match (name.strip_prefix("__k").and_then(|n| n.parse::<usize>().ok()), loads.get(name)) {
+                _ => match (name.strip_prefix("__k").and_then(|n| n.parse::<usize>().ok()), more.get(name)) {
                     (Some(number), _) => cast_to(column(asked, &self.def.entity[number])?, field.data_type(), &self.def.entity[number])?,
-                    (None, Some(load)) => load.clone(),
+                    (None, Some(own)) => own.clone(),
                     (None, None) => cast_to(column(asked, name)?, field.data_type(), name)?,
                 },
             };
             columns.push(column);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(count));
-        RecordBatch::try_new_with_options(self.asked_schema.clone(), columns, &options)
+        RecordBatch::try_new_with_options(schema.clone(), columns, &options)
             .map_err(|e| Fault::internal("lay out the asked rows").because(e))
     }
 }
@@ -298,12 +377,25 @@ impl Loads {
         Loads(by_moment)
     }
     /// The load a moment sees.
-    pub(super) fn at(&self, moment: i64) -> Option<i64> {
+    fn at(&self, moment: i64) -> Option<i64> {
         let not_after = self.0.partition_point(|(at, _)| *at <= moment);
         self.0.get(not_after.saturating_sub(1)).map(|(_, load)| *load)
     }
-    fn seen(&self, moments: &TimestampMicrosecondArray) -> ArrayRef {
-        Arc::new(moments.iter().map(|m| self.at(m?)).collect::<Int64Array>())
+    /// The load a moment sees among those that are known: by what, and how far.
+    pub(super) fn at_known(&self, moment: i64, known: Option<(KnownBy, Option<i64>)>) -> Option<i64> {
+        let Some((by, reach)) = known else { return self.at(moment) };
+        let reach = reach?;
+        let is_known = |(at, load): &&(i64, i64)| match by {
+            KnownBy::Moment => *at <= reach,
+            KnownBy::Load => *load <= reach,
+        };
+        let mut known = self.0.iter().filter(is_known);
+        let first = known.next()?;
+        Some(known.take_while(|(at, _)| *at <= moment).last().unwrap_or(first).1)
+    }
+    fn seen(&self, moments: &TimestampMicrosecondArray, reach: Option<&Reach>) -> ArrayRef {
+        let one = |(row, moment): (usize, Option<i64>)| self.at_known(moment?, reach.map(|r| (r.by, r.at(row))));
+        Arc::new(moments.iter().enumerate().map(one).collect::<Int64Array>())
     }
 }
 
@@ -332,7 +424,7 @@ fn elsewhere(mut fault: Fault, text: Text<'_>) -> Fault {
     fault
 }
 
-fn asked_schema(view: &View, tables: &[Joined], entity_types: &[DataType]) -> SchemaRef {
+fn asked_schema(view: &View, tables: &[Joined], entity_types: &[DataType], known: Option<KnownBy>) -> SchemaRef {
     let mut fields = vec![Field::new("__id", DataType::Int64, false), Field::new("__t", moment_type(), true)];
     let request = tables.iter().find(|t| t.table == REQUEST);
     match request {
@@ -344,8 +436,10 @@ fn asked_schema(view: &View, tables: &[Joined], entity_types: &[DataType]) -> Sc
         Some(table) => fields.extend(table.shape.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true))),
     }
     for (number, table) in tables.iter().enumerate() {
-        if table.shape.time.is_none() && table.table != REQUEST {
-            fields.push(Field::new(load_name(number), DataType::Int64, true));
+        match &table.shape.time {
+            _ if table.table == REQUEST => {}
+            None => fields.push(Field::new(load_name(number), DataType::Int64, true)),
+            Some(_) => fields.extend(known.map(|_| Field::new(known_name(number), DataType::Int64, true))),
         }
     }
     Arc::new(Schema::new(fields))

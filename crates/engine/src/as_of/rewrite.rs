@@ -4,6 +4,7 @@
 //! `__t` only, and computes aggregates per `__id`; the outer one starts from `__asked` again, so that every asked row has its answer: aggregates
 //! of nothing are NULL and counts 0, and the expressions around them are computed as written.
 
+use super::known::KnownBy;
 use super::view::{Form, Joined, REQUEST, View, aliases, as_column, is_as_of};
 use gristmill_kernel::table::{LOAD, ROW};
 use gristmill_kernel::view::Ties;
@@ -26,10 +27,24 @@ pub fn load_name(number: usize) -> String {
     format!("__load{number}")
 }
 
+/// The asked row's knowledge of a table: how far it reaches.
+pub fn known_name(number: usize) -> String {
+    format!("__known{number}")
+}
+
+/// Which rows count.
+#[derive(Debug, Clone, Copy)]
+pub struct Counts {
+    /// Ties at the moment.
+    pub ties: Ties,
+    /// Whether rows must be known to the asked row, and by what; `None`: all are.
+    pub known: Option<KnownBy>,
+}
+
 /// The rewritten query: `__id` and the features, in no order.
-pub fn rewrite(view: &View, ties: Ties, is_aggregate: &dyn Fn(&str) -> bool) -> String {
+pub fn rewrite(view: &View, counts: Counts, is_aggregate: &dyn Fn(&str) -> bool) -> String {
     let Form::Joined { tables, filters } = &view.form else { return String::new() };
-    let frame = Frame::new(view, tables, filters, ties);
+    let frame = Frame::new(view, tables, filters, counts);
     if view.aggregates { aggregate(view, &frame, is_aggregate) } else { lookup(view, &frame) }
 }
 
@@ -43,7 +58,7 @@ struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    fn new(view: &View, tables: &'a [Joined], filters: &[Expr], ties: Ties) -> Frame<'a> {
+    fn new(view: &View, tables: &'a [Joined], filters: &[Expr], counts: Counts) -> Frame<'a> {
         let request = tables.iter().find(|t| t.table == REQUEST);
         let asked = request.map_or_else(|| "__a".to_string(), |t| t.alias.clone());
         let all_inner = tables.iter().all(|t| !t.left);
@@ -66,8 +81,13 @@ impl<'a> Frame<'a> {
             let mut on: Vec<String> = Vec::new();
             match &table.shape.time {
                 Some(time) => {
-                    let before = if ties == Ties::Include { "<=" } else { "<" };
+                    let before = if counts.ties == Ties::Include { "<=" } else { "<" };
                     on.push(format!("{name}.{} {before} {}.\"__t\"", quoted(time), quoted(&asked)));
+                    if let Some(by) = counts.known {
+                        // A row that does not say since when was always known, but not to whom knows nothing.
+                        let since = format!("coalesce({}, -{})", by.since(&table.alias), i64::MAX);
+                        on.push(format!("{since} <= {}.\"{}\"", quoted(&asked), known_name(i)));
+                    }
                 }
                 None => on.push(format!("{name}.\"{LOAD}\" = {}.\"{}\"", quoted(&asked), load_name(i))),
             }

@@ -22,6 +22,13 @@ pub struct Event {
     pub row: i64,
 }
 
+impl Event {
+    /// When its load became available: before some of the moments that are asked about, after others.
+    pub fn loaded_at(&self) -> i64 {
+        BASE + self.load * 5 * DAY
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refund {
     pub order: i64,
@@ -30,6 +37,13 @@ pub struct Refund {
     pub back: f64,
     pub load: i64,
     pub row: i64,
+}
+
+impl Refund {
+    /// When its load became available.
+    pub fn loaded_at(&self) -> i64 {
+        BASE + self.load * 6 * DAY
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -178,7 +192,7 @@ pub fn events(rows: &[&Event]) -> RecordBatch {
         ("order_id", ints(&rows.iter().map(|e| Some(e.order)).collect::<Vec<_>>())),
         ("_load", ints(&rows.iter().map(|e| Some(e.load)).collect::<Vec<_>>())),
         ("_row", ints(&rows.iter().map(|e| Some(e.row)).collect::<Vec<_>>())),
-        ("_loaded_at", moments(&rows.iter().map(|e| Some(BASE + e.load * 20 * DAY)).collect::<Vec<_>>())),
+        ("_loaded_at", moments(&rows.iter().map(|e| Some(e.loaded_at())).collect::<Vec<_>>())),
     ])
 }
 
@@ -190,7 +204,7 @@ pub fn refunds(rows: &[&Refund]) -> RecordBatch {
         ("back", floats(&rows.iter().map(|r| Some(r.back)).collect::<Vec<_>>())),
         ("_load", ints(&rows.iter().map(|r| Some(r.load)).collect::<Vec<_>>())),
         ("_row", ints(&rows.iter().map(|r| Some(r.row)).collect::<Vec<_>>())),
-        ("_loaded_at", moments(&rows.iter().map(|r| Some(BASE + r.load * DAY)).collect::<Vec<_>>())),
+        ("_loaded_at", moments(&rows.iter().map(|r| Some(r.loaded_at())).collect::<Vec<_>>())),
     ])
 }
 

@@ -7,6 +7,7 @@
 mod arrival;
 mod cases;
 mod history;
+mod known;
 mod mutations;
 mod oracle;
 mod thousands;
@@ -90,7 +91,7 @@ fn differences(case: &Case, oracle: &Oracle<'_>, rows: &[(String, i64)], answer:
     for ((customer, moment), got) in rows.iter().zip(cells(answer)) {
         let expected = (case.answer)(oracle, customer, *moment);
         if got != expected {
-            wrong.push(format!("{} of {customer} at {moment}: got {got:?}, expected {expected:?}", case.name));
+            wrong.push(format!("{} of {customer} at {moment}, {:?}: got {got:?}, expected {expected:?}", case.name, oracle.knows));
         }
     }
     wrong

@@ -27,6 +27,17 @@ pub fn text(value: Option<&str>) -> Cell {
     value.map_or(Cell::Null, |v| Cell::Text(v.to_string()))
 }
 
+/// What an asked row knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knows {
+    /// Every row.
+    All,
+    /// Rows that were available not after a moment.
+    Until(i64),
+    /// Rows of loads up to a number.
+    Loads(i64),
+}
+
 /// Answers one view for one asked row.
 pub struct Oracle<'a> {
     history: &'a History,
@@ -34,6 +45,8 @@ pub struct Oracle<'a> {
     /// The events of each customer.
     events: HashMap<&'a str, Vec<&'a Event>>,
     refunds: HashMap<i64, Vec<&'a Refund>>,
+    /// Of the asked row; everything, unless it is said.
+    pub knows: Knows,
 }
 
 impl<'a> Oracle<'a> {
@@ -46,30 +59,39 @@ impl<'a> Oracle<'a> {
         }
         let mut refunds: HashMap<i64, Vec<&Refund>> = HashMap::new();
         history.refunds.iter().for_each(|refund| refunds.entry(refund.order).or_default().push(refund));
-        Oracle { history, ties, events, refunds }
+        Oracle { history, ties, events, refunds, knows: Knows::All }
     }
 
     fn sees(&self, time: i64, moment: i64) -> bool {
         if self.ties == Ties::Include { time <= moment } else { time < moment }
     }
 
+    fn knows(&self, load: i64, loaded_at: i64) -> bool {
+        match self.knows {
+            Knows::All => true,
+            Knows::Until(moment) => loaded_at <= moment,
+            Knows::Loads(last) => load <= last,
+        }
+    }
+
     /// Events of the customer that the moment sees, by (time, load, row).
     fn events(&self, customer: &str, moment: i64) -> Vec<&'a Event> {
         let mut seen: Vec<&Event> = self.events.get(customer).into_iter().flatten().copied().collect();
-        seen.retain(|event| event.time.is_some_and(|t| self.sees(t, moment)));
+        seen.retain(|event| self.knows(event.load, event.loaded_at()) && event.time.is_some_and(|t| self.sees(t, moment)));
         seen.sort_by_key(|e| (e.time, e.load, e.row));
         seen
     }
 
     fn plans(&self, moment: i64) -> Vec<&Plan> {
-        let loads = || self.history.plans.iter().map(|p| (p.loaded_at, p.load));
+        let loads = || self.history.plans.iter().filter(|p| self.knows(p.load, p.loaded_at)).map(|p| (p.loaded_at, p.load));
         let load = loads().filter(|(at, _)| *at <= moment).max().or_else(|| loads().min());
         self.history.plans.iter().filter(|p| Some((p.loaded_at, p.load)) == load).collect()
     }
 
     fn refunds(&self, event: &Event, moment: i64) -> Vec<&'a Refund> {
         let mine = |r: &&Refund| Some(&r.customer) == event.customer.as_ref() && self.sees(r.time, moment);
-        self.refunds.get(&event.order).into_iter().flatten().copied().filter(mine).collect()
+        let known = |r: &&Refund| self.knows(r.load, r.loaded_at());
+        self.refunds.get(&event.order).into_iter().flatten().copied().filter(mine).filter(known).collect()
     }
 
     pub fn activity(&self, customer: &str, moment: i64) -> Vec<Cell> {

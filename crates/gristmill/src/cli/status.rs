@@ -49,6 +49,9 @@ impl Status {
                 endpoint["endpoint"].as_str().unwrap_or("?"),
                 endpoint["stable"].as_str().unwrap_or("?")
             ));
+            if let Some(parity) = endpoint["parity"].as_object() {
+                cx.out.data(format!("           {}", parity["summary"].as_str().unwrap_or_default()));
+            }
         }
         for alert in &alerts {
             cx.out.data(format!("alert      {} {}", alert.ended_at.map(|t| t.to_string()).unwrap_or_default(), alert.summary));
@@ -83,7 +86,15 @@ pub async fn endpoints(ports: &Ports) -> Result<Vec<Value>> {
         let Some(version) = ports.ledger.version(&asset, &Which::Alias(AliasName::live())).await? else { continue };
         let deployment: Deployment = serde_json::from_value(version.meta)
             .map_err(|e| gristmill_kernel::Fault::damaged(format!("{} is no deployment", version.id)).because(e))?;
+        let report = gristmill_monitor::last_report(ports, &deployment.endpoint).await?;
+        let parity = report.and_then(|r| r.parity).map(|p| {
+            json!({
+                "checked": p.checked, "late": p.late, "behind": p.behind, "mismatched": p.mismatched, "unknown": p.unknown,
+                "mismatch_rate": p.mismatch_rate(), "summary": p.summary(),
+            })
+        });
         standing.push(json!({
+            "parity": parity,
             "endpoint": deployment.endpoint,
             "stable": deployment.stable.to_string(),
             "canary": deployment.canary.map(|c| json!({

@@ -3,10 +3,11 @@
 //! What a stage may ask is all here; there is no way to hand in a session, a file path or a setting.
 
 use crate::condition::{Figures, Judged};
+use crate::error::{Code, Fault};
 use crate::table::{Catalog, TableInfo, TableName, TableWrite, Written};
-use crate::view::{Ties, ViewDef};
+use crate::view::{PinnedTable, Ties, ViewDef};
 use crate::{Check, Result, Span};
-use arrow::array::RecordBatch;
+use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -57,6 +58,19 @@ pub struct KeptRows {
     pub ties: Ties,
 }
 
+/// Which of the rows given an evaluation may know, besides those that its moment sees by their time.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Known<'a> {
+    /// All of them.
+    #[default]
+    Now,
+    /// Those that had become available ([`crate::table::LOADED_AT`]) not after a moment of each asked row. A row that does not say when
+    /// it did was always there.
+    Available(&'a TimestampMicrosecondArray),
+    /// Those of loads up to a number ([`crate::table::LOAD`]), per table and asked row. Without a number nothing is known.
+    Loads(&'a BTreeMap<String, Int64Array>),
+}
+
 /// A compiled view: one plan for offline, online and request. Made by [`Engine::compile`], cheap to share.
 #[async_trait]
 pub trait AsOfPlan: Send + Sync {
@@ -70,6 +84,17 @@ pub trait AsOfPlan: Send + Sync {
     /// Event tables carry their own columns and [`crate::table::SYSTEM_COLUMNS`]; a snapshot's moment is `_loaded_at`.
     /// The answer has one column per feature, named as in the view, and bits that do not depend on the order of the rows given.
     async fn evaluate(&self, asked: &RecordBatch, tables: &Catalog) -> Result<RecordBatch>;
+    /// As [`Self::evaluate`], over the rows that were known then. Of a snapshot that is the latest load not after the moment among those known, or the
+    /// first of them; if none is known, there are no rows.
+    async fn evaluate_known(&self, asked: &RecordBatch, tables: &Catalog, known: Known<'_>) -> Result<RecordBatch> {
+        match known {
+            Known::Now => self.evaluate(asked, tables).await,
+            Known::Available(_) | Known::Loads(_) => {
+                let what = "this view cannot be computed as it was known then";
+                Err(Fault::invalid(Code::AS_OF_UNSUPPORTED, what).fix("leave out `known = \"then\"`"))
+            }
+        }
+    }
 }
 
 /// SQL, tables, `as_of()` and conditions. Queries are fenced: one SELECT, no DDL, no COPY, no SET, no files.
@@ -113,6 +138,18 @@ pub struct TableShape {
     pub schema: SchemaRef,
     /// The event time column; `None` for a snapshot.
     pub time: Option<String>,
+}
+
+/// Compiles a view over its tables as they are shaped now.
+pub async fn compile_view(engine: &dyn Engine, view: &ViewDef, tables: &BTreeMap<String, PinnedTable>) -> Result<Arc<dyn AsOfPlan>> {
+    let mut shapes = BTreeMap::new();
+    for (name, pinned) in tables {
+        let table = &pinned.table;
+        let info = engine.table(table).await?;
+        let info = info.ok_or_else(|| Fault::damaged(format!("the ledger names table {table}, which does not exist")))?;
+        shapes.insert(name.clone(), TableShape { schema: info.schema, time: pinned.time.clone() });
+    }
+    engine.compile(view, &shapes).await
 }
 
 /// Runs several conditions over figures and collects the checks.

@@ -1,5 +1,6 @@
 //! Feature rows for serving: how the request plane asks, without knowing how rows are kept.
 
+use crate::prediction::Basis;
 use crate::{Digest, Name, Result, Timestamp};
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -46,6 +47,8 @@ pub struct FeatureRows {
     pub columns: RecordBatch,
     /// Per row: the newest event time that was used; `None` if the entity has no rows.
     pub newest: Vec<Option<Timestamp>>,
+    /// Which definitions and which rows they were computed from.
+    pub basis: Basis,
 }
 
 /// Reads features for serving: kept rows, evaluated by the one compiled plan. Implemented by `features`, used by `serve`.

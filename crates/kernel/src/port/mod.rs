@@ -19,7 +19,7 @@ mod upkeep;
 mod webhooks;
 
 pub use blobs::Blobs;
-pub use engine::{Analysis, AsOfPlan, Engine, KeptRows, TableShape, ViewShape, judge_all};
+pub use engine::{Analysis, AsOfPlan, Engine, KeptRows, Known, TableShape, ViewShape, compile_view, judge_all};
 pub use features::{FeatureReader, FeatureRequest, FeatureRows, ViewRef};
 pub use import::{Cell, ForeignDb, ImportedModel, ImportedVersion, RegistryImport, Taken, TrackingImport};
 pub use journal::{Journal, JournalEntry, JournalState};

@@ -5,6 +5,7 @@ use crate::figures;
 use crate::file::Rollout;
 use crate::project::Project;
 use arrow::datatypes::SchemaRef;
+use gristmill_kernel::limits::PARITY_ROWS_MAX;
 use gristmill_kernel::port::Engine;
 use gristmill_kernel::{Code, Fault, Name, Span};
 use std::collections::BTreeMap;
@@ -26,11 +27,18 @@ pub(super) fn all(project: &Project, engine: &dyn Engine, columns: &BTreeMap<Nam
     }
     for (name, endpoint) in &project.file.endpoints {
         check(&endpoint.monitor.drift, &owned(&figures::DRIFT), &format!("endpoints.{name}.monitor.drift"));
+        check(&endpoint.monitor.parity, &owned(&figures::PARITY), &format!("endpoints.{name}.monitor.parity"));
         if let Rollout::Table(table) = &endpoint.rollout
             && let Some(abort) = &table.abort
         {
             check(abort, &figures::live(), &format!("endpoints.{name}.rollout.abort"));
         }
+    }
+    for (name, endpoint) in project.file.endpoints.iter().filter(|(_, e)| e.monitor.audit > PARITY_ROWS_MAX) {
+        let what =
+            format!("`audit` is {}, at most {PARITY_ROWS_MAX} feature vectors of a window are computed again", endpoint.monitor.audit);
+        let fault = Fault::invalid(Code::BAD_VALUE, what).fix(format!("write audit = {PARITY_ROWS_MAX} or fewer"));
+        found.push(Diagnostic::error(project.at(fault, &format!("endpoints.{name}.monitor.audit"))));
     }
     for (name, source) in &project.file.sources {
         let Some(schema) = columns.get(name) else { continue };

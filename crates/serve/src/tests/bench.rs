@@ -12,7 +12,7 @@ use gristmill_kernel::model::{Body as ModelBody, Feature, Linear, LinearInput, L
 use gristmill_kernel::port::{
     Analysis, AsOfPlan, Clock, Engine, FeatureReader, FeatureRequest, FeatureRows, Ports, Secrets, TableShape, ViewRef,
 };
-use gristmill_kernel::prediction::{Canary, Deployment};
+use gristmill_kernel::prediction::{Basis, Canary, Deployment, Horizon, ViewBasis};
 use gristmill_kernel::run::{Finish, NewRun};
 use gristmill_kernel::table::{Catalog, TableInfo, TableName, TableWrite, Written};
 use gristmill_kernel::version::{AliasMove, Place};
@@ -31,6 +31,8 @@ pub struct Reader {
     pub delay_ms: AtomicU64,
     pub broken: AtomicBool,
     pub extra_broken: AtomicBool,
+    /// `orders` is minus infinity for everybody.
+    pub infinite: AtomicBool,
     pub reads: AtomicU64,
 }
 
@@ -45,7 +47,10 @@ impl FeatureReader for Reader {
         }
         let ids = request.rows.column_by_name("customer_id").expect("the entity column");
         let ids = arrow::compute::cast(ids, &DataType::Float64).expect("numbers");
-        let ids: Vec<f64> = ids.as_primitive::<Float64Type>().values().to_vec();
+        let mut ids: Vec<f64> = ids.as_primitive::<Float64Type>().values().to_vec();
+        if self.infinite.load(Ordering::SeqCst) {
+            ids.fill(f64::NEG_INFINITY);
+        }
         let (mut fields, mut columns) = (Vec::new(), Vec::<arrow::array::ArrayRef>::new());
         for view in &request.views {
             fields.push(Field::new(format!("{}.orders", view.name), DataType::Float64, true));
@@ -57,7 +62,9 @@ impl FeatureReader for Reader {
         }
         let newest = ids.iter().map(|id| (*id != 0.0).then(|| request.at.minus(Span::from_secs(60)))).collect();
         let columns = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("a batch");
-        Ok(FeatureRows { columns, newest })
+        let of_view = |load| ViewBasis { version: 3, tables: [("events".to_owned(), Horizon { generation: 0, load })].into() };
+        let views = request.views.iter().map(|v| (v.name.clone(), of_view(self.reads.load(Ordering::SeqCst) as i64))).collect();
+        Ok(FeatureRows { columns, newest, basis: Basis { views } })
     }
     async fn schema(&self, view: &ViewRef) -> Result<SchemaRef> {
         let mut fields = vec![Field::new("orders", DataType::Float64, true)];

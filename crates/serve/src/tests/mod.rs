@@ -51,6 +51,29 @@ async fn a_prediction_is_answered_logged_and_becomes_a_version() {
 }
 
 #[tokio::test]
+async fn the_log_says_what_features_were_based_on_and_loses_no_bit() {
+    let bench = served().await;
+    bench.post("/predict/churn", json!({ "customer_id": 7 })).await;
+    bench.reader.infinite.store(true, SeqCst);
+    let (_, body) = bench.post("/predict/churn", json!({ "customer_id": 8, "explain": true })).await;
+    assert_eq!(body["predictions"][0]["features"]["activity.orders"], json!(null), "an answer is plain JSON: {body}");
+    bench.plane.flush().await.expect("flushes");
+    let column = |name: &str| bench.tables.column("predictions__churn", name);
+    assert_eq!(column("features")[1], r#"{"activity.country":"France","activity.orders":"-inf"}"#);
+    let basis = |load: u64| format!(r#"{{"views":{{"activity":{{"version":3,"tables":{{"events":{{"generation":0,"load":{load}}}}}}}}}}}"#);
+    assert_eq!((column("based_on"), column("format")), (vec![basis(1), basis(2)], vec!["2".to_owned(), "2".to_owned()]));
+    // Features that the caller sends are based on nothing of ours.
+    let inputs = json!([
+        { "name": "activity.orders", "datatype": "FP64", "shape": [1], "data": [7.0] },
+        { "name": "activity.country", "datatype": "BYTES", "shape": [1], "data": ["France"] },
+    ]);
+    let (status, body) = bench.post("/v2/models/churn/infer", json!({ "inputs": inputs })).await;
+    assert_eq!(status, 200, "{body}");
+    bench.plane.flush().await.expect("flushes");
+    assert_eq!(column("based_on")[2], "null");
+}
+
+#[tokio::test]
 async fn explain_adds_features_and_exact_contributions() {
     let bench = served().await;
     let (_, body) = bench.post("/predict/churn", json!({ "customer_id": 3, "explain": true, "as_of": "2011-01-01" })).await;

@@ -92,6 +92,7 @@ pub fn made_up(rows: usize, label: Label, seed: u64) -> (TrainingSetMeta, bytes:
             feature("e", FeatureType::Category),
         ],
         split: Split::Time { test: 0.2 },
+        known: Default::default(),
         train_rows: 0,
         test_rows: 0,
         test_from: None,

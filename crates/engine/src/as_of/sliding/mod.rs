@@ -7,8 +7,9 @@
 mod calls;
 mod recipe;
 
+use super::known::KnownBy;
 use super::plan::{Given, conform, full_schema};
-use super::rewrite::table_name;
+use super::rewrite::{known_name, table_name};
 use super::view::View;
 use crate::fault::{self, Text};
 use crate::local::Shared;
@@ -17,7 +18,7 @@ use crate::sql::session::{Size, Sources, schema_of};
 use crate::sql::source::rows_source;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{cast, concat, filter_record_batch, interleave, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::PhysicalExpr;
@@ -28,6 +29,7 @@ use gristmill_kernel::view::Ties as ViewTies;
 use gristmill_slide::Call;
 use gristmill_slide::argument::{Argument, Form, column_of, supported};
 use gristmill_slide::entities::Entities;
+use gristmill_slide::known::Known;
 use gristmill_slide::place::{Arrivals, Places};
 use gristmill_slide::walk::{Buckets, Entry, Ties, Walk};
 use recipe::Recipe;
@@ -41,8 +43,10 @@ pub struct Sliding {
     needed: SchemaRef,
     /// Which rows may count.
     passes: Option<Arc<dyn PhysicalExpr>>,
-    /// Time, load, row, entity, arguments, filters.
+    /// Time, load, row, entity, arguments, filters, and since when a row is known where that is asked.
     columns: Vec<Arc<dyn PhysicalExpr>>,
+    /// Whether each question knows only some of the rows.
+    known: bool,
     /// The types of the entity's columns.
     entity: Vec<DataType>,
     /// The types of the calls.
@@ -64,12 +68,12 @@ impl Sliding {
         shared: &Shared,
         view: &View,
         shape: &TableShape,
-        ties: ViewTies,
+        (ties, known): (ViewTies, Option<KnownBy>),
         asked: &SchemaRef,
         entity: &[DataType],
         is_aggregate: &dyn Fn(&str) -> bool,
     ) -> Result<Option<Sliding>> {
-        let Some(recipe) = recipe::recognise(view, ties, is_aggregate) else { return Ok(None) };
+        let Some(recipe) = recipe::recognise(view, ties, known, is_aggregate) else { return Ok(None) };
         let table = full_schema(shape);
         let Some((written, condition, schema)) = expressions(shared, &recipe.rows, &table_name(0), &table)? else { return Ok(None) };
         // Only the columns that are read.
@@ -124,7 +128,8 @@ impl Sliding {
                 })
             })
             .collect();
-        Ok(Some(Sliding { recipe, needed, passes, columns, entity: entity.to_vec(), calls, kept, reads, features }))
+        let known = known.is_some();
+        Ok(Some(Sliding { recipe, needed, passes, columns, known, entity: entity.to_vec(), calls, kept, reads, features }))
     }
 
     /// The answers; `asked` is laid out as at compilation.
@@ -247,7 +252,9 @@ impl Sliding {
         drop(laid_out);
         let order = |a: u32, b: u32| places.order(a, b);
         let ties = if places.in_order() { None } else { Some(&order as Ties<'_>) };
-        let walk = Walk { windows: &self.recipe.windows, calls: &calls, arguments: &forms, filters: &filters, ties };
+        let knowledge = if self.known { Some(self.knowledge(asked, &whole(self.recipe.arguments + self.recipe.filters)?)?) } else { None };
+        let known = knowledge.as_ref().map(|(rows, questions)| Known { rows, questions });
+        let walk = Walk { windows: &self.recipe.windows, calls: &calls, arguments: &forms, filters: &filters, ties, known };
         let answers = walk.answers(rows, questions, asked.num_rows(), threads);
 
         // Columns of one row are taken from the same places.
@@ -272,6 +279,17 @@ impl Sliding {
             }
         }
         columns.into_iter().map(|column| column.ok_or_else(|| Fault::internal("a call was not answered"))).collect()
+    }
+
+    /// Since when each row is known, and how far each question's knowledge reaches.
+    fn knowledge(&self, asked: &RecordBatch, since: &ArrayRef) -> Result<(Vec<i64>, Vec<i64>)> {
+        let column = |values: &ArrayRef, of_null: i64| -> Result<Vec<i64>> {
+            let typed = cast(values, &DataType::Int64).map_err(|e| Fault::internal("type what is known").because(e))?;
+            Ok(typed.as_primitive::<Int64Type>().iter().map(|v| v.unwrap_or(of_null)).collect())
+        };
+        let reach = asked.column_by_name(&known_name(0)).ok_or_else(|| Fault::internal("the asked rows do not say what they know"))?;
+        // A question that does not say knows nothing; a row that does not say was always known, but not to such a question.
+        Ok((column(since, -i64::MAX)?, column(reach, i64::MIN)?))
     }
 
     /// The rows of asked entities in a batch, and their arguments and filters.

@@ -4,6 +4,7 @@
 //! whose aggregates can be kept while a window slides. A lookup is the same with one call per column: the last one. Anything else is
 //! `None`, and is joined instead. What is not recognised costs time, never an answer: both ways are held against the same oracle.
 
+use super::super::known::KnownBy;
 use super::super::rewrite::{quoted, table_name};
 use super::super::view::{Form, Joined, REQUEST, View, aliases, as_column, column_of, conjuncts, is_as_of};
 use super::calls;
@@ -19,7 +20,8 @@ pub const ASKED: &str = "__a";
 /// What the operator needs.
 #[derive(Debug)]
 pub struct Recipe {
-    /// A query over the table: `__time`, `__load`, `__row`, then the entity, the arguments and the filters, for every row that may count.
+    /// A query over the table: `__time`, `__load`, `__row`, then the entity, the arguments and the filters, then since when the row is known if
+    /// that is asked, for every row that may count.
     pub rows: String,
     /// How many columns of each there are.
     pub entity: usize,
@@ -38,7 +40,7 @@ pub struct Recipe {
 }
 
 /// Reads a view.
-pub fn recognise(view: &View, ties: Ties, is_aggregate: &dyn Fn(&str) -> bool) -> Option<Recipe> {
+pub fn recognise(view: &View, ties: Ties, known: Option<KnownBy>, is_aggregate: &dyn Fn(&str) -> bool) -> Option<Recipe> {
     let Form::Joined { tables, filters } = &view.form else { return None };
     let [table] = tables.as_slice() else { return None };
     let time = table.shape.time.as_deref().filter(|_| table.table != REQUEST)?;
@@ -75,6 +77,7 @@ pub fn recognise(view: &View, ties: Ties, is_aggregate: &dyn Fn(&str) -> bool) -
     columns.extend(view.entity.iter().enumerate().map(|(i, c)| format!("{} AS \"__e{i}\"", c.expr)));
     columns.extend(arguments.iter().enumerate().map(|(i, a)| format!("{a} AS \"__x{i}\"")));
     columns.extend(filters.iter().enumerate().map(|(i, f)| format!("{f} AS \"__f{i}\"")));
+    columns.extend(known.map(|by| format!("{} AS \"__since\"", by.since(&table.alias))));
     let from = format!("FROM \"{}\" AS {}", table_name(0), quoted(&table.alias));
     let mut wheres: Vec<String> = conditions.iter().map(|c| format!("({c})")).collect();
     wheres.push(format!("({} IS NOT NULL)", column_of(&table.alias, time)));
