@@ -188,7 +188,7 @@ def same(ours, theirs):
     if missing(ours) or missing(theirs):
         return missing(ours) and missing(theirs)
     if isinstance(theirs, dict):
-        return json.loads(ours) == theirs
+        return (json.loads(ours) if isinstance(ours, str) else ours) == theirs
     if isinstance(theirs, float) or isinstance(ours, float):
         return np.float64(ours).tobytes() == np.float64(theirs).tobytes()
     return ours == theirs
@@ -200,7 +200,7 @@ def compare(folder):
         asked = pd.read_csv(folder / f"asked_{name}.csv")
         answers = pickle.loads((folder / f"{name}.pickle").read_bytes())
         for view, (keys, features) in views.items():
-            ours = {row["label"]: row for row in pq.read_table(folder / f"{view}.parquet").to_pylist()}
+            ours = {int(row["__label"]): row for row in pq.read_table(folder / f"{view}.parquet").to_pylist()}
             history = answers[view]["history"]
             assert sorted(ours) == sorted(asked["row_id"]), f"{view}: {len(ours)} rows of {len(asked)} labels"
             values = agreed = 0
@@ -257,7 +257,7 @@ def online(folder, url, token):
     repo = folder / "quick/feature_repo"
     host = url.removeprefix("http://")
     text = (repo / "feature_store.yaml").read_text()
-    remote = f"online_store:\n    type: remote\n    path: http://feast:{token}@{host}\n"
+    remote = f"online_store:\n    type: remote\n    path: http://{f'feast:{token}@' if token else ''}{host}\n"
     (repo / "feature_store.yaml").write_text(text.replace("online_store:\n    type: sqlite\n    path: data/online_store.db\n", remote))
     store = FeatureStore(repo_path=str(repo))
     assert store.config.online_store.type == "remote"

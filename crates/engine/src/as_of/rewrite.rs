@@ -241,7 +241,12 @@ impl Split<'_> {
             });
             match order {
                 Some(_) if distinct => {}
-                Some(order) => order.extend(suffix),
+                // An order that names a column twice is refused by the planner's own checks, and says nothing more.
+                Some(order) => {
+                    let more = suffix.into_iter().filter(|s| order.iter().all(|o| o.expr.to_string() != s.expr.to_string()));
+                    let more: Vec<OrderByExpr> = more.collect();
+                    order.extend(more);
+                }
                 None if suffix.is_empty() => {}
                 None => list.clauses.push(FunctionArgumentClause::OrderBy(suffix)),
             }
