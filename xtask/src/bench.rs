@@ -38,15 +38,26 @@ pub struct Bench {
 }
 
 /// Every benchmark.
-pub const BENCHES: &[Bench] = &[Bench {
-    name: "online-store",
-    about: "embedded key-value stores on the online store's access pattern",
-    package: "gristmill-store",
-    example: "online_bench",
-    contenders: &["fjall", "redb"],
-    rounds: 5,
-    read: read_online_store,
-}];
+pub const BENCHES: &[Bench] = &[
+    Bench {
+        name: "online-store",
+        about: "embedded key-value stores on the online store's access pattern",
+        package: "gristmill-store",
+        example: "online_bench",
+        contenders: &["fjall", "redb"],
+        rounds: 5,
+        read: read_online_store,
+    },
+    Bench {
+        name: "small-commits",
+        about: "a table after ten thousand small commits, its files left alone and rewritten",
+        package: "gristmill-engine",
+        example: "small_commits",
+        contenders: &["left", "rewritten"],
+        rounds: 2,
+        read: read_small_commits,
+    },
+];
 
 /// Prints what can be measured.
 pub fn list() -> Result<bool> {
@@ -126,6 +137,17 @@ fn read_online_store(line: &str) -> Figures {
         for rank in ["p50", "p99"] {
             add(&format!("{name} {rank}"), behind(part(word), &format!("{rank} ")).and_then(|t| micros(&t)), "us");
         }
+    }
+    figures
+}
+
+/// `left 10000 commits of 1 rows: first p50 1ms; last p50 9ms; last p99 20ms; rewriting took 0ns; files 10000; open took 80ms; ...`
+fn read_small_commits(line: &str) -> Figures {
+    let mut figures = Figures::new();
+    for part in line.split_once(": ").map_or("", |(_, rest)| rest).split("; ") {
+        let Some((name, value)) = part.rsplit_once(' ') else { continue };
+        let figure = micros(value).map(|v| (v, "us")).or_else(|| value.parse().ok().map(|v| (v, "")));
+        figures.extend(figure.map(|(value, unit)| (name.trim_end_matches(" took").to_owned(), (value, unit.to_owned()))));
     }
     figures
 }
@@ -236,6 +258,15 @@ mod tests {
         assert_eq!(measured["read"]["b"].median(), 25.0);
         let table = table(&["a", "b"], &measured);
         assert!(table.contains("10.00") && table.lines().count() == 3, "{table}");
+    }
+
+    #[test]
+    fn the_line_of_small_commits_is_read() {
+        let figures =
+            read_small_commits("left 10 commits of 1 rows: first p50 1.5ms; last p99 20ms; rewriting took 0ns; files 10; open took 2s");
+        let value = |name: &str| figures[name].clone();
+        assert_eq!((value("first p50"), value("files")), ((1_500.0, "us".to_owned()), (10.0, String::new())));
+        assert_eq!((value("open").0, value("rewriting").0, figures.len()), (2_000_000.0, 0.0, 5));
     }
 
     #[test]

@@ -108,7 +108,6 @@ fn sorted(pinned: &Pinned, chosen: &[DataFile], order: &[String]) -> Result<Logi
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "helpers of tests may panic; clippy knows only the test functions themselves")]
 mod tests {
     use super::*;
     use crate::tables::sorted_by;

@@ -5,6 +5,7 @@ mod bad_input;
 mod demo;
 mod feast;
 mod kill9;
+mod kill_parity;
 mod mlflow;
 mod mlflow_import;
 mod mlflow_kill9;
