@@ -23,6 +23,9 @@ pub fn float(value: Option<f64>) -> Cell {
 pub fn int(value: Option<i64>) -> Cell {
     value.map_or(Cell::Null, Cell::Int)
 }
+pub fn truth(value: Option<bool>) -> Cell {
+    value.map_or(Cell::Null, Cell::Bool)
+}
 pub fn text(value: Option<&str>) -> Cell {
     value.map_or(Cell::Null, |v| Cell::Text(v.to_string()))
 }
@@ -241,8 +244,8 @@ impl Oracle<'_> {
             int(Some(kinds.len() as i64)),
             int(Some(different.len() as i64)),
             text(kinds.first().copied()),
-            (!quantities.is_empty()).then(|| Cell::Bool(quantities.iter().all(|q| *q > 0.0))).unwrap_or(Cell::Null),
-            (!amounts.is_empty()).then(|| Cell::Bool(amounts.iter().any(|a| *a < -1.0))).unwrap_or(Cell::Null),
+            truth((!quantities.is_empty()).then(|| quantities.iter().all(|q| *q > 0.0))),
+            truth((!amounts.is_empty()).then(|| amounts.iter().any(|a| *a < -1.0))),
         ]
     }
 

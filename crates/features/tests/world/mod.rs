@@ -8,7 +8,7 @@ use gristmill_features::kept::Slot;
 use gristmill_features::spec::FeaturesSpec;
 use gristmill_features::{FeaturesStage, OnlineFeatures};
 use gristmill_kernel::graph::Node;
-use gristmill_kernel::port::{Engine, FeatureReader, FeatureRequest, Online, OnlineRow, Ports, Secrets, SlotState, TableShape, ViewRef};
+use gristmill_kernel::port::{FeatureReader, FeatureRequest, OnlineRow, Ports, Secrets, SlotState, TableShape, ViewRef};
 use gristmill_kernel::run::{Finish, NewRun};
 use gristmill_kernel::stage::{CancelFlag, NoProgress, StageContext};
 use gristmill_kernel::table::{Catalog, Relation, SystemColumns, TableName, TableWrite, WriteMode};
@@ -39,11 +39,11 @@ pub struct World {
     _folder: tempfile::TempDir,
 }
 
-pub fn view(name: &str, sql: &str, at: ViewAt, ties: Ties) -> ViewDef {
+pub fn view(name: &str, sql: &str, ties: Ties) -> ViewDef {
     ViewDef {
         name: Name::new(name).unwrap(),
         entity: vec!["customer_id".into()],
-        at,
+        at: ViewAt::Sources,
         online: true,
         ties,
         sql: sql.into(),
@@ -183,9 +183,6 @@ impl World {
             let version = self.versions.get(name.as_str()).copied();
             catalog.insert(name.clone(), Relation::Stored { table: table(&name), version, time });
         }
-        if view.at == ViewAt::Request {
-            catalog.insert("request".into(), Relation::Rows(vec![asked.clone()], asked.schema()));
-        }
         bits(&plan.evaluate(&asked, &catalog).await.unwrap())
     }
 
@@ -243,11 +240,6 @@ impl World {
         for (name, time) in self.reads(view) {
             let schema = self.ports.engine.table(&table(&name)).await.unwrap().unwrap().schema;
             shapes.insert(name, TableShape { schema, time });
-        }
-        if view.at == ViewAt::Request {
-            let names = Arc::new(StringArray::from(Vec::<Option<&str>>::new())) as ArrayRef;
-            let schema = RecordBatch::try_from_iter_with_nullable([("customer_id", names, true)]).unwrap().schema();
-            shapes.insert("request".into(), TableShape { schema, time: None });
         }
         shapes
     }
