@@ -2,7 +2,9 @@
 
 mod apply;
 mod bad_input;
+mod dataset;
 mod demo;
+mod examples;
 mod feast;
 mod kill9;
 mod mlflow;
@@ -14,3 +16,4 @@ mod mlflow_purge;
 mod mlflow_serve;
 mod readme;
 mod serving;
+mod written_tests;
