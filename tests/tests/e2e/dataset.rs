@@ -71,8 +71,10 @@ fn a_version_says_what_it_was_made_from_and_how_it_was_split() {
     let more = format!("{}3000,1,2024-02-01T00:00:00Z,1.0,sale\n", project.read("data/events.csv"));
     project.write("data/events.csv", &more);
     project.run(&["apply", "--yes"]).good();
+    // The labels came out the same and keep their version, so the first load is behind the second set too.
     let latest = record(&project, "training_sets.buys");
-    assert_eq!(latest["lineage"]["raw"][0]["positions"]["files"], 2, "{latest:#}");
+    let raw = latest["lineage"]["raw"].as_array().expect("raw versions");
+    assert_eq!(raw.iter().map(|v| v["positions"]["files"].as_i64().expect("a position")).max(), Some(2), "{latest:#}");
     assert_eq!(record(&project, "training_sets.buys@1")["lineage"]["raw"][0]["positions"]["files"], 1);
 }
 
