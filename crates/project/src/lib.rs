@@ -36,4 +36,4 @@ pub use project::Project;
 pub use render::render;
 pub use secrets::EnvSecrets;
 pub use show::{Origin, Shown};
-pub use unit::{TestResult, run_tests};
+pub use unit::{Real, Sampled, TestResult, run_tests, sample};

@@ -68,11 +68,13 @@ fn a_version_says_what_it_was_made_from_and_how_it_was_split() {
     let earliest = rows.iter().filter(|row| row["__split"] == "test").map(|row| row["__time"].as_str().expect("a moment")).min();
     assert_eq!(earliest.map(|t| t[..19].to_owned()), Some(from[..19].to_owned()));
     // More rows are a later position, and the first set still names the first.
-    let more = format!("{}3000,1,2024-05-01T00:00:00Z,1.0,sale\n", project.read("data/events.csv"));
+    let more = format!("{}3000,1,2024-02-01T00:00:00Z,1.0,sale\n", project.read("data/events.csv"));
     project.write("data/events.csv", &more);
-    project.run(&["run", "training_sets.buys"]).good();
+    project.run(&["apply", "--yes"]).good();
+    // The labels came out the same and keep their version, so the first load is behind the second set too.
     let latest = record(&project, "training_sets.buys");
-    assert_eq!(latest["lineage"]["raw"][0]["positions"]["files"], 2, "{latest:#}");
+    let raw = latest["lineage"]["raw"].as_array().expect("raw versions");
+    assert_eq!(raw.iter().map(|v| v["positions"]["files"].as_i64().expect("a position")).max(), Some(2), "{latest:#}");
     assert_eq!(record(&project, "training_sets.buys@1")["lineage"]["raw"][0]["positions"]["files"], 1);
 }
 
@@ -89,15 +91,11 @@ fn every_format_has_every_row_in_the_same_order() {
         let again = project.run(&["dataset", address, "--out", &format!("again-{file}"), "--json"]).good().json();
         assert_eq!(said["written"]["digest"], again["written"]["digest"], "{file}");
     }
-    // A file of ours is read back as a source of its own.
+    // Our own columns come along: they name the row for ever.
     let csv = project.read("a.csv");
     assert!(csv.lines().next().expect("a header").starts_with("id,customer_id,at,amount,kind"), "{}", &csv[..200]);
     let ids: Vec<&str> = csv.lines().skip(1).map(|line| line.split(',').next().expect("an id")).collect();
     assert_eq!(ids, (0..3000).map(|id| id.to_string()).collect::<Vec<_>>(), "rows are in the order in which they came");
-    let back = Project::empty();
-    back.write("gristmill.toml", "project = \"back\"\n\n[sources.rows]\nfrom = \"d.parquet\"\ntime = \"at\"\n");
-    std::fs::copy(project.path().join("d.parquet"), back.path().join("d.parquet")).expect("a copy");
-    back.run(&["check"]).good();
     // A quarantine that is empty is a header.
     let empty = project.run(&["dataset", "quarantine.events"]);
     if empty.code == 0 {

@@ -2,7 +2,9 @@
 
 mod apply;
 mod bad_input;
+mod dataset;
 mod demo;
+mod examples;
 mod feast;
 mod kill9;
 mod kill_parity;
@@ -16,3 +18,4 @@ mod mlflow_serve;
 mod parity;
 mod readme;
 mod serving;
+mod written_tests;

@@ -11,7 +11,7 @@ pub struct Init {
     /// The folder; it must be empty or new.
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Which example: churn or empty.
+    /// Which example: churn, ads, turbines or empty.
     #[arg(long, default_value = "empty")]
     example: String,
 }
@@ -34,7 +34,8 @@ impl Init {
 /// Writes the files of an example; files that are there already stay as they are.
 pub fn write_example(dir: &Path, example: &str) -> Result<usize> {
     let files = gristmill_project::example_files(example).ok_or_else(|| {
-        Fault::not_found(Code::UNKNOWN_NAME, format!("there is no example `{example}`")).fix("examples are churn and empty")
+        Fault::not_found(Code::UNKNOWN_NAME, format!("there is no example `{example}`"))
+            .fix(format!("examples are {}", gristmill_project::examples::NAMES.join(", ")))
     })?;
     let mut count = 0;
     for (path, bytes) in files {

@@ -1,4 +1,4 @@
-//! `gristmill plan`: what `apply` would do.
+//! `gristmill plan`: what `apply` would do. The project's checks and unit tests come first: a plan of something that is wrong is none.
 
 use super::{Cx, Ended, Exit};
 use crate::output::{duration, thousands};
@@ -40,6 +40,7 @@ pub struct Planned {
 impl Plan {
     pub async fn run(self, cx: &Cx) -> Ended {
         let workspace = Workspace::load(cx).await?;
+        workspace.test_and_check(cx).await?;
         let planned = changes(&workspace).await?;
         if cx.out.is_json() {
             cx.out.data_json(&json!({"changes": planned, "serving": serving(&planned)}));

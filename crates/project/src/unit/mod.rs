@@ -15,16 +15,18 @@
 //! TOML has no null: the text `"null"` means NULL, in rows and in `expect`; a column that a row leaves out is NULL. A row of a snapshot may
 //! say when it was loaded with `_loaded_at`. A view that is computed in the call gets `request = { ... }`.
 
+mod sample;
+mod values;
+mod written;
+
+pub use sample::{Real, Sampled, sample};
+
 use crate::check::Inferred;
-use crate::lock::arrow_type;
 use crate::project::{Project, files, read};
 use crate::read::{Places, other_file};
 use crate::text::{Text, did_you_mean};
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanBuilder, Date32Builder, Float64Builder, Int64Array, Int64Builder, RecordBatch, StringBuilder,
-    TimestampMicrosecondArray, TimestampMicrosecondBuilder,
-};
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use gristmill_kernel::port::{Engine, TableShape};
 use gristmill_kernel::table::{Catalog, LOAD, LOADED_AT, ROW, Relation};
 use gristmill_kernel::view::{ViewAt, ViewDef};
@@ -32,6 +34,7 @@ use gristmill_kernel::{Code, Fault, Name, Timestamp};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use values::{column, guess, moment, same, value};
 
 type Row = Map<String, Value>;
 
@@ -127,23 +130,27 @@ pub async fn run_tests_with(project: &Project, engine: &dyn Engine, inferred: &I
                 continue;
             }
         };
-        let (file, places) = match other_file::<File>(&text) {
-            Ok(file) => file,
-            Err(mut more) => {
-                faults.append(&mut more);
-                continue;
-            }
-        };
-        for (i, case) in file.test.iter().enumerate() {
-            let bench = Bench { project, engine, inferred, text: &text, places: &places, path: format!("test.{i}") };
-            let (differences, fault) = match bench.judge(case).await {
-                Ok(differences) => (differences, None),
-                Err(fault) => (Vec::new(), Some(fault)),
-            };
-            results.push(TestResult { file: shown.clone(), name: case.name.clone(), differences, fault });
+        match judge_file(project, engine, inferred, &text).await {
+            Ok(mut more) => results.append(&mut more),
+            Err(mut more) => faults.append(&mut more),
         }
     }
     if faults.is_empty() { Ok(results) } else { Err(faults) }
+}
+
+/// Runs the tests of one file.
+async fn judge_file(project: &Project, engine: &dyn Engine, inferred: &Inferred, text: &Text) -> Result<Vec<TestResult>, Vec<Fault>> {
+    let (file, places) = other_file::<File>(text)?;
+    let mut results = Vec::new();
+    for (i, case) in file.test.iter().enumerate() {
+        let bench = Bench { project, engine, inferred, text, places: &places, path: format!("test.{i}") };
+        let (differences, fault) = match bench.judge(case).await {
+            Ok(differences) => (differences, None),
+            Err(fault) => (Vec::new(), Some(fault)),
+        };
+        results.push(TestResult { file: text.file.clone(), name: case.name.clone(), differences, fault });
+    }
+    Ok(results)
 }
 
 /// One test with what it needs.
@@ -158,6 +165,26 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     async fn judge(&self, case: &Case) -> Result<Vec<Difference>, Fault> {
+        let answer = self.answer(case).await?;
+        let mut differences = Vec::new();
+        for (column, expected) in &case.expect {
+            let Some(values) = answer.column_by_name(column) else {
+                let schema = answer.schema();
+                let known: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+                let fault = Fault::not_found(Code::UNKNOWN_COLUMN, format!("the view {} has no column `{column}`", case.view));
+                return Err(self.at(fault.fix(did_you_mean(column, "columns", known)), &format!("expect.{column}")));
+            };
+            let found = value(values, 0);
+            let expected = if expected == "null" { Value::Null } else { expected.clone() };
+            if !same(&expected, &found) {
+                differences.push(Difference { column: column.clone(), expected, found });
+            }
+        }
+        Ok(differences)
+    }
+
+    /// What the view says of the given rows: one row.
+    async fn answer(&self, case: &Case) -> Result<RecordBatch, Fault> {
         let Some(view) = self.project.views.get(&case.view) else {
             let known = self.project.views.keys().map(Name::as_str).collect::<Vec<_>>();
             let fault = Fault::not_found(Code::UNKNOWN_NAME, format!("there is no view `{}`", case.view));
@@ -194,21 +221,7 @@ impl Bench<'_> {
         if answer.num_rows() != 1 {
             return Err(Fault::internal(format!("one row was asked of {} and {} came back", view.name, answer.num_rows())));
         }
-        let mut differences = Vec::new();
-        for (column, expected) in &case.expect {
-            let Some(values) = answer.column_by_name(column) else {
-                let schema = answer.schema();
-                let known: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-                let fault = Fault::not_found(Code::UNKNOWN_COLUMN, format!("the view {} has no column `{column}`", view.name));
-                return Err(self.at(fault.fix(did_you_mean(column, "columns", known)), &format!("expect.{column}")));
-            };
-            let found = value(values, 0);
-            let expected = if expected == "null" { Value::Null } else { expected.clone() };
-            if !same(&expected, &found) {
-                differences.push(Difference { column: column.clone(), expected, found });
-            }
-        }
-        Ok(differences)
+        Ok(answer)
     }
 
     fn at(&self, fault: Fault, key: &str) -> Fault {
@@ -312,113 +325,5 @@ impl Bench<'_> {
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
         RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
             .map_err(|e| Fault::internal("a test's rows have no shape").because(e))
-    }
-}
-
-fn moment() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
-}
-
-fn guess(rows: &[Row]) -> Schema {
-    let mut kinds: BTreeMap<&String, DataType> = BTreeMap::new();
-    for (name, value) in rows.iter().flatten().filter(|(n, _)| *n != LOADED_AT) {
-        let kind = match value {
-            Value::Bool(_) => DataType::Boolean,
-            Value::Number(n) if n.is_i64() => DataType::Int64,
-            Value::Number(_) => DataType::Float64,
-            Value::String(text) if text == "null" => continue,
-            _ => DataType::Utf8,
-        };
-        let wider = kind == DataType::Float64 && kinds.get(name) == Some(&DataType::Int64);
-        if wider || !kinds.contains_key(name) {
-            kinds.insert(name, kind);
-        }
-    }
-    Schema::new(kinds.into_iter().map(|(name, kind)| Field::new(name, kind, true)).collect::<Vec<_>>())
-}
-
-/// One column of the rows; on failure the row and why.
-fn column(rows: &[Row], field: &Field) -> Result<ArrayRef, (usize, Fault)> {
-    macro_rules! build {
-        ($builder:expr, $read:expr) => {{
-            let mut builder = $builder;
-            for (i, row) in rows.iter().enumerate() {
-                match row.get(field.name()).filter(|v| !v.is_null() && *v != "null") {
-                    None => builder.append_null(),
-                    Some(value) => match $read(value) {
-                        Some(value) => builder.append_value(value),
-                        None => return Err((i, wrong(value, field))),
-                    },
-                }
-            }
-            Ok(Arc::new(builder.finish()) as ArrayRef)
-        }};
-    }
-    let time = |v: &Value| v.as_str().and_then(|t| t.parse::<Timestamp>().ok()).map(Timestamp::micros);
-    match field.data_type() {
-        DataType::Boolean => build!(BooleanBuilder::new(), Value::as_bool),
-        DataType::Int64 => build!(Int64Builder::new(), Value::as_i64),
-        DataType::Float64 => build!(Float64Builder::new(), Value::as_f64),
-        DataType::Utf8 => build!(StringBuilder::new(), Value::as_str),
-        DataType::Date32 => build!(Date32Builder::new(), |v: &Value| time(v).map(|us| us.div_euclid(86_400_000_000) as i32)),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            build!(TimestampMicrosecondBuilder::new().with_data_type(field.data_type().clone()), time)
-        }
-        _ => {
-            let absent = |r: &Row| r.get(field.name()).is_none_or(|v| *v == "null");
-            match rows.iter().position(|r| !absent(r)) {
-                None => Ok(arrow::array::new_null_array(field.data_type(), rows.len())),
-                Some(i) => Err((
-                    i,
-                    Fault::invalid(Code::WRONG_TYPE, format!("tests cannot give values of type {} yet", field.data_type()))
-                        .fix("leave the column out"),
-                )),
-            }
-        }
-    }
-}
-
-fn wrong(value: &Value, field: &Field) -> Fault {
-    let word = crate::lock::type_word(field.data_type()).unwrap_or_else(|| field.data_type().to_string());
-    debug_assert!(arrow_type(&word).is_some());
-    Fault::invalid(Code::WRONG_TYPE, format!("`{}` is {word}, not {value}", field.name())).fix(match word.as_str() {
-        "time" | "date" => "write it as \"2011-09-01T12:00:00\"".to_owned(),
-        "text" => "put it in quotes".to_owned(),
-        _ => format!("write a value of type {word}"),
-    })
-}
-
-/// A value of an answer as JSON.
-fn value(array: &ArrayRef, row: usize) -> Value {
-    if array.is_null(row) {
-        return Value::Null;
-    }
-    match array.data_type() {
-        DataType::Boolean => array.as_boolean().value(row).into(),
-        DataType::Int64 => array.as_primitive::<Int64Type>().value(row).into(),
-        DataType::Float64 => array.as_primitive::<Float64Type>().value(row).into(),
-        DataType::Utf8 => array.as_string::<i32>().value(row).into(),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            Timestamp::from_micros(array.as_primitive::<TimestampMicrosecondType>().value(row)).to_string().into()
-        }
-        _ => arrow::util::display::array_value_to_string(array, row).map_or(Value::Null, |text| match text.parse::<f64>() {
-            Ok(number) if !array.data_type().is_temporal() => number.into(),
-            _ => text.into(),
-        }),
-    }
-}
-
-/// Numbers agree within a billionth, so that tests may write 0.1; moments agree when they are the same moment.
-fn same(expected: &Value, found: &Value) -> bool {
-    match (expected, found) {
-        (Value::Number(a), Value::Number(b)) => match (a.as_f64(), b.as_f64()) {
-            (Some(a), Some(b)) => a == b || (a - b).abs() <= 1e-9 * a.abs().max(b.abs()),
-            _ => a == b,
-        },
-        (Value::String(a), Value::String(b)) if a != b => match (a.parse::<Timestamp>(), b.parse::<Timestamp>()) {
-            (Ok(a), Ok(b)) => a == b,
-            _ => false,
-        },
-        _ => expected == found,
     }
 }
