@@ -114,9 +114,12 @@ struct Group {
     rows: Vec<usize>,
 }
 
+/// The columns of an entity, and what kind of value each has.
+type Types<'s> = Vec<(&'s String, &'static str)>;
+
 /// Groups by view and definition, and by the types of the entity, which become columns of one type each.
 fn groups(sample: &[Served]) -> Vec<Group> {
-    let mut groups: BTreeMap<(&Name, u64, Vec<(&String, &str)>), Vec<usize>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&Name, u64, Types<'_>), Vec<usize>> = BTreeMap::new();
     for (number, served) in sample.iter().enumerate() {
         let types: Vec<_> = served.entity.iter().map(|(name, value)| (name, type_of(value))).collect();
         for (view, basis) in &served.basis.views {

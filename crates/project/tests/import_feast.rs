@@ -24,7 +24,7 @@ impl Bench {
         self.folder.path().join(path)
     }
     fn read(&self, path: &str) -> String {
-        std::fs::read_to_string(self.path(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+        std::fs::read_to_string(self.path(path)).expect("a written file")
     }
     fn import(&self, mode: Mode) -> Report {
         import(&Options { repo: &self.path("rides"), project: None, out: self.folder.path(), mode }).expect("a report")

@@ -77,12 +77,7 @@ impl App {
 }
 
 /// Answers a request for a known path.
-async fn dispatch(
-    routes: &[Route],
-    door: &Door,
-    params: Result<Vec<(String, String)>>,
-    request: Request<Body>,
-) -> Response {
+async fn dispatch(routes: &[Route], door: &Door, params: Result<Vec<(String, String)>>, request: Request<Body>) -> Response {
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     let Some(route) = routes.iter().find(|r| r.method == method) else {
         let methods: Vec<&str> = routes.iter().map(|r| r.method.as_str()).collect();

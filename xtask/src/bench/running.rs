@@ -80,7 +80,11 @@ impl Running {
             if begun.elapsed() > READY || running.child.try_wait()?.is_some() {
                 let told = std::fs::read_to_string(&running.log).unwrap_or_default();
                 let end: Vec<&str> = told.lines().rev().take(20).collect();
-                bail!("{} does not get ready; its log ends with:\n{}", running.command, end.into_iter().rev().collect::<Vec<_>>().join("\n"));
+                bail!(
+                    "{} does not get ready; its log ends with:\n{}",
+                    running.command,
+                    end.into_iter().rev().collect::<Vec<_>>().join("\n")
+                );
             }
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -35,6 +35,9 @@ pub struct Literal {
     entity: Vec<String>,
 }
 
+/// A moment, and how far the knowledge of each table reaches that is not known whole.
+type Asked = (Option<i64>, Vec<Option<i64>>);
+
 impl Literal {
     /// Of a fenced query.
     pub fn new(fenced: &Fenced, view: &View, shapes: &BTreeMap<String, TableShape>) -> Literal {
@@ -54,7 +57,7 @@ impl Literal {
         for table in self.tables.keys() {
             reaches.extend(Reach::of(known, table, asked.num_rows())?.map(|reach| (table, reach)));
         }
-        let mut by_moment: BTreeMap<(Option<i64>, Vec<Option<i64>>), Vec<usize>> = BTreeMap::new();
+        let mut by_moment: BTreeMap<Asked, Vec<usize>> = BTreeMap::new();
         for row in 0..asked.num_rows() {
             let knows = reaches.values().map(|reach| reach.at(row)).collect();
             by_moment.entry((moments.is_valid(row).then(|| moments.value(row)), knows)).or_default().push(row);

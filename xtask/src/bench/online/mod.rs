@@ -38,12 +38,8 @@ const FEATURES: usize = 10;
 const CONNECTIONS: usize = 8;
 
 /// What is aimed at: ours is at least so many times theirs.
-const GOALS: [(&str, &str, f64); 4] = [
-    ("1 x 50", FEAST_REDIS, 300.0),
-    ("1 x 50", REDIS, 0.5),
-    ("100 x 50", FEAST_REDIS, 250.0),
-    ("100 x 50", FEAST_SQLITE, 250.0),
-];
+const GOALS: [(&str, &str, f64); 4] =
+    [("1 x 50", FEAST_REDIS, 300.0), ("1 x 50", REDIS, 0.5), ("100 x 50", FEAST_REDIS, 250.0), ("100 x 50", FEAST_SQLITE, 250.0)];
 
 struct Asked {
     quick: bool,
@@ -170,7 +166,8 @@ impl Bed {
     fn redis(&self) -> Result<Running> {
         let (folder, port) = (self.folder("redis")?, free_port()?);
         let words = pinned(0, &["redis-server", "--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-        Running::start(&Start { words: &words, folder: &folder, port, health: "", environment: &[] }).context("Debian's package `redis` has it")
+        Running::start(&Start { words: &words, folder: &folder, port, health: "", environment: &[] })
+            .context("Debian's package `redis` has it")
     }
 
     /// Ours and Feast's, filled from the same tables; how long the filling took.
@@ -192,7 +189,10 @@ impl Bed {
             let feast = self.python.with_file_name("feast").display().to_string();
             let words = pinned(0, &[&feast, "serve", "-h", "127.0.0.1", "-p", &port.to_string(), "--no-access-log"]);
             let environment = [("FEAST_USAGE", "False")];
-            servers.insert(who, Running::start(&Start { words: &words, folder: &folder, port, health: "/health", environment: &environment })?);
+            servers.insert(
+                who,
+                Running::start(&Start { words: &words, folder: &folder, port, health: "/health", environment: &environment })?,
+            );
         }
         Ok((servers, refreshed))
     }

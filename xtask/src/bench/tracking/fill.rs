@@ -3,8 +3,8 @@
 //! Ours and FastTrackML's are written through the API. MLflow's would take the better part of an hour, so its database is filled directly by
 //! `fill_mlflow.py`, with the same formula; the first pages are compared before anything is timed.
 
-use crate::bench::http::{Address, Connection};
 use super::worker::API;
+use crate::bench::http::{Address, Connection};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 

@@ -13,10 +13,10 @@ mod server;
 pub mod stub;
 pub mod worker;
 
-use super::http::{Address, Connection};
 use self::report::{Figure, Goal, Report};
 use self::server::{Programs, Server, Who, start};
 use self::worker::{API, Measured, Work};
+use super::http::{Address, Connection};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
