@@ -266,8 +266,8 @@ async fn writers_and_rewriters_of_several_processes_lose_nothing() {
         }));
     }
     let mut writers = Vec::new();
-    for writer in 0..2usize {
-        let engine = engines[writer].clone();
+    for (writer, engine) in engines.iter().take(2).enumerate() {
+        let engine = engine.clone();
         writers.push(tokio::spawn(async move {
             for turn in 0..60i64 {
                 let stream = format!("writer{writer}");

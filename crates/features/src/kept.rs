@@ -156,8 +156,8 @@ pub async fn follow(ports: &Ports, cx: Option<&StageContext>, slot: &Slot, info:
     Ok(applied)
 }
 
-/// The slot's state, once its window is wide enough. If rows were forgotten that it must have now, every load is applied again; those rows that are
-/// there answer meanwhile.
+/// The slot's state, once its window is wide enough. If rows were forgotten that it must have now, every load is applied again; until that is done
+/// the slot answers nobody, because an answer of some of its rows would be wrong.
 async fn widened(ports: &Ports, slot: &Slot, state: SlotState) -> Result<SlotState> {
     let window = widest(state.window, slot.window);
     if window == state.window {

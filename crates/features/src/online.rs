@@ -237,6 +237,10 @@ impl OnlineFeatures {
             if !state.layout.is_empty() && state.layout != slot.layout {
                 break;
             }
+            // All loads are applied once more, since a view looks back farther than rows were kept: until then nobody knows what is missing.
+            if !state.layout.is_empty() && state.load == 0 {
+                continue;
+            }
             found.iter_mut().for_each(|rows| rows.retain(|row| row.load <= state.load));
             return Ok((found, Horizon { generation: state.generation, load: state.load }));
         }

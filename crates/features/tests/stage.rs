@@ -184,7 +184,7 @@ async fn an_answer_is_based_on_whole_loads_and_says_on_which() {
     let slot = Slot::new(events(), &plan.shape().kept[0], &info.schema);
     let loaded: Vec<RecordBatch> = ports.engine.scan(&events(), None, 1).await.expect("scans").try_collect().await.expect("rows");
     let half = slot.encode(&loaded[0].slice(0, 1)).expect("encoded");
-    let state = SlotState { layout: slot.layout.clone(), generation: 0, load: 1 };
+    let state = SlotState { layout: slot.layout.clone(), generation: 0, load: 1, window: slot.window, kept_from: None };
     ports.online.write(&slot.name, half, &state).await.expect("written");
     let between = online.read(request(60)).await.expect("features");
     assert_eq!((spend(&between), horizon(&between).load, &between.newest), (Some(3.0), 1, &first.newest));
@@ -194,7 +194,7 @@ async fn an_answer_is_based_on_whole_loads_and_says_on_which() {
     assert_eq!((spend(&after), horizon(&after).load), (Some(15.0), 2));
 
     // Rows of another layout are not read as if they were of this one.
-    let other = SlotState { layout: "another".into(), generation: 0, load: 2 };
+    let other = SlotState { layout: "another".into(), generation: 0, load: 2, window: slot.window, kept_from: None };
     ports.online.write(&slot.name, Vec::new(), &other).await.expect("written");
     let fault = online.read(request(60)).await.expect_err("rebuilt");
     assert!(fault.message.contains("are being rebuilt") && fault.fix.is_some(), "{fault}");

@@ -126,7 +126,7 @@ fn walked(form: Keys, batches: &[Vec<Row>], asked: &[(Option<i64>, Option<i64>)]
         .collect();
     let order = |a: u32, b: u32| places.order(a, b);
     let ties = if places.in_order() { None } else { Some(&order as Ties<'_>) };
-    let walk = Walk { windows: &windows(), calls: &calls, arguments: &arguments, filters: &filters, ties };
+    let walk = Walk { windows: &windows(), calls: &calls, arguments: &arguments, filters: &filters, ties, known: None };
     let rows = Buckets::of(entities.count, of_entities, threads);
     let answers = walk.answers(rows, Buckets::of(entities.count, vec![questions], threads), asked.len(), threads);
     let mut columns = Vec::new();

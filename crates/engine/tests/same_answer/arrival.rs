@@ -79,7 +79,7 @@ pub enum Batches {
 impl Arrival {
     /// Any of them, the same for the same number.
     pub fn of(number: usize) -> Arrival {
-        Arrival { order: ORDERS[number % 3], batches: if number / 3 % 2 == 0 { Batches::Many } else { Batches::One } }
+        Arrival { order: ORDERS[number % 3], batches: if (number / 3).is_multiple_of(2) { Batches::Many } else { Batches::One } }
     }
 
     fn arrange<'r, R: Row>(self, rows: &'r [R], rng: &mut StdRng) -> Vec<&'r R> {

@@ -222,8 +222,11 @@ const TEXTS: &[(&str, &str, &[&str])] = &[
 const TIED: [&str; 11] =
     ["activity", "whole", "ordered", "joined", "latest", "weighted", "edges", "shares", "shares_joined", "request", "request_shares"];
 
-/// Rows as a wrong engine would see them: what is wrong, how, and the views that must notice.
-const ROWS: &[(&str, fn(&mut History), &[&str])] = &[
+/// What is wrong, how, and the views that must notice.
+type WrongRows = (&'static str, fn(&mut History), &'static [&'static str]);
+
+/// Rows as a wrong engine would see them.
+const ROWS: &[WrongRows] = &[
     (
         "events a microsecond early",
         |h| events(h, |e| e.time = e.time.map(|t| t - 1)),
@@ -280,8 +283,11 @@ fn without_late(history: &mut History) {
     });
 }
 
+/// What is wrong, and how.
+type WrongMoments = (&'static str, fn(i64) -> i64);
+
 /// Moments as a wrong caller would ask them.
-const MOMENTS: &[(&str, fn(i64) -> i64)] =
+const MOMENTS: &[WrongMoments] =
     &[("a microsecond early", |t| t - 1), ("a microsecond late", |t| t + 1), ("cut to seconds", |t| t - t.rem_euclid(1_000_000))];
 
 fn case(name: &str) -> &'static Case {

@@ -203,7 +203,7 @@ impl Oracle<'_> {
         let amounts: Vec<f64> = seen.iter().filter_map(|e| e.amount).collect();
         vec![
             count(&|age| age <= 10 * DAY && age > 3 * DAY),
-            count(&|age| age < 10 * DAY && age >= 3 * DAY),
+            count(&|age| (3 * DAY..10 * DAY).contains(&age)),
             count(&|age| (3 * DAY..=7 * DAY).contains(&age)),
             count(&|age| age > 3 * DAY),
             count(&|age| age == 7 * DAY),

@@ -163,7 +163,7 @@ impl Write for Out<'_> {
 
 /// One of the formats.
 enum Writer<W: Write + Send> {
-    Csv(arrow::csv::Writer<W>),
+    Csv(Box<arrow::csv::Writer<W>>),
     Jsonl(arrow::json::LineDelimitedWriter<W>),
     Arrow(Box<arrow::ipc::writer::StreamWriter<W>>),
     Parquet(Box<blob::Writer<W>>),
@@ -176,7 +176,7 @@ impl<W: Write + Send> Writer<W> {
                 let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(out);
                 // A table without rows has a header too.
                 writer.write(&RecordBatch::new_empty(schema.clone())).map_err(unwritten)?;
-                Writer::Csv(writer)
+                Writer::Csv(Box::new(writer))
             }
             Format::Jsonl => Writer::Jsonl(arrow::json::LineDelimitedWriter::new(out)),
             Format::Arrow => Writer::Arrow(Box::new(arrow::ipc::writer::StreamWriter::try_new(out, schema).map_err(unwritten)?)),
