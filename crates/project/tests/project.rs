@@ -197,6 +197,6 @@ fn examples_load() {
         for env in project.envs.clone() {
             folder.load(Some(&env)).unwrap_or_else(|f| panic!("{}", all(&f)));
         }
-        assert_eq!(project.lock.to_text().lines().count() > 3, name == "churn");
+        assert_eq!(project.lock.to_text().lines().count() > 3, name != "empty", "{name}");
     }
 }

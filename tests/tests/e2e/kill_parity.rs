@@ -214,7 +214,7 @@ fn offline(project: &Project) -> BTreeMap<i64, Vec<Value>> {
     for line in text.lines() {
         let row: Value = serde_json::from_str(line).expect("JSON");
         let key = row["customer_id"].as_i64().expect("a customer");
-        let time = row["time"].as_str().expect("a time").to_owned();
+        let time = row["__time"].as_str().expect("a time").to_owned();
         let values = FEATURES.iter().map(|f| row[format!("activity.{f}")].clone()).collect();
         // Two moments, ten days apart: the later one is now.
         if found.get(&key).is_none_or(|(known, _)| *known < time) {
