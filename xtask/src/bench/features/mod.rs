@@ -3,6 +3,7 @@
 //! Everybody gets the same two Parquet files and both cores. Each measurement is a process of its own and in turn; its clock runs from
 //! opening the files until the answers are in memory. Before anything counts, the answers of all are compared row by row.
 
+use super::command::{printed, venv};
 use super::{Figures, Measured, Series, rounds, table};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -109,7 +110,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
     std::fs::create_dir_all(&place)?;
     let script = place.join("peers.py");
     std::fs::write(&script, include_str!("peers.py"))?;
-    let (program, engines) = (build(root)?, venv(root, "engines", &asked.cache)?);
+    let (program, engines) = (build(root)?, venv(root, "engines", asked.cache.as_deref())?);
     let bed = Bed { asked, root: root.to_owned(), program, script, engines, place };
     let (mut equal, mut reports) = (true, Vec::new());
     for case in CASES.iter().filter(|case| bed.asked.only.is_empty() || bed.asked.only.iter().any(|o| o == case.name)) {
@@ -131,26 +132,6 @@ fn build(root: &Path) -> Result<PathBuf> {
         bail!("example training_set does not build");
     }
     super::program(&output.stdout, "training_set")
-}
-
-/// The Python of an environment of the peers.
-fn venv(root: &Path, name: &str, cache: &Option<PathBuf>) -> Result<PathBuf> {
-    let mut command = Command::new("python3");
-    command.arg(root.join("tests/clients/venvs.py")).arg(name);
-    if let Some(cache) = cache {
-        command.arg("--cache").arg(cache);
-    }
-    let text = printed(&mut command)?;
-    Ok(PathBuf::from(text.lines().last().context("venvs.py names a Python")?))
-}
-
-fn printed(command: &mut Command) -> Result<String> {
-    let output = command.stderr(Stdio::piped()).output()?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr).into_owned();
-        bail!("{} failed: {}", command.get_program().to_string_lossy(), why.lines().rev().take(3).collect::<Vec<_>>().join(" / "));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn last_json(text: &str) -> Result<Value> {
@@ -235,7 +216,7 @@ impl Bed {
                 command
             }
             _ => {
-                let python = if who == "feast" { venv(&self.root, "feast", &self.asked.cache)? } else { self.engines.clone() };
+                let python = if who == "feast" { venv(&self.root, "feast", self.asked.cache.as_deref())? } else { self.engines.clone() };
                 let mut command = Command::new(python);
                 command.arg(&self.script).args([who, case.view]).arg(folder).env("FEAST_USAGE", "False");
                 command

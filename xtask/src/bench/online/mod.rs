@@ -5,6 +5,7 @@
 //! not count; before anything is timed, everybody has to give the same values. Floors: `redis-benchmark` with `HMGET` of fifty fields, and a
 //! server that answers at once.
 
+use super::command::{printed, venv};
 use super::running::{Running, Start, free_port};
 use super::tracking::worker::{Measured, Work};
 use super::{Figures, Measured as Table, rounds, table};
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 const USAGE: &str = "\
@@ -80,7 +81,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
     let binary = binary.context("build our server first: cargo build --release -p gristmill")?;
     let script = place.join("peers.py");
     std::fs::write(&script, include_str!("peers.py"))?;
-    let python = environment(root, asked.cache.as_deref())?;
+    let python = venv(root, "feast-redis", asked.cache.as_deref())?;
     let bed = Bed { quick: asked.quick, rounds: asked.rounds, binary, python, script, place: place.clone() };
     let report = bed.everything()?;
     std::fs::remove_dir_all(&place)?;
@@ -88,23 +89,6 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
     std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
     println!("report: {}", path.display());
     Ok(true)
-}
-
-/// The Python of Feast with its Redis store.
-fn environment(root: &Path, cache: Option<&Path>) -> Result<PathBuf> {
-    let mut command = Command::new("python3");
-    command.arg(root.join("tests/clients/venvs.py")).arg("feast-redis");
-    cache.map(|cache| command.arg("--cache").arg(cache));
-    Ok(PathBuf::from(printed(&mut command)?.lines().last().context("venvs.py names a Python")?))
-}
-
-fn printed(command: &mut Command) -> Result<String> {
-    let output = command.stderr(Stdio::piped()).output().with_context(|| format!("start {}", command.get_program().to_string_lossy()))?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr).into_owned();
-        bail!("{} failed: {}", command.get_program().to_string_lossy(), why.lines().rev().take(4).collect::<Vec<_>>().join(" / "));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 struct Bed {

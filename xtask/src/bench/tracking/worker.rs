@@ -183,12 +183,14 @@ fn metric(address: &Address, runs: &[String], seconds: f64, from: u64) -> Result
     let limit = Duration::from_secs_f64(seconds);
     at_once(runs.len(), |number| {
         let mut connection = Connection::new(address);
-        good(&mut connection, &address.post(&path, &one_metric(&runs[number], from)))?;
+        let first_answer = good(&mut connection, &address.post(&path, &one_metric(&runs[number], from)));
         // The step is the only thing that changes, and its digits do not change in number: bytes are patched in place.
         let first = from.max(1_000_000);
         let mut request = address.post(&path, &one_metric(&runs[number], first));
         let mut times = Vec::with_capacity(PREPARED as usize);
+        // Everybody comes here, also who failed: the others would wait for ever.
         start.wait();
+        first_answer?;
         let begun = Instant::now();
         let mut step = first;
         while begun.elapsed() < limit {
@@ -226,8 +228,9 @@ fn posts(address: &Address, path: &str, bodies: &[Value], connections: usize, se
         let mut times = Vec::new();
         // Each begins elsewhere, so that no two ask for the same at once.
         let mut next = requests.iter().cycle().skip(number * requests.len() / connections);
-        good(&mut connection, next.next().context("there is nothing to ask")?)?;
+        let first_answer = next.next().context("there is nothing to ask").and_then(|request| good(&mut connection, request));
         start.wait();
+        first_answer?;
         let begun = Instant::now();
         while begun.elapsed() < limit {
             let request = next.next().context("there is nothing to ask")?;
