@@ -18,8 +18,9 @@ use std::sync::Arc;
 /// What every answer carries: its type is not guessed, and pages of others may not embed it.
 const ALWAYS: [(HeaderName, &str); 2] =
     [(header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (HeaderName::from_static("cross-origin-resource-policy"), "same-origin")];
-/// JSON is never shown as a page: nothing in it may load or frame anything, and the rest says nothing about it. Clients that log a value at a
-/// time read these lines as often as it.
+/// JSON is never shown as a page: nothing in it may load or frame anything, and the rest says nothing about it. What answers a write is not
+/// even looked at, since the door refuses what the pages of others send, and no cache keeps it
+/// (<https://www.rfc-editor.org/rfc/rfc9111#section-3>): clients that log a value at a time would read these lines as often as it.
 const JSON: [(HeaderName, &str); 1] = [(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'")];
 /// What may become a page carries: nothing from elsewhere is loaded, nobody may frame us.
 const PAGE: [(HeaderName, &str); 4] = [
@@ -57,6 +58,7 @@ impl App {
     /// Answers one request. Never fails, never panics.
     pub async fn handle(&self, request: Request<Body>) -> Response {
         let Inner { door, router } = &*self.0;
+        let looks = request.method().is_safe();
         let refused = |fault| error_response(&fault, error_status, error_body, &door.request_id());
         let mut response = match door.hosts.check(request.uri(), request.headers()) {
             Err(fault) => refused(fault),
@@ -65,11 +67,19 @@ impl App {
                 Err(_) => refused(no_route(request.method(), request.uri().path())),
             },
         };
+        let written = !looks && response.status().is_success();
         let headers = response.headers_mut();
         let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
-        let more = if is_json { JSON.as_slice() } else { &PAGE };
+        let more = match is_json {
+            true if written => &[],
+            true => JSON.as_slice(),
+            false => &PAGE,
+        };
         for (name, value) in ALWAYS.iter().chain(more) {
             headers.insert(name, HeaderValue::from_static(value));
+        }
+        if is_json && written {
+            return response;
         }
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response

@@ -123,6 +123,21 @@ async fn an_admitted_call_knows_its_caller_and_not_the_token() {
     assert_eq!((status, &body), (200, &serde_json::json!({ "name": "a b", "actor": "user:reader", "secret": null })));
     assert!(headers["content-security-policy"].to_str().expect("text").starts_with("default-src 'none'"));
     assert_eq!(headers["x-content-type-options"], "nosniff");
+    assert_eq!(headers["cache-control"], "no-store");
+}
+
+#[tokio::test]
+async fn what_answers_a_write_says_only_what_a_client_needs() {
+    for (token, full) in [("root", false), ("reader", true)] {
+        let call = request("POST", "/sum").header("authorization", format!("Bearer {token}")).header("content-type", "application/json");
+        let (status, headers, body) = answer(call.body(Body::from(r#"{"a":1,"b":2}"#)).expect("a request")).await;
+        assert_eq!(status == 200, !full, "{body}");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert_eq!(headers["cross-origin-resource-policy"], "same-origin");
+        for name in ["content-security-policy", "cache-control"] {
+            assert_eq!(headers.contains_key(name), full, "{name} of an answer with {status}");
+        }
+    }
 }
 
 #[tokio::test]

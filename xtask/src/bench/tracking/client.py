@@ -13,9 +13,9 @@ from mlflow import MlflowClient  # noqa: E402
 def main(url, run, first, times):
     client = MlflowClient(url)
     took = []
-    for i in range(-20, times):
+    for i in range(-100, times):
         begun = time.perf_counter()
-        client.log_metric(run, "loss", 1.0 / (first + i + 21), step=first + i + 20)
+        client.log_metric(run, "loss", 1.0 / (first + i + 101), step=first + i + 100)
         if i >= 0:
             took.append((time.perf_counter() - begun) * 1e6)
     took.sort()

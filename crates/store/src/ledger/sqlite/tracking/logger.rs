@@ -6,7 +6,8 @@
 //! and end with the ledger.
 //!
 //! Why threads: a commit waits for the disk, and the server has other things to do meanwhile: to take in the batches of the next group, and to
-//! write that.
+//! write that. A client that logs alone has nobody to share a group with, and its next request comes only after this answer: after
+//! [`LONE_AFTER`] groups of one, its frames are written by the thread that has the request, which saves two turns of the core.
 
 use super::behind::Behind;
 use super::direct::Direct;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex as Lock, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
 
@@ -29,6 +31,11 @@ use tokio::sync::{Mutex, oneshot};
 const GROUP_POINTS_MAX: usize = 20_000;
 /// Points that wait, which is what a queue's memory is.
 const WAITING_POINTS_MAX: usize = 1_000_000;
+
+/// Groups of one batch in a row after which a client is taken to log alone.
+const LONE_AFTER: usize = 64;
+/// What the disk may take for a frame that a thread of the runtime waits for: a few times what a good one takes.
+const LONE_DISK_MAX: Duration = Duration::from_millis(2);
 
 /// The queue before the thread that logs.
 pub(in super::super) struct Logger {
@@ -40,6 +47,10 @@ struct Shared {
     filled: Condvar,
     path: PathBuf,
     behind: Arc<Behind>,
+    /// The connection by which groups are written; who holds it writes one.
+    db: Lock<Option<Direct>>,
+    /// Groups of one batch since there was a larger one, or one that came while another was written.
+    lone: AtomicUsize,
     /// Who holds it may write: the other writers of this process are waited for in turn instead of by SQLite's timer.
     turn: Arc<Mutex<SqliteConnection>>,
 }
@@ -66,13 +77,16 @@ pub(super) struct LogWrite {
 
 impl Logger {
     pub(in super::super) fn new(path: &Path, turn: Arc<Mutex<SqliteConnection>>, behind: Arc<Behind>) -> Logger {
-        Logger { shared: Arc::new(Shared { queue: Lock::default(), filled: Condvar::new(), path: path.to_owned(), behind, turn }) }
+        let (queue, filled, db, lone) = (Lock::default(), Condvar::new(), Lock::default(), AtomicUsize::new(0));
+        Logger { shared: Arc::new(Shared { queue, filled, path: path.to_owned(), behind, db, lone, turn }) }
     }
 
     /// Logs a batch.
     pub(super) async fn log(&self, run: RunId, batch: Batch) -> Result<()> {
         let (answer, answered) = oneshot::channel();
-        self.add(LogWrite { run, batch, answer, runtime: Handle::current() })?;
+        if let Some(write) = self.shared.at_once(LogWrite { run, batch, answer, runtime: Handle::current() }) {
+            self.add(write)?;
+        }
         answered.await.unwrap_or_else(|_| Err(lost()))
     }
 
@@ -136,11 +150,13 @@ impl Shared {
             }
             let at_disk = &at_disk;
             let syncing = thread::Builder::new().name("tracking-sync".into()).spawn_scoped(scope, move || sync_all(&handed, at_disk));
-            let mut db = None;
             while self.wait() {
                 // Whoever woke this thread may be about to bring more, and waits for this core if there is only one.
                 thread::yield_now();
-                self.write(&mut db, self.take(), |written| {
+                let mut db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+                let group = self.take();
+                self.count(group.len());
+                self.write(&mut db, group, |written| {
                     // With nobody else waiting, the other thread would only be a detour.
                     let alone = at_disk.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty();
                     if alone || syncing.is_err() {
@@ -153,6 +169,34 @@ impl Shared {
                 });
             }
         });
+    }
+
+    /// Writes a batch of a client that logs alone, on this thread; gives it back when it must wait its turn.
+    fn at_once(&self, write: LogWrite) -> Option<LogWrite> {
+        if self.lone.load(Ordering::Acquire) < LONE_AFTER || !log::for_journal(&write.batch) {
+            return Some(write);
+        }
+        let mut db = match self.db.try_lock() {
+            Ok(db) if self.queue().waiting.is_empty() => db,
+            _ => {
+                self.count(2);
+                return Some(write);
+            }
+        };
+        let (begun, mut others) = (Instant::now(), Vec::new());
+        self.append(&mut db, vec![write], &mut others).finish();
+        if begun.elapsed() > LONE_DISK_MAX {
+            self.lone.store(0, Ordering::Release);
+        }
+        others.pop()
+    }
+
+    /// Counts a group of as many batches.
+    fn count(&self, batches: usize) {
+        match batches {
+            1 => drop(self.lone.fetch_add(1, Ordering::AcqRel)),
+            _ => self.lone.store(0, Ordering::Release),
+        }
     }
 
     /// Writes a group: what the journal takes there, the rest into the tables, which `done` gets as soon as it is written. Who logs points

@@ -216,6 +216,51 @@ async fn two_handles_log_to_one_run() {
     assert_eq!(refused.code, Code::NOT_ACTIVE, "the other process's deletion counts at once");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_logs_alone_is_written_at_once_and_keeps_every_promise() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let ledger = Arc::new(open(&path).await);
+    for number in [1, 2] {
+        ledger.create_run(tracked(number), &Actor::user("ada"), ms(1)).await.unwrap();
+    }
+    ledger.set_run_lifecycle(&run_id(2), Lifecycle::Deleted, &Actor::user("ada"), ms(2)).await.unwrap();
+    let one = async |number, step| ledger.log(&run_id(number), points(vec![point("m", 0.0, step)]), ms(1)).await;
+    let (mut step, mut at_once) = (0, 0);
+    while at_once < 100 {
+        assert!(step < 20_000, "{at_once} of {step} points were written at once");
+        let mut logged = Box::pin(one(1, step));
+        match futures::poll!(&mut logged) {
+            std::task::Poll::Ready(done) => {
+                done.unwrap();
+                at_once += 1;
+            }
+            std::task::Poll::Pending => logged.await.unwrap(),
+        }
+        step += 1;
+    }
+    assert_eq!(one(2, 0).await.unwrap_err().code, Code::NOT_ACTIVE);
+    assert_eq!(one(3, 0).await.unwrap_err().code, Code::UNKNOWN_RUN);
+    let tagged = Batch { tags: vec![("a".into(), "b".into())], ..points(vec![point("m", 0.0, step)]) };
+    ledger.log(&run_id(1), tagged, ms(1)).await.unwrap();
+    // Others join in, and leave again.
+    let crowd = (0..8).map(|number| {
+        let ledger = Arc::clone(&ledger);
+        tokio::spawn(async move {
+            for i in 0..50 {
+                ledger.log(&run_id(1), points(vec![point("m", 0.0, 1_000_000 + number * 50 + i)]), ms(1)).await.unwrap();
+            }
+        })
+    });
+    futures::future::try_join_all(crowd).await.unwrap();
+    for more in 1..=100 {
+        one(1, step + more).await.unwrap();
+    }
+    drop(ledger);
+    let there = open(&path).await.history(&run_id(1), "m", HistoryWanted::default()).await.unwrap().items.len();
+    assert_eq!(there as i64, step + 1 + 400 + 100);
+}
+
 // What the property test draws from: few words, so that things meet.
 const METRICS: [&str; 3] = ["auc", "loss", "m"];
 const WORDS: [&str; 7] = ["a", "A", "ab", "a%b", "a*b", "Ä[b]?", ""];
