@@ -33,9 +33,9 @@ const GROUP_POINTS_MAX: usize = 20_000;
 const WAITING_POINTS_MAX: usize = 1_000_000;
 
 /// Groups of one batch in a row after which a client is taken to log alone.
-const LONE_AFTER: usize = 64;
-/// What the disk may take for a frame that a thread of the runtime waits for: a few times what a good one takes.
-const LONE_DISK_MAX: Duration = Duration::from_millis(2);
+const LONE_AFTER: usize = 16;
+/// What a frame may take that a thread of the runtime waits for: many times what a good disk takes, and what nobody notices.
+const LONE_DISK_MAX: Duration = Duration::from_millis(10);
 
 /// The queue before the thread that logs.
 pub(in super::super) struct Logger {
