@@ -138,6 +138,7 @@ async fn run(folder: &Path, sql: &str, columns: &[&str]) {
         entity: vec!["customer_id".to_owned()],
         at: ViewAt::Sources,
         online: false,
+        request: Default::default(),
         ties: Ties::Exclude,
         sql: sql.to_owned(),
         file: "features/measured.sql".to_owned(),

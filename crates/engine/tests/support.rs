@@ -78,6 +78,7 @@ pub fn view(sql: &str, entity: &[&str], at: ViewAt, ties: Ties) -> ViewDef {
         entity: entity.iter().map(|e| (*e).to_string()).collect(),
         at,
         online: true,
+        request: Default::default(),
         ties,
         sql: sql.into(),
         file: "features/tested.sql".into(),

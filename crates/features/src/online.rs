@@ -4,7 +4,7 @@
 //! swaps the whole map; a view that fails to load keeps its last good plan and the fault is reported.
 
 use crate::kept::Slot;
-use crate::plan::{bug, moment_type};
+use crate::plan::{bug, moment_type, sent};
 use crate::run::{stored, table_info};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
@@ -16,7 +16,7 @@ use gristmill_kernel::port::{AsOfPlan, FeatureReader, FeatureRequest, FeatureRow
 use gristmill_kernel::prediction::{Basis, Horizon, ViewBasis};
 use gristmill_kernel::table::{Catalog, Relation, TableName};
 use gristmill_kernel::version::Which;
-use gristmill_kernel::view::{Ties, ViewAt, ViewMeta};
+use gristmill_kernel::view::{REQUEST, Ties, ViewAt, ViewDef, ViewMeta};
 use gristmill_kernel::{AssetKind, Digest, Fault, Kind, Name, Result, Timestamp, Version};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -265,11 +265,11 @@ impl FeatureReader for OnlineFeatures {
                 return Err(Fault::invalid(Code::AS_OF_UNSUPPORTED, format!("view {name} is not kept online"))
                     .fix(format!("add serve = \"online\" to the header of {}", view.file)));
             }
-            let asked = asked(&request, view.at, &view.entity)?;
+            let asked = asked(&request, view)?;
             let (mut tables, of_view) = self.kept_rows(&ready, &asked, request.at, &mut newest).await?;
             basis.views.insert(name.clone(), of_view);
             if view.at == ViewAt::Request {
-                tables.insert("request".to_owned(), Relation::Rows(vec![asked.clone()], asked.schema()));
+                tables.insert(REQUEST.to_owned(), Relation::Rows(vec![asked.clone()], asked.schema()));
             }
             let values = ready.plan.evaluate(&asked, &tables).await?;
             for (field, column) in values.schema_ref().fields().iter().zip(values.columns()) {
@@ -295,21 +295,17 @@ impl FeatureReader for OnlineFeatures {
     }
 }
 
-/// What a plan is asked: the entity columns (or, for a request view, all the caller sent) and the moment.
-fn asked(request: &FeatureRequest, at: ViewAt, entity: &[String]) -> Result<RecordBatch> {
+/// What a plan is asked: the entity columns (or, for a request view, what it says callers send) and the moment.
+fn asked(request: &FeatureRequest, view: &ViewDef) -> Result<RecordBatch> {
     let rows = &request.rows;
     let mut columns: Vec<(String, ArrayRef)> = Vec::new();
-    match at {
-        ViewAt::Request => {
-            for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-                columns.push((field.name().clone(), column.clone()));
-            }
-        }
+    match view.at {
+        ViewAt::Request => columns = sent(view, rows)?,
         ViewAt::Sources => {
-            for name in entity {
+            for name in &view.entity {
                 let column = rows.column_by_name(name).ok_or_else(|| {
                     Fault::invalid(Code::MISSING_INPUT, format!("the request has no `{name}`"))
-                        .fix(format!("send {} with every row", entity.join(", ")))
+                        .fix(format!("send {} with every row", view.entity.join(", ")))
                 })?;
                 columns.push((name.clone(), column.clone()));
             }

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondTy
 use arrow::row::{RowConverter, SortField};
 use gristmill_kernel::error::Code;
 use gristmill_kernel::training::{self, Split};
-use gristmill_kernel::view::{FeatureType, LabelDef};
+use gristmill_kernel::view::{FeatureType, LabelDef, ViewDef};
 use gristmill_kernel::{Digest, Fault, Result, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +39,27 @@ pub fn cast_column(rows: &RecordBatch, name: &str, to: &DataType) -> Result<Arra
             .fix(format!("cast it in the query: cast({name} as ...)"))
             .because(e)
     })
+}
+
+/// What callers send for a view that is computed in the call, in the declared columns and types.
+pub fn sent(view: &ViewDef, rows: &RecordBatch) -> Result<Vec<(String, ArrayRef)>> {
+    let declared = view.request.iter();
+    declared
+        .map(|(name, kind)| {
+            if rows.column_by_name(name).is_none() {
+                let fix = format!(
+                    "send {} with every row; what is not known may be null",
+                    view.request.keys().cloned().collect::<Vec<_>>().join(", ")
+                );
+                return Err(Fault::invalid(
+                    Code::MISSING_INPUT,
+                    format!("view {} is computed from `{name}`, which is not given", view.name),
+                )
+                .fix(fix));
+            }
+            Ok((name.clone(), cast_column(rows, name, &kind.arrow())?))
+        })
+        .collect()
 }
 
 /// A label set from the answer of its query: entity columns, `__time`, `__label`, then whatever else the query gives. Ordered by moment and

@@ -10,12 +10,12 @@ use arrow::datatypes::{DataType, Field, TimestampMicrosecondType};
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use gristmill_kernel::error::Code;
-use gristmill_kernel::port::{AsOfPlan, Known, Ports, compile_view};
+use gristmill_kernel::port::{AsOfPlan, KeptRows, Known, Ports, compile_view};
 use gristmill_kernel::stage::Made;
 use gristmill_kernel::table::{Relation, TableInfo, TableName};
 use gristmill_kernel::training::{self, FeatureColumn, KnownRows, TrainingSetMeta};
 use gristmill_kernel::version::Place;
-use gristmill_kernel::view::{LabelDef, PinnedTable, ViewAt, ViewDef, ViewMeta, pinned_catalog};
+use gristmill_kernel::view::{LabelDef, PinnedTable, REQUEST, ViewAt, ViewDef, ViewMeta, pinned_catalog};
 use gristmill_kernel::{Address, AssetKind, Digest, Done, Fault, Name, NewVersion, Order, Result, Stage, StageContext, StageKind, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +30,14 @@ impl Stage for FeaturesStage {
         StageKind::Features
     }
 
+    /// What answers online is kept outside the ledger and may be lost: then the work is done again, which brings it back from the tables.
+    async fn stands(&self, ports: &Ports, order: &Order) -> Result<bool> {
+        match order.spec()? {
+            FeaturesSpec::View { view, tables } => kept_rows_stand(ports, order, &view, &tables).await,
+            FeaturesSpec::Labels { .. } | FeaturesSpec::TrainingSet(_) => Ok(true),
+        }
+    }
+
     async fn run(&self, cx: &StageContext, order: Order) -> Result<Done> {
         let made = match order.spec()? {
             FeaturesSpec::View { view, tables } => bring_up_to_date(cx, &order, view, tables).await?,
@@ -42,7 +50,7 @@ impl Stage for FeaturesStage {
 
 /// The tables a query reads, pinned to the versions among the order's inputs.
 async fn pin(
-    cx: &StageContext,
+    ports: &Ports,
     order: &Order,
     tables: &BTreeMap<String, Option<String>>,
 ) -> Result<BTreeMap<String, (PinnedTable, TableInfo)>> {
@@ -52,7 +60,7 @@ async fn pin(
         let Place::Table { table, version } = &order.input(&asset)?.place else {
             return Err(Fault::damaged(format!("{asset} is no table")));
         };
-        let info = table_info(&cx.ports, table).await?;
+        let info = table_info(ports, table).await?;
         pinned.insert(name.clone(), (PinnedTable { table: table.clone(), version: *version, time: time.clone() }, info));
     }
     Ok(pinned)
@@ -77,17 +85,14 @@ pub(crate) fn feature_columns(view: &ViewDef, plan: &dyn AsOfPlan) -> Result<Vec
 }
 
 async fn bring_up_to_date(cx: &StageContext, order: &Order, view: ViewDef, tables: BTreeMap<String, Option<String>>) -> Result<Made> {
-    let pinned = pin(cx, order, &tables).await?;
+    let pinned = pin(&cx.ports, order, &tables).await?;
     let only: BTreeMap<String, PinnedTable> = pinned.iter().map(|(n, (p, _))| (n.clone(), p.clone())).collect();
     let plan = compile_view(cx.ports.engine.as_ref(), &view, &only).await?;
     let features = feature_columns(&view, plan.as_ref())?;
     let mut applied = 0;
-    let online = view.online || view.at == ViewAt::Request;
+    let online = answers_online(&view);
     if online {
-        for kept in &plan.shape().kept {
-            let (table, info) =
-                pinned.get(&kept.table).ok_or_else(|| Fault::internal(format!("the plan keeps rows of unknown table {}", kept.table)))?;
-            let slot = Slot::new(table.table.clone(), kept, &info.schema);
+        for (slot, info) in slots(plan.as_ref(), &pinned)? {
             applied += follow(&cx.ports, Some(cx), &slot, info, info.version).await?;
         }
     }
@@ -102,8 +107,38 @@ async fn bring_up_to_date(cx: &StageContext, order: &Order, view: ViewDef, table
     Ok(Made { outputs: vec![output], summary, ..Made::default() })
 }
 
+fn answers_online(view: &ViewDef) -> bool {
+    view.online || view.at == ViewAt::Request
+}
+
+/// The slots that a view's kept rows are in, each with its table.
+fn slots<'p>(plan: &dyn AsOfPlan, pinned: &'p BTreeMap<String, (PinnedTable, TableInfo)>) -> Result<Vec<(Slot, &'p TableInfo)>> {
+    let of = |kept: &KeptRows| {
+        let found = pinned.get(&kept.table).ok_or_else(|| Fault::internal(format!("the plan keeps rows of unknown table {}", kept.table)));
+        found.map(|(table, info)| (Slot::new(table.table.clone(), kept, &info.schema), info))
+    };
+    plan.shape().kept.iter().map(of).collect()
+}
+
+/// Whether a view's slots are there and have every row of its tables.
+async fn kept_rows_stand(ports: &Ports, order: &Order, view: &ViewDef, tables: &BTreeMap<String, Option<String>>) -> Result<bool> {
+    if !answers_online(view) {
+        return Ok(true);
+    }
+    let pinned = pin(ports, order, tables).await?;
+    let only: BTreeMap<String, PinnedTable> = pinned.iter().map(|(n, (p, _))| (n.clone(), p.clone())).collect();
+    let plan = compile_view(ports.engine.as_ref(), view, &only).await?;
+    for (slot, info) in slots(plan.as_ref(), &pinned)? {
+        let state = ports.online.state(&slot.name).await?;
+        if !state.is_some_and(|s| s.layout == slot.layout && s.generation == info.generation && s.load >= info.last_load) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 async fn label_set(cx: &StageContext, order: &Order, def: LabelDef, tables: BTreeMap<String, Option<String>>) -> Result<Made> {
-    let pinned = pin(cx, order, &tables).await?;
+    let pinned = pin(&cx.ports, order, &tables).await?;
     let catalog = pinned_catalog(pinned.iter().map(|(n, (p, _))| (n, p)));
     let schema = cx.ports.engine.schema(&def.sql, &catalog).await?;
     let answer: Vec<RecordBatch> = cx.ports.engine.query(&def.sql, &catalog, false).await?.try_collect().await?;
@@ -205,11 +240,11 @@ async fn as_of(
     let plan = compile_view(cx.ports.engine.as_ref(), &meta.view, &meta.tables).await?;
     let mut asked: Vec<(String, ArrayRef)> = Vec::new();
     if meta.view.at == ViewAt::Request {
-        for (field, column) in labels.schema_ref().fields().iter().zip(labels.columns()) {
-            if ![training::TIME, training::LABEL].contains(&field.name().as_str()) {
-                asked.push((field.name().clone(), column.clone()));
-            }
-        }
+        let sent = plan::sent(&meta.view, labels).map_err(|fault| match fault.code {
+            Code::MISSING_INPUT => fault.fix("give it as a column of the label query: what callers will send, as it was then"),
+            _ => fault,
+        })?;
+        asked.extend(sent);
     } else {
         for column in &meta.view.entity {
             let values = labels.column_by_name(column).ok_or_else(|| {
@@ -228,7 +263,7 @@ async fn as_of(
     let asked = RecordBatch::try_from_iter(asked).map_err(bug)?;
     let mut tables = pinned_catalog(meta.tables.iter());
     if meta.view.at == ViewAt::Request {
-        tables.insert("request".to_owned(), Relation::Rows(vec![asked.clone()], asked.schema()));
+        tables.insert(REQUEST.to_owned(), Relation::Rows(vec![asked.clone()], asked.schema()));
     }
     let known = match known {
         KnownRows::Now => Known::Now,

@@ -134,6 +134,7 @@ impl World {
             entity: vec!["id".into()],
             at: ViewAt::Sources,
             online: true,
+            request: Default::default(),
             ties: Ties::Exclude,
             sql,
             file: format!("features/{name}.sql"),

@@ -42,6 +42,7 @@ fn view() -> ViewDef {
         entity: vec!["customer_id".into()],
         at: ViewAt::Sources,
         online: true,
+        request: Default::default(),
         ties: Ties::Exclude,
         sql: "select customer_id, count(*) as events, sum(amount) as spend from events group by customer_id".into(),
         file: "features/activity.sql".into(),

@@ -142,6 +142,11 @@ pub trait Stage: Send + Sync {
     fn kind(&self) -> StageKind;
     /// Does the work. Safe to call again with the same order after a crash.
     async fn run(&self, cx: &StageContext, order: Order) -> Result<Done>;
+    /// Whether what an earlier run of an equal order made outside the ledger and the blobs is still there. Asked before the work is skipped
+    /// for that run; what is lost is made again.
+    async fn stands(&self, _ports: &Ports, _order: &Order) -> Result<bool> {
+        Ok(true)
+    }
     /// Whether equal inputs and spec make the work skippable. Stages that read the world (ingest) or the clock
     /// (deploy, monitor) say no and decide for themselves.
     fn skippable(&self) -> bool {

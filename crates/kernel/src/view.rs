@@ -3,7 +3,12 @@
 use crate::table::{Catalog, Relation, TableName};
 use crate::training::FeatureColumn;
 use crate::{Name, Span};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The table that stands for what the caller sends.
+pub const REQUEST: &str = "request";
 
 /// Where a view is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -13,6 +18,38 @@ pub enum ViewAt {
     Sources,
     /// Inside the prediction call, on what the caller sends.
     Request,
+}
+
+/// The type of a column that callers send: what a field of JSON can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestType {
+    /// True or false.
+    Bool,
+    /// A whole number of 64 bits.
+    Int,
+    /// A number of 64 bits.
+    Float,
+    /// Text.
+    Text,
+    /// A moment: RFC 3339 text.
+    Time,
+    /// A day: `2026-01-31`.
+    Date,
+}
+
+impl RequestType {
+    /// The column's type.
+    pub fn arrow(self) -> DataType {
+        match self {
+            RequestType::Bool => DataType::Boolean,
+            RequestType::Int => DataType::Int64,
+            RequestType::Float => DataType::Float64,
+            RequestType::Text => DataType::Utf8,
+            RequestType::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            RequestType::Date => DataType::Date32,
+        }
+    }
 }
 
 /// Whether a row at exactly the asked moment counts.
@@ -37,6 +74,9 @@ pub struct ViewDef {
     pub at: ViewAt,
     /// Whether kept rows for it are maintained online (`serve = "online"`).
     pub online: bool,
+    /// The columns of the table `request`, for a view that is computed in the call.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub request: BTreeMap<String, RequestType>,
     /// Ties at the moment.
     pub ties: Ties,
     /// The query without the header.
@@ -45,6 +85,14 @@ pub struct ViewDef {
     pub file: String,
     /// Lines of the file before the query, so that places in the query become places in the file.
     pub line_offset: usize,
+}
+
+impl ViewDef {
+    /// The columns of the table `request`; `None` for a view that has no such table.
+    pub fn request_schema(&self) -> Option<SchemaRef> {
+        let fields = self.request.iter().map(|(name, kind)| Field::new(name, kind.arrow(), true));
+        (self.at == ViewAt::Request).then(|| Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    }
 }
 
 /// The `meta` of a `features.NAME` version: the definition and the tables it was brought up to date with.

@@ -65,6 +65,7 @@ fn view() -> ViewMeta {
         entity: vec!["customer_id".into()],
         at: ViewAt::Sources,
         online: true,
+        request: Default::default(),
         ties: Ties::Exclude,
         sql: sql.into(),
         file: "features/activity.sql".into(),

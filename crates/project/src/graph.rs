@@ -12,13 +12,11 @@ use gristmill_deploy::spec::DeploySpec;
 use gristmill_features::spec::{FeaturesSpec, TrainingSetSpec};
 use gristmill_kernel::graph::{Graph, Node};
 use gristmill_kernel::port::{Analysis, Engine};
-use gristmill_kernel::view::ViewAt;
+
+use gristmill_kernel::view::{REQUEST, ViewAt};
 use gristmill_kernel::{Address, AssetKind, Code, Fault, Name, StageKind};
 use gristmill_retrain::spec::RetrainSpec;
 use std::collections::BTreeMap;
-
-/// The name under which a query sees what the caller sends.
-pub const REQUEST: &str = "request";
 
 /// A query of the project and what it reads.
 pub(crate) struct Reads {

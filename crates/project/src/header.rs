@@ -13,9 +13,10 @@
 use crate::read::{Places, other_file};
 use crate::text::Text;
 use crate::words::Many;
-use gristmill_kernel::view::{LabelDef, Ties, ViewAt, ViewDef};
+use gristmill_kernel::view::{LabelDef, RequestType, Ties, ViewAt, ViewDef};
 use gristmill_kernel::{Code, Fault, Name, Span};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 
 const OPEN: &str = "/*---";
 const CLOSE: &str = "---*/";
@@ -27,6 +28,8 @@ struct ViewHeader {
     entity: Many,
     serve: Option<Serve>,
     at: Option<ViewAt>,
+    #[serde(default)]
+    request: BTreeMap<String, RequestType>,
     #[serde(default)]
     ties: Ties,
 }
@@ -62,9 +65,31 @@ pub fn view(text: &Text) -> Result<ViewDef, Vec<Fault>> {
                 .at(spot(text, "serve")),
         ]);
     }
+    if at == ViewAt::Sources && !header.request.is_empty() {
+        return Err(vec![
+            Fault::invalid(Code::BAD_HEADER, "`request` says what callers send, but the view is computed from sources")
+                .fix("write `at = \"request\"` too, or remove the line `request`")
+                .at(spot(text, "request")),
+        ]);
+    }
+    if at == ViewAt::Request && header.request.is_empty() {
+        return Err(vec![
+            Fault::invalid(Code::BAD_HEADER, "the header does not say what callers send")
+                .fix("add the columns of `request` with their types: request = { customer_id = \"int\", amount = \"float\" }")
+                .at(spot(text, "at")),
+        ]);
+    }
+    if let Some(missing) = header.entity.0.iter().find(|c| at == ViewAt::Request && !header.request.contains_key(*c)) {
+        return Err(vec![
+            Fault::invalid(Code::BAD_HEADER, format!("the view is about `{missing}`, which is not among the columns of `request`"))
+                .fix(format!("add {missing} = \"int\", \"text\" or another type to `request`"))
+                .at(spot(text, "entity")),
+        ]);
+    }
     Ok(ViewDef {
         name: file_name(text)?,
         entity: header.entity.0,
+        request: header.request,
         at,
         online: at == ViewAt::Sources && header.serve.unwrap_or(Serve::Online) == Serve::Online,
         ties: header.ties,

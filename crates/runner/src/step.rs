@@ -43,6 +43,13 @@ pub struct StepOrder {
     pub force: bool,
 }
 
+impl StepOrder {
+    /// As the stage sees it.
+    fn to_stage(&self, run: RunId, inputs: Vec<Version>) -> Order {
+        Order { run, node: self.node.clone(), inputs, actor: self.actor.clone(), reason: self.reason.clone() }
+    }
+}
+
 /// What came of a step.
 #[derive(Debug, Clone)]
 pub struct StepOutcome {
@@ -95,6 +102,7 @@ impl Stepper {
             && !order.force
             && let Some(before) = self.ports.ledger.run_by_key(&key).await?
             && self.outputs_stand(&before).await?
+            && stage.stands(&self.ports, &order.to_stage(before.id.clone(), inputs.clone())).await?
         {
             return self.skip(order, inputs, key, before, began).await;
         }
@@ -241,8 +249,7 @@ impl Stepper {
             progress: Arc::new(Shown { observer: self.observer.clone(), node: order.node.clone() }),
             cancel: cancel.clone(),
         };
-        let order =
-            Order { run: run.id.clone(), node: order.node.clone(), inputs, actor: order.actor.clone(), reason: order.reason.clone() };
+        let order = order.to_stage(run.id.clone(), inputs);
         let address = order.node.address.clone();
         let mut task = tokio::spawn(async move { stage.run(&cx, order).await });
         let ended = tokio::time::timeout(Duration::from_millis(limits::STEP_TIMEOUT_MS), &mut task).await;

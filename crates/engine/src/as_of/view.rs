@@ -7,6 +7,7 @@ use crate::fault::{Text, placed};
 use crate::sql::fence::{AS_OF, Fenced, folded};
 use gristmill_kernel::error::{Code, Fault, Result};
 use gristmill_kernel::port::TableShape;
+pub use gristmill_kernel::view::REQUEST;
 use gristmill_kernel::view::{ViewAt, ViewDef};
 use sqlparser::ast::{
     Expr, Function, GroupByExpr, Ident, JoinConstraint, JoinOperator, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
@@ -14,9 +15,6 @@ use sqlparser::ast::{
 };
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-
-/// The table that stands for what the caller sends.
-pub const REQUEST: &str = "request";
 
 /// A view taken apart.
 #[derive(Debug, Clone)]

@@ -45,6 +45,7 @@ pub fn view(name: &str, sql: &str, ties: Ties) -> ViewDef {
         entity: vec!["customer_id".into()],
         at: ViewAt::Sources,
         online: true,
+        request: Default::default(),
         ties,
         sql: sql.into(),
         file: format!("features/{name}.sql"),

@@ -5,7 +5,7 @@
 use crate::condition::{Figures, Judged};
 use crate::error::{Code, Fault};
 use crate::table::{Catalog, TableInfo, TableName, TableWrite, Written};
-use crate::view::{PinnedTable, Ties, ViewDef};
+use crate::view::{PinnedTable, REQUEST, Ties, ViewDef};
 use crate::{Check, Result, Span};
 use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::SchemaRef;
@@ -149,6 +149,7 @@ pub async fn compile_view(engine: &dyn Engine, view: &ViewDef, tables: &BTreeMap
         let info = info.ok_or_else(|| Fault::damaged(format!("the ledger names table {table}, which does not exist")))?;
         shapes.insert(name.clone(), TableShape { schema: info.schema, time: pinned.time.clone() });
     }
+    shapes.extend(view.request_schema().map(|schema| (REQUEST.to_owned(), TableShape { schema, time: None })));
     engine.compile(view, &shapes).await
 }
 

@@ -5,7 +5,7 @@ use crate::project::Project;
 use arrow::datatypes::{DataType, SchemaRef};
 use gristmill_kernel::port::{Engine, TableShape};
 use gristmill_kernel::table::{Catalog, Relation};
-use gristmill_kernel::view::{LabelDef, ViewAt};
+use gristmill_kernel::view::{LabelDef, REQUEST, ViewAt};
 use gristmill_kernel::{Code, Fault, Name};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,10 +30,8 @@ pub(super) async fn all(project: &Project, engine: &dyn Engine, columns: &BTreeM
             unknown.extend(reads.tables.keys().filter(|t| !shapes.contains_key(*t)).cloned());
             continue;
         }
-        // What callers send is not declared anywhere, so a view over it is compiled with the first call.
-        if reads.analysis.tables.iter().any(|t| t == crate::graph::REQUEST) {
-            continue;
-        }
+        let mut shapes = shapes;
+        shapes.extend(view.request_schema().map(|schema| (REQUEST.to_owned(), TableShape { schema, time: None })));
         match engine.compile(view, &shapes).await {
             Ok(plan) => {
                 for remark in &plan.shape().remarks {

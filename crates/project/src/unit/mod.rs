@@ -29,7 +29,7 @@ use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use gristmill_kernel::port::{Engine, TableShape};
 use gristmill_kernel::table::{Catalog, LOAD, LOADED_AT, ROW, Relation};
-use gristmill_kernel::view::{ViewAt, ViewDef};
+use gristmill_kernel::view::{REQUEST, ViewAt, ViewDef};
 use gristmill_kernel::{Code, Fault, Name, Timestamp};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -209,11 +209,17 @@ impl Bench<'_> {
             shapes.insert(table.clone(), TableShape { schema, time: time.clone() });
             catalog.insert(table.clone(), Relation::Rows(vec![batch.clone()], batch.schema()));
         }
-        if reads.analysis.tables.iter().any(|t| t == crate::graph::REQUEST) {
-            let schema = Arc::new(guess(std::slice::from_ref(&case.request)));
-            let batch = self.batch(std::slice::from_ref(&case.request), &schema, "request", None)?;
-            shapes.insert(crate::graph::REQUEST.into(), TableShape { schema: schema.clone(), time: None });
-            catalog.insert(crate::graph::REQUEST.into(), Relation::Rows(vec![batch], schema));
+        if let Some(schema) = view.request_schema() {
+            if let Some(bad) = case.request.keys().find(|c| schema.field_with_name(c).is_err()) {
+                let known = schema.fields().iter().map(|f| f.name().as_str());
+                let fault = Fault::invalid(Code::UNKNOWN_COLUMN, format!("`{bad}` is no column of `request` in {}", view.file));
+                return Err(self.at(fault.fix(did_you_mean(bad, "columns", known)), &format!("request.{bad}")));
+            }
+            let mut row = case.request.clone();
+            row.extend(case.entity.clone());
+            let batch = self.batch(&[row], &schema, "request", None)?;
+            shapes.insert(REQUEST.into(), TableShape { schema: schema.clone(), time: None });
+            catalog.insert(REQUEST.into(), Relation::Rows(vec![batch], schema));
         }
         let plan = self.engine.compile(view, &shapes).await?;
         let asked = self.asked(case, view, &shapes)?;
@@ -276,8 +282,9 @@ impl Bench<'_> {
         }
         let mut row = case.request.clone();
         row.extend(case.entity.clone());
-        let rest = guess(std::slice::from_ref(&case.request));
-        fields.extend(rest.fields().iter().filter(|f| !view.entity.contains(f.name())).map(|f| f.as_ref().clone()));
+        let sent = view.request_schema();
+        let sent = sent.iter().flat_map(|schema| schema.fields()).filter(|f| !view.entity.contains(f.name()));
+        fields.extend(sent.map(|f| f.as_ref().clone()));
         let batch = self.batch(&[row], &Arc::new(Schema::new(fields)), "entity", None)?;
         let mut fields: Vec<Arc<Field>> = batch.schema().fields().to_vec();
         let mut columns = batch.columns().to_vec();

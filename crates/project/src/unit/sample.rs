@@ -245,7 +245,7 @@ impl<'a> Sampler<'a> {
                 as_of,
                 entity: sent.clone().into_iter().filter(|(c, _)| is_entity(c)).collect(),
                 rows,
-                request: self.shown(sent.into_iter().filter(|(c, _)| !is_entity(c)).collect()),
+                request: self.shown(sent.into_iter().filter(|(c, _)| !is_entity(c) && self.view.request.contains_key(c)).collect()),
                 expect: Row::new(),
             });
         }
