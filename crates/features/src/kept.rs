@@ -19,7 +19,7 @@ use gristmill_kernel::port::{KeptRows, OnlineRow, Ports, SlotState, widest};
 use gristmill_kernel::stage::StageContext;
 use gristmill_kernel::table::{LOAD, LOADED_AT, ROW, TableInfo, TableName};
 use gristmill_kernel::{Digest, Fault, Result, Span, Timestamp};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The row format of this arrow version.
 const ROW_FORMAT: &str = "arrow59";
@@ -41,6 +41,8 @@ pub struct Slot {
     pub window: Option<Span>,
     /// The user's columns and our own.
     pub schema: SchemaRef,
+    /// How keys and rows become bytes, made when first needed.
+    codecs: Arc<(OnceLock<RowConverter>, OnceLock<RowConverter>)>,
 }
 
 impl Slot {
@@ -57,7 +59,7 @@ impl Slot {
         let layout = Digest::of(format!("{ROW_FORMAT} {name} {time} {}", columns.join(","))).short();
         // A snapshot's older loads are history: which one counts is the plan's business.
         let window = kept.time.as_ref().and(kept.window);
-        Slot { name, layout, table, key: kept.key.clone(), time, window, schema }
+        Slot { name, layout, table, key: kept.key.clone(), time, window, schema, codecs: Arc::default() }
     }
 
     /// The types of the key columns.
@@ -72,8 +74,7 @@ impl Slot {
         }
         let types = self.key_types()?;
         let columns = columns.iter().zip(&types).map(|(name, to)| cast_column(rows, name, to)).collect::<Result<Vec<ArrayRef>>>()?;
-        let converter = RowConverter::new(types.into_iter().map(SortField::new).collect()).map_err(bug)?;
-        let encoded = converter.convert_columns(&columns).map_err(bug)?;
+        let encoded = made(&self.codecs.0, || types)?.convert_columns(&columns).map_err(bug)?;
         Ok((0..rows.num_rows())
             .map(|i| columns.iter().all(|c| c.is_valid(i)).then(|| Bytes::copy_from_slice(encoded.row(i).as_ref())))
             .collect())
@@ -115,9 +116,17 @@ impl Slot {
         RecordBatch::try_new(self.schema.clone(), columns).map_err(bug)
     }
 
-    fn converter(&self) -> Result<RowConverter> {
-        RowConverter::new(self.schema.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect()).map_err(bug)
+    fn converter(&self) -> Result<&RowConverter> {
+        made(&self.codecs.1, || self.schema.fields().iter().map(|f| f.data_type().clone()).collect())
     }
+}
+
+fn made(kept: &OnceLock<RowConverter>, types: impl FnOnce() -> Vec<DataType>) -> Result<&RowConverter> {
+    if let Some(converter) = kept.get() {
+        return Ok(converter);
+    }
+    let converter = RowConverter::new(types().into_iter().map(SortField::new).collect()).map_err(bug)?;
+    Ok(kept.get_or_init(|| converter))
 }
 
 /// Brings a slot up to the given version of its table. Returns how many rows were applied.
@@ -195,7 +204,14 @@ mod tests {
             Field::new("x", DataType::Float64, true),
             Field::new("w", DataType::Utf8, true),
         ]));
-        let kept = KeptRows { table: "t".into(), key: vec!["id".into()], time: Some("at".into()), window: None, ties: Ties::Exclude };
+        let kept = KeptRows {
+            table: "t".into(),
+            key: vec!["id".into()],
+            time: Some("at".into()),
+            window: None,
+            ties: Ties::Exclude,
+            newest: false,
+        };
         let slot = Slot::new(TableName::try_from("sources__t".to_owned()).unwrap(), &kept, &user);
         let times = |v: Vec<Option<i64>>| Arc::new(TimestampMicrosecondArray::from(v).with_timezone("UTC"));
         let rows = RecordBatch::try_new(

@@ -6,13 +6,15 @@
 use crate::kept::Slot;
 use crate::plan::{bug, moment_type, sent};
 use crate::run::{stored, table_info};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, new_empty_array};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
 use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_kernel::error::Code;
-use gristmill_kernel::limits::SLOT_READ_ATTEMPTS_MAX;
-use gristmill_kernel::port::{AsOfPlan, FeatureReader, FeatureRequest, FeatureRows, KeptRows, OnlineRow, Ports, ViewRef, compile_view};
+use gristmill_kernel::port::{
+    AsOfPlan, FeatureReader, FeatureRequest, FeatureRows, KeptRows, NewestRows, OnlineRead, OnlineRow, Ports, ViewRef, WholeRows,
+    compile_view,
+};
 use gristmill_kernel::prediction::{Basis, Horizon, ViewBasis};
 use gristmill_kernel::table::{Catalog, Relation, TableName};
 use gristmill_kernel::version::Which;
@@ -32,6 +34,8 @@ struct Ready {
     meta: ViewMeta,
     plan: Arc<dyn AsOfPlan>,
     kept: Vec<(KeptRows, Slot)>,
+    /// The features as an answer has them: `view.column`, stored.
+    answer: Vec<FieldRef>,
 }
 
 /// The views of a project, ready to answer for kept entities.
@@ -165,7 +169,12 @@ impl OnlineFeatures {
             let info = table_info(&self.ports, &pinned.table).await?;
             kept.push((rows.clone(), Slot::new(pinned.table.clone(), rows, &info.schema)));
         }
-        Ok(Arc::new(Ready { definition, text: told, version: version.id.number, meta, plan, kept }))
+        let answer = plan.shape().features.fields().iter().map(|field| {
+            let to = stored(&new_empty_array(field.data_type()))?.data_type().clone();
+            Ok(Arc::new(Field::new(format!("{}.{}", meta.view.name, field.name()), to, true)))
+        });
+        let answer = answer.collect::<Result<_>>()?;
+        Ok(Arc::new(Ready { definition, text: told, version: version.id.number, meta, plan, kept, answer }))
     }
 
     /// The rows a view needs for these entities at this moment and how far they are known, and the newest event time per asked row.
@@ -179,74 +188,102 @@ impl OnlineFeatures {
         let mut tables = Catalog::new();
         let mut basis = ViewBasis { version: ready.version, tables: BTreeMap::new() };
         for (kept, slot) in &ready.kept {
-            let columns: Vec<String> = match kept.key.is_empty() {
-                true => Vec::new(),
-                false => ready.meta.view.entity.clone(),
-            };
-            let keys = slot.keys(asked, &columns)?;
-            let mut distinct: BTreeMap<Bytes, usize> = BTreeMap::new();
-            for key in keys.iter().flatten() {
-                let next = distinct.len();
-                distinct.entry(key.clone()).or_insert(next);
-            }
-            let mut wanted = vec![Bytes::new(); distinct.len()];
-            for (key, place) in &distinct {
-                wanted[*place] = key.clone();
-            }
-            let (from, before) = match (&kept.time, kept.window) {
-                (Some(_), window) => (
-                    window.map(|w| at.minus(w)),
-                    Some(match kept.ties {
-                        Ties::Exclude => at,
-                        Ties::Include => Timestamp::from_micros(at.micros().saturating_add(1)),
-                    }),
-                ),
-                // A snapshot: which load counts is the plan's business.
-                (None, _) => (None, None),
-            };
-            let (found, horizon) = self.applied(slot, &wanted, (from, before)).await?;
-            basis.tables.insert(kept.table.clone(), horizon);
+            let found = self.found(ready, (kept, slot), asked, at).await?;
+            basis.tables.insert(kept.table.clone(), found.horizon);
             if kept.time.is_some() && !kept.key.is_empty() {
-                for (place, key) in keys.iter().enumerate() {
-                    let last = key.as_ref().and_then(|k| found[distinct[k]].last()).map(|r| r.at);
-                    newest[place] = newest[place].max(last);
-                }
+                found.note(newest);
             }
-            let rows = slot.decode(found.iter().flatten().map(|r| &r.value))?;
+            let rows = slot.decode(found.rows.iter().flatten().map(|r| &r.value))?;
             tables.insert(kept.table.clone(), Relation::Rows(vec![rows], slot.schema.clone()));
         }
         Ok((tables, basis))
     }
 
-    /// The rows of the loads that are applied as a whole, and the last of them. What there is of a load that is just being applied is left
-    /// out, so that everybody who computes the answer again knows which rows it came from.
-    async fn applied(
+    /// The answer of a view that reads only the newest row of its one table.
+    async fn of_newest_row(
         &self,
-        slot: &Slot,
-        keys: &[Bytes],
-        (from, before): (Option<Timestamp>, Option<Timestamp>),
-    ) -> Result<(Vec<Vec<OnlineRow>>, Horizon)> {
-        for _ in 0..SLOT_READ_ATTEMPTS_MAX {
-            // Every load up to the state's is in, whatever is written from now on; unless the slot is cleared before the rows are read.
-            let state = self.ports.online.state(&slot.name).await?.unwrap_or_default();
-            let mut found = self.ports.online.read_many(&slot.name, keys, from, before).await?;
-            let after = self.ports.online.state(&slot.name).await?.unwrap_or_default();
-            if (&after.layout, after.generation) != (&state.layout, state.generation) || after.load < state.load {
-                continue;
-            }
-            if !state.layout.is_empty() && state.layout != slot.layout {
-                break;
-            }
-            // All loads are applied once more, since a view looks back farther than rows were kept: until then nobody knows what is missing.
-            if !state.layout.is_empty() && state.load == 0 {
-                continue;
-            }
-            found.iter_mut().for_each(|rows| rows.retain(|row| row.load <= state.load));
-            return Ok((found, Horizon { generation: state.generation, load: state.load }));
+        ready: &Ready,
+        kept: &(KeptRows, Slot),
+        asked: &RecordBatch,
+        at: Timestamp,
+        newest: &mut [Option<Timestamp>],
+    ) -> Result<(RecordBatch, ViewBasis)> {
+        let (kept, slot) = kept;
+        let found = self.found(ready, (kept, slot), asked, at).await?;
+        found.note(newest);
+        let mut places = vec![None; found.rows.len()];
+        let mut count = 0;
+        for (place, _) in places.iter_mut().zip(&found.rows).filter(|(_, rows)| !rows.is_empty()) {
+            *place = Some(count);
+            count += 1;
+        }
+        let of = found.of.iter().map(|key| places[(*key)?]).collect();
+        let rows = slot.decode(found.rows.iter().flatten().map(|r| &r.value))?;
+        let values = ready.plan.evaluate_newest(asked, &NewestRows { rows, of }).await?;
+        Ok((values, ViewBasis { version: ready.version, tables: BTreeMap::from([(kept.table.clone(), found.horizon)]) }))
+    }
+
+    /// The kept rows of the asked entities that can count at this moment, of the loads that are applied as a whole: everybody who computes the
+    /// answer again knows which rows it came from.
+    async fn found(&self, ready: &Ready, (kept, slot): (&KeptRows, &Slot), asked: &RecordBatch, at: Timestamp) -> Result<Found> {
+        let columns = if kept.key.is_empty() { &[] } else { ready.meta.view.entity.as_slice() };
+        let (keys, of) = distinct(slot.keys(asked, columns)?);
+        let (from, before) = match (&kept.time, kept.window) {
+            (Some(_), window) => (
+                window.map(|w| at.minus(w)),
+                Some(match kept.ties {
+                    Ties::Exclude => at,
+                    Ties::Include => Timestamp::from_micros(at.micros().saturating_add(1)),
+                }),
+            ),
+            // A snapshot: which load counts is the plan's business.
+            (None, _) => (None, None),
+        };
+        let read = OnlineRead { keys: &keys, from, before, newest: kept.newest };
+        let WholeRows { state, rows } = self.ports.online.read_whole(&slot.name, read).await?;
+        let state = match state {
+            None => return Ok(Found { rows, of, horizon: Horizon { generation: 0, load: 0 } }),
+            Some(state) => state,
+        };
+        // Without a load, all of them are applied once more, since a view looks back farther than rows were kept: nobody knows what is missing.
+        if state.layout == slot.layout && state.load > 0 {
+            return Ok(Found { rows, of, horizon: Horizon { generation: state.generation, load: state.load } });
         }
         Err(Fault::new(Kind::Unavailable, Code::NOT_READY, format!("the kept rows of {} are being rebuilt", slot.table))
             .fix("try again in a second"))
     }
+}
+
+/// Kept rows.
+struct Found {
+    /// Per key.
+    rows: Vec<Vec<OnlineRow>>,
+    /// The number of each asked row's key; `None` where a part of it is NULL.
+    of: Vec<Option<usize>>,
+    horizon: Horizon,
+}
+
+impl Found {
+    /// Remembers the newest event time per asked row.
+    fn note(&self, newest: &mut [Option<Timestamp>]) {
+        for (newest, key) in newest.iter_mut().zip(&self.of) {
+            *newest = (*newest).max(key.and_then(|key| self.rows[key].last()).map(|row| row.at));
+        }
+    }
+}
+
+/// Each key once, and which of them each asked row has.
+fn distinct(keys: Vec<Option<Bytes>>) -> (Vec<Bytes>, Vec<Option<usize>>) {
+    let mut known: HashMap<Bytes, usize> = HashMap::with_capacity(keys.len());
+    let mut once = Vec::with_capacity(keys.len());
+    let mut number = |key: Bytes| {
+        *known.entry(key).or_insert_with_key(|key| {
+            once.push(key.clone());
+            once.len() - 1
+        })
+    };
+    let of = keys.into_iter().map(|key| key.map(&mut number)).collect();
+    (once, of)
 }
 
 #[async_trait]
@@ -254,7 +291,7 @@ impl FeatureReader for OnlineFeatures {
     async fn read(&self, request: FeatureRequest) -> Result<FeatureRows> {
         let count = request.rows.num_rows();
         let mut newest = vec![None; count];
-        let mut fields = Vec::new();
+        let mut fields: Vec<FieldRef> = Vec::new();
         let mut columns: Vec<ArrayRef> = Vec::new();
         let mut basis = Basis::default();
         for asked_view in &request.views {
@@ -266,16 +303,22 @@ impl FeatureReader for OnlineFeatures {
                     .fix(format!("add serve = \"online\" to the header of {}", view.file)));
             }
             let asked = asked(&request, view)?;
-            let (mut tables, of_view) = self.kept_rows(&ready, &asked, request.at, &mut newest).await?;
+            let (values, of_view) = match ready.kept.as_slice() {
+                [only] if only.0.newest && view.at == ViewAt::Sources => {
+                    self.of_newest_row(&ready, only, &asked, request.at, &mut newest).await?
+                }
+                _ => {
+                    let (mut tables, of_view) = self.kept_rows(&ready, &asked, request.at, &mut newest).await?;
+                    if view.at == ViewAt::Request {
+                        tables.insert(REQUEST.to_owned(), Relation::Rows(vec![asked.clone()], asked.schema()));
+                    }
+                    (ready.plan.evaluate(&asked, &tables).await?, of_view)
+                }
+            };
             basis.views.insert(name.clone(), of_view);
-            if view.at == ViewAt::Request {
-                tables.insert(REQUEST.to_owned(), Relation::Rows(vec![asked.clone()], asked.schema()));
-            }
-            let values = ready.plan.evaluate(&asked, &tables).await?;
-            for (field, column) in values.schema_ref().fields().iter().zip(values.columns()) {
-                let column = stored(column)?;
-                fields.push(Field::new(format!("{name}.{}", field.name()), column.data_type().clone(), true));
-                columns.push(column);
+            for (field, column) in ready.answer.iter().zip(values.columns()) {
+                fields.push(Arc::clone(field));
+                columns.push(stored(column)?);
             }
         }
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(count));

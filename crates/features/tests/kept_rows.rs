@@ -162,6 +162,13 @@ const ARRIVED: &str = "select customer_id, last_value(amount) as last_amount, fi
     cast(as_of() as bigint) - cast(max(event_time) as bigint) as since
   from events group by customer_id";
 const LATEST: &str = "select customer_id, amount, kind, quantity from events where quantity <> 0 or quantity is null";
+/// Only the newest row counts, whatever is in it: nothing else is read.
+const NEWEST: &str = "select customer_id, amount, kind, quantity, order_id from events";
+const NEWEST_RECENT: &str = "select customer_id, amount * 2 as twice, kind, cast(as_of() as bigint) - cast(event_time as bigint) as age
+  from events where event_time > as_of() - interval '10 days'";
+const NEWEST_SINCE: &str = "select customer_id, quantity, kind from events where event_time >= as_of() - interval '10 days'";
+/// The newest row before another moment is another row.
+const EARLIER: &str = "select customer_id, amount, kind from events where event_time < as_of() - interval '2 days'";
 const RETURNS: &str =
     "select e.customer_id, count(*) as rows, sum(r.back) as back, median(r.back) as middle, string_agg(e.kind, ',') as kinds
   from events e left join refunds r on r.order_id = e.order_id and r.buyer = e.customer_id
@@ -174,6 +181,11 @@ fn world() -> World {
         view("settled_with_ties", SETTLED, Ties::Include),
         view("arrived", ARRIVED, Ties::Exclude),
         view("latest", LATEST, Ties::Include),
+        view("newest", NEWEST, Ties::Exclude),
+        view("newest_with_ties", NEWEST, Ties::Include),
+        view("newest_recent", NEWEST_RECENT, Ties::Exclude),
+        view("newest_since", NEWEST_SINCE, Ties::Include),
+        view("earlier", EARLIER, Ties::Exclude),
         view("returns", RETURNS, Ties::Exclude),
         view("profile", PROFILE, Ties::Exclude),
     ])
@@ -236,6 +248,7 @@ async fn what_is_kept_wrong_is_seen() {
     world.bring_up_to_date().await;
     let moment = Timestamp::from_micros(BASE + 12 * DAY);
     assert_eq!(world.differences(&asked, moment).await, Vec::<String>::new());
+    assert_eq!(world.of_newest_rows().await, ["newest", "newest_with_ties", "newest_recent", "newest_since"]);
     for (what, change) in world::WRONG {
         let before = world.tamper("settled", change).await;
         let differ = world.differences(&asked, moment).await;

@@ -15,6 +15,10 @@ use clap::Parser as _;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
+/// A request makes hundreds of small allocations on one thread and frees them on another: with glibc's they were a fifth of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let outside = match config::Surroundings::read() {

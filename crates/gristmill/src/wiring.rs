@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_kernel::graph::Graph;
 use gristmill_kernel::port::{
-    AsOfPlan, FlowOrder, Journal, JournalEntry, JournalState, Online, OnlineRow, Ports, RegisteredVersions, Runs as _, SlotState,
-    TableShape, TableUpkeep, Tokens,
+    AsOfPlan, FlowOrder, Journal, JournalEntry, JournalState, Online, OnlineRead, OnlineRow, Ports, RegisteredVersions, Runs as _,
+    SlotState, TableShape, TableUpkeep, Tokens, WholeRows,
 };
 use gristmill_kernel::table::{Catalog, Relation};
 use gristmill_kernel::version::{AliasState, Place, Which};
@@ -423,7 +423,7 @@ impl Online for Held {
     async fn read(&self, _: &str, _: &[u8], _: Option<Timestamp>, _: Option<Timestamp>) -> Result<Vec<OnlineRow>> {
         Err(held())
     }
-    async fn read_many(&self, _: &str, _: &[Bytes], _: Option<Timestamp>, _: Option<Timestamp>) -> Result<Vec<Vec<OnlineRow>>> {
+    async fn read_whole(&self, _: &str, _: OnlineRead<'_>) -> Result<WholeRows> {
         Err(held())
     }
     async fn state(&self, _: &str) -> Result<Option<SlotState>> {

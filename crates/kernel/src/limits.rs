@@ -244,8 +244,6 @@ pub const BLOB_UNNAMED_KEPT_MS: u64 = 60 * 60 * 1_000;
 pub const MATERIALIZE_WAIT_MS: u64 = 10 * 60 * 1_000;
 /// Fields of messages in a foreign feature registry.
 pub const IMPORT_FIELDS_MAX: usize = 500_000;
-/// How often the kept rows of a view are read again because they were rebuilt meanwhile.
-pub const SLOT_READ_ATTEMPTS_MAX: usize = 3;
 /// Predictions of a window that a parity audit computes again, unless the project says otherwise.
 pub const PARITY_ROWS: u64 = 1_000;
 /// The most that it may be asked to compute again.

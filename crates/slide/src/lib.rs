@@ -38,6 +38,13 @@ impl Window {
             _ => (edge, inside),
         });
     }
+    /// Whether a row of this time is inside, seen from a moment.
+    pub fn holds(&self, time: i64, moment: i64) -> bool {
+        let (time, moment) = (i128::from(time), i128::from(moment));
+        let after = |edge: i64, inside: bool| time > moment + i128::from(edge) || inside && time == moment + i128::from(edge);
+        let before = |edge: i64, inside: bool| time < moment + i128::from(edge) || inside && time == moment + i128::from(edge);
+        self.from.is_none_or(|(edge, inside)| after(edge, inside)) && before(self.to.0, self.to.1)
+    }
     /// Narrows it to what ends here.
     pub fn end(&mut self, edge: i64, inside: bool) {
         if edge < self.to.0 || (edge == self.to.0 && !inside) {

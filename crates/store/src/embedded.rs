@@ -29,12 +29,14 @@
 use crate::lock;
 use gristmill_kernel::{Code, Fault, Kind, Result};
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition, TableHandle as _,
+    Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition,
+    TableHandle as _,
 };
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// The version of the layout above. Version 1 was in other files, `kv/` of an LSM tree; it can be rebuilt from tables.
 const FORMAT: u64 = 2;
@@ -62,6 +64,38 @@ pub(crate) enum File {
 pub(crate) struct Embedded {
     db: Arc<Database>,
     folder: PathBuf,
+    /// How many commits there were.
+    commits: Arc<AtomicU64>,
+}
+
+/// A table as of the last commit, opened once for all readers until the next one.
+///
+/// Readers beside a commit may still get what was before it; whoever reads after it gets it. What is kept here goes with each commit, because
+/// pages that somebody could still read are not used again.
+#[derive(Default)]
+pub(crate) struct Newest(RwLock<Option<(u64, Arc<OpenTable>)>>);
+
+/// A table of a moment.
+pub(crate) type OpenTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+impl Newest {
+    /// The table.
+    pub(crate) fn get(&self, store: &Embedded, table: Table, what: &str) -> Result<Arc<OpenTable>> {
+        // Counted before the look: what is opened is at least as new as that.
+        let commits = store.commits.load(Ordering::Acquire);
+        if let Some((of, open)) = &*self.0.read().unwrap_or_else(PoisonError::into_inner)
+            && *of == commits
+        {
+            return Ok(Arc::clone(open));
+        }
+        let open = Arc::new(store.read()?.open_table(table).map_err(|e| fault(what, e))?);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some((commits, Arc::clone(&open)));
+        Ok(open)
+    }
+    /// Lets go of it.
+    pub(crate) fn forget(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// What one commit changes.
@@ -97,7 +131,7 @@ impl Embedded {
             }
             e => fault(format_args!("open {}", path.display()), e),
         })?;
-        let embedded = Embedded { db: Arc::new(db), folder };
+        let embedded = Embedded { db: Arc::new(db), folder, commits: Arc::default() };
         embedded.prepare(&path, tables)?;
         Ok(embedded)
     }
@@ -128,7 +162,9 @@ impl Embedded {
                 .map_err(|e| fault(what, e))?;
             }
         }
-        tx.commit().map_err(|e| fault(what, e))
+        let done = tx.commit().map_err(|e| fault(what, e));
+        self.commits.fetch_add(1, Ordering::AcqRel);
+        done
     }
 
     fn expect_room(&self, what: &str, bytes: u64) -> Result<()> {
@@ -198,6 +234,15 @@ pub(crate) fn unsortable(bytes: [u8; 8]) -> i64 {
 }
 
 /// Eight bytes of a stored value.
+/// Bytes as a message shows them, made only for one.
+pub(crate) struct Hex<'b>(pub(crate) &'b [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
 pub(crate) fn eight(bytes: &[u8], from: usize, table: &str, row: impl fmt::Display) -> Result<[u8; 8]> {
     bytes
         .get(from..from + 8)

@@ -24,7 +24,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use gristmill_kernel::error::{Code, Fault, Result};
-use gristmill_kernel::port::{AsOfPlan, Known, TableShape, ViewShape};
+use gristmill_kernel::port::{AsOfPlan, Known, NewestRows, TableShape, ViewShape};
 use gristmill_kernel::table::{Catalog, LOAD, LOADED_AT, ROW, Relation};
 use gristmill_kernel::view::{Ties, ViewAt, ViewDef};
 use std::collections::{BTreeMap, HashMap};
@@ -131,6 +131,9 @@ pub async fn compile(shared: Arc<Shared>, def: &ViewDef, shapes: &BTreeMap<Strin
         How::Joined(_) => "rows are joined with what is asked",
         How::Literal(_) => "moment by moment",
     };
+    if let (How::Sliding(sliding), [only]) = (&how.how, kept.as_mut_slice()) {
+        only.newest = sliding.reads_newest() && !only.key.is_empty();
+    }
     let shape = ViewShape { shape, how: way, features, kept, remarks, notes };
     Ok(Compiled { shared: shared.clone(), def: def.clone(), shape, taken, tables, entity_types, how, known: Default::default() })
 }
@@ -172,6 +175,16 @@ impl AsOfPlan for Compiled {
 
     async fn evaluate(&self, asked: &RecordBatch, tables: &Catalog) -> Result<RecordBatch> {
         self.evaluate_known(asked, tables, Known::Now).await
+    }
+
+    async fn evaluate_newest(&self, asked: &RecordBatch, newest: &NewestRows) -> Result<RecordBatch> {
+        let How::Sliding(sliding) = &self.how.how else { return Err(Fault::internal("the view does not read the newest row alone")) };
+        if newest.of.len() != asked.num_rows() {
+            return Err(Fault::internal(format!("{} rows were asked and the rows of {} given", asked.num_rows(), newest.of.len())));
+        }
+        let moments = moments(asked)?;
+        let laid_out = || self.asked_rows(&self.how.asked_schema, asked, &moments, &HashMap::new());
+        sliding.newest(self.text(), laid_out, (&self.tables[0].table, newest), &moments, &self.shape.features)
     }
 
     async fn evaluate_known(&self, asked: &RecordBatch, tables: &Catalog, known: Known<'_>) -> Result<RecordBatch> {
@@ -453,6 +466,7 @@ fn literal_kept(fenced: &fence::Fenced, shapes: &BTreeMap<String, TableShape>, d
         time: shapes[name].time.clone(),
         window: None,
         ties: def.ties,
+        newest: false,
     };
     fenced.tables.iter().map(|(name, _)| whole(name)).collect()
 }

@@ -20,7 +20,7 @@ pub fn kept(view: &View, ties: Ties, is_aggregate: &dyn Fn(&str) -> bool) -> Vec
         });
         // Which load of a snapshot counts is known from all its rows only: an entity may be gone from the newest.
         let key = if table.shape.time.is_some() { key_of(table, tables, filters, view) } else { Vec::new() };
-        let this = KeptRows { table: table.table.clone(), key, time: table.shape.time.clone(), window, ties };
+        let this = KeptRows { table: table.table.clone(), key, time: table.shape.time.clone(), window, ties, newest: false };
         match kept.iter_mut().find(|k| k.table == this.table) {
             None => kept.push(this),
             Some(other) => {

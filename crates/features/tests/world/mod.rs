@@ -224,6 +224,18 @@ impl World {
         self.ports.online.write(&slot.name, rows, &state).await.unwrap();
     }
 
+    /// The views that read only the newest row.
+    pub async fn of_newest_rows(&self) -> Vec<&str> {
+        let mut found = Vec::new();
+        for view in &self.views {
+            let plan = self.ports.engine.compile(view, &self.shapes(view).await).await.unwrap();
+            if plan.shape().kept.iter().any(|kept| kept.newest) {
+                found.push(view.name.as_str());
+            }
+        }
+        found
+    }
+
     async fn slots(&self, view: &ViewDef) -> Vec<Slot> {
         let shapes = self.shapes(view).await;
         let plan = self.ports.engine.compile(view, &shapes).await.unwrap();

@@ -7,7 +7,7 @@ use crate::error::{Code, Fault};
 use crate::table::{Catalog, TableInfo, TableName, TableWrite, Written};
 use crate::view::{PinnedTable, REQUEST, Ties, ViewDef};
 use crate::{Check, Result, Span};
-use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -56,6 +56,17 @@ pub struct KeptRows {
     pub window: Option<Span>,
     /// Ties at the moment.
     pub ties: Ties,
+    /// Only the newest row before the moment counts, whatever is in it: the view can be asked by [`AsOfPlan::evaluate_newest`].
+    pub newest: bool,
+}
+
+/// The rows that a view which reads only the newest is asked with.
+#[derive(Debug, Clone)]
+pub struct NewestRows {
+    /// Rows of the table, at most one per entity: the newest before the moment that may count.
+    pub rows: RecordBatch,
+    /// Which of them each asked row's entity has; NULL where it has none.
+    pub of: UInt32Array,
 }
 
 /// Which of the rows given an evaluation may know, besides those that its moment sees by their time.
@@ -84,6 +95,11 @@ pub trait AsOfPlan: Send + Sync {
     /// Event tables carry their own columns and [`crate::table::SYSTEM_COLUMNS`]; a snapshot's moment is `_loaded_at`.
     /// The answer has one column per feature, named as in the view, and bits that do not depend on the order of the rows given.
     async fn evaluate(&self, asked: &RecordBatch, tables: &Catalog) -> Result<RecordBatch>;
+    /// As [`Self::evaluate`], for a view whose one table keeps [`KeptRows::newest`] rows and whoever asks has found them: the same bits, without
+    /// looking for them again.
+    async fn evaluate_newest(&self, _asked: &RecordBatch, _newest: &NewestRows) -> Result<RecordBatch> {
+        Err(Fault::internal("a view that reads more than the newest row was asked with that alone"))
+    }
     /// As [`Self::evaluate`], over the rows that were known then. Of a snapshot that is the latest load not after the moment among those known, or the
     /// first of them; if none is known, there are no rows.
     async fn evaluate_known(&self, asked: &RecordBatch, tables: &Catalog, known: Known<'_>) -> Result<RecordBatch> {

@@ -19,12 +19,12 @@ mod upkeep;
 mod webhooks;
 
 pub use blobs::Blobs;
-pub use engine::{Analysis, AsOfPlan, Engine, KeptRows, Known, TableShape, ViewShape, compile_view, judge_all};
+pub use engine::{Analysis, AsOfPlan, Engine, KeptRows, Known, NewestRows, TableShape, ViewShape, compile_view, judge_all};
 pub use features::{FeatureReader, FeatureRequest, FeatureRows, ViewRef};
 pub use import::{Cell, ForeignDb, ImportedModel, ImportedVersion, RegistryImport, Taken, TrackingImport};
 pub use journal::{Journal, JournalEntry, JournalState};
 pub use ledger::{AuditEntry, AuditFilter, Ledger, RunFilter, Token, Tokens};
-pub use online::{Online, OnlineRow, SlotState, widest};
+pub use online::{Online, OnlineRead, OnlineRow, SlotState, WholeRows, widest};
 pub use serving::{FlowOrder, LiveFigures, RegisteredVersions, Runs};
 pub use system::{Clock, Ids, Secrets};
 pub use traces::{EvaluationDatasets, RecordCursor, Traces};

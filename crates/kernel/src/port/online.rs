@@ -56,6 +56,28 @@ pub fn widest(a: Option<Span>, b: Option<Span>) -> Option<Span> {
     a.zip(b).map(|(a, b)| a.max(b))
 }
 
+/// Which rows are read: those of some keys with `from <= at < before`. `None` leaves a side open.
+#[derive(Debug, Clone, Copy)]
+pub struct OnlineRead<'k> {
+    /// The keys, in the order of the answer.
+    pub keys: &'k [Bytes],
+    /// The first moment inside.
+    pub from: Option<Timestamp>,
+    /// The first moment outside.
+    pub before: Option<Timestamp>,
+    /// Only the newest of these rows of each key.
+    pub newest: bool,
+}
+
+/// What was read, of one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WholeRows {
+    /// The slot's state, `None` if it was never written.
+    pub state: Option<SlotState>,
+    /// The rows per key, in order, of the loads that are in as a whole by that state.
+    pub rows: Vec<Vec<OnlineRow>>,
+}
+
 /// Rows kept per entity, ready to be read at once. Never the only copy: a slot can be rebuilt from its table.
 ///
 /// A slot belongs to one (table, key columns). Within a slot rows are ordered by (key, time, load, row).
@@ -65,14 +87,8 @@ pub trait Online: Send + Sync {
     async fn write(&self, slot: &str, rows: Vec<OnlineRow>, state: &SlotState) -> Result<()>;
     /// The rows of a key with `from <= at < before`, in order. `None` leaves a side open.
     async fn read(&self, slot: &str, key: &[u8], from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Vec<OnlineRow>>;
-    /// The rows of many keys, in the order asked.
-    async fn read_many(
-        &self,
-        slot: &str,
-        keys: &[Bytes],
-        from: Option<Timestamp>,
-        before: Option<Timestamp>,
-    ) -> Result<Vec<Vec<OnlineRow>>>;
+    /// The rows of whole loads, and the state that says which loads those are: both of one moment, whatever is written or cleared meanwhile.
+    async fn read_whole(&self, slot: &str, read: OnlineRead<'_>) -> Result<WholeRows>;
     /// The slot's state, `None` if it was never written.
     async fn state(&self, slot: &str) -> Result<Option<SlotState>>;
     /// Forgets rows that no moment from `now` on needs: those older than the window of the slot's state. Returns how many. The state says so

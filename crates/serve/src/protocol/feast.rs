@@ -9,14 +9,16 @@
 use crate::model::cell_json;
 use crate::plan::{Row, check_row_count, columns_of};
 use crate::plane::Plane;
-use arrow::array::AsArray;
-use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use gristmill_kernel::port::{FeatureRequest, FeatureRows, ViewRef};
 use gristmill_kernel::{Code, Fault, Name, Result, Timestamp};
 use gristmill_web::{Call, Method, Permission, Response, Routes, feast, json, route};
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
@@ -39,22 +41,77 @@ struct Wanted {
     full_feature_names: bool,
 }
 
+/// The answer, written from the columns as they are.
 #[derive(Serialize)]
-struct Found {
-    metadata: Metadata,
-    results: Vec<Column>,
+struct Found<'a> {
+    metadata: Metadata<'a>,
+    results: Vec<Column<'a>>,
 }
 
 #[derive(Serialize)]
-struct Metadata {
-    feature_names: Vec<String>,
+struct Metadata<'a> {
+    feature_names: Vec<Cow<'a, str>>,
 }
 
 #[derive(Serialize)]
-struct Column {
-    values: Vec<Value>,
-    statuses: Vec<&'static str>,
-    event_timestamps: Vec<String>,
+struct Column<'a> {
+    values: Cells<'a>,
+    statuses: Statuses<'a>,
+    event_timestamps: &'a [String],
+}
+
+/// The cells of a column.
+enum Cells<'a> {
+    /// As they were sent.
+    Sent(&'a [Value]),
+    /// As they were read.
+    Read(&'a ArrayRef),
+}
+
+impl Serialize for Cells<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        let column = match self {
+            Cells::Sent(values) => return values.serialize(to),
+            Cells::Read(column) => column,
+        };
+        match column.data_type() {
+            DataType::Float64 => to.collect_seq(column.as_primitive::<Float64Type>().iter().map(|v| v.filter(|v| v.is_finite()))),
+            DataType::Int64 => to.collect_seq(column.as_primitive::<Int64Type>()),
+            DataType::Boolean => to.collect_seq(column.as_boolean()),
+            DataType::Utf8 => to.collect_seq(column.as_string::<i32>()),
+            // Feast's moments are whole seconds.
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                to.collect_seq(column.as_primitive::<TimestampMicrosecondType>().iter().map(|v| v.map(|v| v.div_euclid(1_000_000))))
+            }
+            _ => to.collect_seq((0..column.len()).map(|row| cell_json(column.as_ref(), row))),
+        }
+    }
+}
+
+/// What there is of each cell.
+enum Statuses<'a> {
+    Present(usize),
+    Of(&'a ArrayRef, &'a [Option<Timestamp>]),
+}
+
+impl Serialize for Statuses<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Statuses::Present(count) => to.collect_seq(std::iter::repeat_n("PRESENT", *count)),
+            Statuses::Of(column, newest) => {
+                let is_null = |row| match column.data_type() {
+                    DataType::Float64 => !column.is_valid(row) || !column.as_primitive::<Float64Type>().value(row).is_finite(),
+                    DataType::Float32 => !column.is_valid(row) || !column.as_primitive::<Float32Type>().value(row).is_finite(),
+                    _ => !column.is_valid(row),
+                };
+                to.collect_seq(newest.iter().enumerate().map(|(row, newest)| match (is_null(row), newest) {
+                    (true, None) => "NOT_FOUND",
+                    (true, Some(_)) => "NULL_VALUE",
+                    (false, _) => "PRESENT",
+                }))
+            }
+        }
+    }
 }
 
 /// The moment of what has none.
@@ -67,43 +124,30 @@ async fn answer(plane: Arc<Plane>, call: Call) -> Result<Response> {
     let views = views_of(&plane, &wanted).await?;
     let asked = columns_of(&rows.iter().collect::<Vec<_>>(), &[])?;
     let at = plane.parts.features_clock.now();
+    let mut read: Vec<(FeatureRows, Vec<String>)> = Vec::with_capacity(views.asked.len());
+    for (view, _) in &views.asked {
+        let request = FeatureRequest { views: vec![view.clone()], rows: asked.clone(), at };
+        let rows = plane.parts.features.read(request).await?;
+        let moments = rows.newest.iter().map(|newest| newest.map_or_else(|| NEVER.into(), |at| at.to_string())).collect();
+        read.push((rows, moments));
+    }
+    let never = vec![NEVER.to_owned(); rows.len()];
     let mut found = Found { metadata: Metadata { feature_names: Vec::new() }, results: Vec::new() };
-    for (name, values) in wanted.entities {
-        found.metadata.feature_names.push(name);
-        let count = values.len();
-        found.results.push(Column { values, statuses: vec!["PRESENT"; count], event_timestamps: vec![NEVER.into(); count] });
+    for (name, values) in &wanted.entities {
+        found.metadata.feature_names.push(name.into());
+        found.results.push(Column { values: Cells::Sent(values), statuses: Statuses::Present(values.len()), event_timestamps: &never });
     }
-    let mut read: IndexMap<ViewRef, FeatureRows> = IndexMap::new();
-    for (view, _) in &views {
-        if !read.contains_key(view) {
-            let request = FeatureRequest { views: vec![view.clone()], rows: asked.clone(), at };
-            read.insert(view.clone(), plane.parts.features.read(request).await?);
-        }
-    }
-    for (view, feature) in &views {
-        let rows = &read[view];
-        let column = rows.columns.column_by_name(&format!("{}.{feature}", view.name));
-        let column = column.ok_or_else(|| Fault::internal(format!("view {} lost its feature {feature}", view.name)))?;
-        let values: Vec<Value> = (0..rows.columns.num_rows())
-            .map(|row| match column.data_type() {
-                // Feast's moments are whole seconds.
-                DataType::Timestamp(TimeUnit::Microsecond, _) if column.is_valid(row) => {
-                    column.as_primitive::<TimestampMicrosecondType>().value(row).div_euclid(1_000_000).into()
-                }
-                _ => cell_json(column.as_ref(), row),
-            })
-            .collect();
-        let status = |(value, newest): (&Value, &Option<Timestamp>)| match (value, newest) {
-            (Value::Null, None) => "NOT_FOUND",
-            (Value::Null, Some(_)) => "NULL_VALUE",
-            _ => "PRESENT",
-        };
-        found.metadata.feature_names.push(if wanted.full_feature_names { format!("{}__{feature}", view.name) } else { feature.clone() });
-        found.results.push(Column {
-            statuses: values.iter().zip(&rows.newest).map(status).collect(),
-            event_timestamps: rows.newest.iter().map(|newest| newest.map_or_else(|| NEVER.into(), |at| at.to_string())).collect(),
-            values,
+    for (number, feature) in views.features {
+        let (view, schema) = &views.asked[number];
+        let (rows, moments) = &read[number];
+        let field = schema.field(feature).name();
+        let column = rows.columns.columns().get(feature);
+        let column = column.ok_or_else(|| Fault::internal(format!("view {} lost its feature {field}", view.name)))?;
+        found.metadata.feature_names.push(match wanted.full_feature_names {
+            true => format!("{}__{field}", view.name).into(),
+            false => field.into(),
         });
+        found.results.push(Column { values: Cells::Read(column), statuses: Statuses::Of(column, &rows.newest), event_timestamps: moments });
     }
     json(&found)
 }
@@ -118,18 +162,26 @@ fn rows_of(entities: &IndexMap<String, Vec<Value>>) -> Result<Vec<Row>> {
     Ok((0..count).map(|row| entities.iter().map(|(name, values)| (name.clone(), values[row].clone())).collect()).collect())
 }
 
-/// The asked features in their order, each with its view.
-async fn views_of(plane: &Plane, wanted: &Wanted) -> Result<Vec<(ViewRef, String)>> {
+/// The asked features.
+#[derive(Default)]
+struct Asked {
+    /// The views, each once.
+    asked: Vec<(ViewRef, SchemaRef)>,
+    /// The features in the asked order: the number of the view, and of the feature in it.
+    features: Vec<(usize, usize)>,
+}
+
+async fn views_of(plane: &Plane, wanted: &Wanted) -> Result<Asked> {
     let reader = &plane.parts.features;
-    let mut all = Vec::new();
+    let mut all = Asked::default();
     if let Some(service) = &wanted.feature_service {
         if !wanted.features.is_empty() {
             return Err(Fault::invalid(Code::BAD_BODY, "both `features` and `feature_service` are given").fix("give one of them"));
         }
         for view in plane.views(service)? {
-            for field in reader.schema(&view).await?.fields() {
-                all.push((view.clone(), field.name().clone()));
-            }
+            let schema = reader.schema(&view).await?;
+            all.features.extend((0..schema.fields().len()).map(|feature| (all.asked.len(), feature)));
+            all.asked.push((view, schema));
         }
         return Ok(all);
     }
@@ -137,21 +189,21 @@ async fn views_of(plane: &Plane, wanted: &Wanted) -> Result<Vec<(ViewRef, String
         return Err(Fault::invalid(Code::MISSING_INPUT, "no features are asked for")
             .fix("send \"features\": [\"view:feature\"] or \"feature_service\": \"ENDPOINT\""));
     }
+    let mut known: HashMap<&str, usize> = HashMap::new();
     for written in &wanted.features {
         let (view, feature) = written
             .split_once(':')
             .ok_or_else(|| Fault::invalid(Code::BAD_BODY, format!("`{written}` names no feature")).fix("write it as view:feature"))?;
-        let unknown = |fix: &str| {
-            let shown: String = view.chars().take(80).collect();
-            Fault::not_found(Code::UNKNOWN_NAME, format!("Feature view {shown} does not exist")).fix(fix)
+        let number = match known.get(view) {
+            Some(number) => *number,
+            None => {
+                all.asked.push(newest(plane, view).await?);
+                known.insert(view, all.asked.len() - 1);
+                all.asked.len() - 1
+            }
         };
-        let name = Name::new(view).map_err(|_| unknown("a view is named like its file in features/"))?;
-        let view = ViewRef::newest(name);
-        let schema = reader.schema(&view).await.map_err(|fault| match fault.code {
-            Code::NOT_READY => unknown(fault.fix.as_deref().unwrap_or("see features/")),
-            _ => fault,
-        })?;
-        if schema.field_with_name(feature).is_err() {
+        let (view, schema) = &all.asked[number];
+        let Some((place, _)) = schema.column_with_name(feature) else {
             let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
             let shown: String = feature.chars().take(80).collect();
             return Err(Fault::not_found(
@@ -159,8 +211,23 @@ async fn views_of(plane: &Plane, wanted: &Wanted) -> Result<Vec<(ViewRef, String
                 format!("The specified features {shown} are not present in feature view {}", view.name),
             )
             .fix(format!("it has {}", names.join(", "))));
-        }
-        all.push((view, feature.to_owned()));
+        };
+        all.features.push((number, place));
     }
     Ok(all)
+}
+
+/// The newest definition of a view, and its features.
+async fn newest(plane: &Plane, view: &str) -> Result<(ViewRef, SchemaRef)> {
+    let unknown = |fix: &str| {
+        let shown: String = view.chars().take(80).collect();
+        Fault::not_found(Code::UNKNOWN_NAME, format!("Feature view {shown} does not exist")).fix(fix)
+    };
+    let name = Name::new(view).map_err(|_| unknown("a view is named like its file in features/"))?;
+    let view = ViewRef::newest(name);
+    let schema = plane.parts.features.schema(&view).await.map_err(|fault| match fault.code {
+        Code::NOT_READY => unknown(fault.fix.as_deref().unwrap_or("see features/")),
+        _ => fault,
+    })?;
+    Ok((view, schema))
 }

@@ -3,7 +3,7 @@
 use crate::journal::embedded::{check_key, too_many_waiting};
 use async_trait::async_trait;
 use bytes::Bytes;
-use gristmill_kernel::port::{Blobs, Journal, JournalEntry, JournalState, Online, OnlineRow, SlotState};
+use gristmill_kernel::port::{Blobs, Journal, JournalEntry, JournalState, Online, OnlineRead, OnlineRow, SlotState, WholeRows};
 use gristmill_kernel::{Digest, Name, Result, Timestamp, limits};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -40,6 +40,17 @@ struct MemorySlot {
     rows: BTreeMap<RowKey, Bytes>,
 }
 
+impl MemorySlot {
+    fn of_key(&self, key: &Bytes, from: Option<Timestamp>, before: Option<Timestamp>) -> Vec<OnlineRow> {
+        let start = (key.clone(), from.unwrap_or(Timestamp::from_micros(i64::MIN)), i64::MIN, i64::MIN);
+        self.rows
+            .range(start..)
+            .take_while(|((k, at, ..), _)| k == key && before.is_none_or(|before| *at < before))
+            .map(|((key, at, load, row), value)| OnlineRow { key: key.clone(), at: *at, load: *load, row: *row, value: value.clone() })
+            .collect()
+    }
+}
+
 /// Online rows in memory.
 #[derive(Default)]
 pub struct MemoryOnline(Mutex<HashMap<String, MemorySlot>>);
@@ -54,26 +65,19 @@ impl Online for MemoryOnline {
         Ok(())
     }
     async fn read(&self, slot: &str, key: &[u8], from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Vec<OnlineRow>> {
-        Ok(self.read_many(slot, &[Bytes::copy_from_slice(key)], from, before).await?.pop().unwrap_or_default())
-    }
-    async fn read_many(
-        &self,
-        slot: &str,
-        keys: &[Bytes],
-        from: Option<Timestamp>,
-        before: Option<Timestamp>,
-    ) -> Result<Vec<Vec<OnlineRow>>> {
         let slots = locked(&self.0);
-        let Some(slot) = slots.get(slot) else { return Ok(vec![Vec::new(); keys.len()]) };
+        Ok(slots.get(slot).map(|slot| slot.of_key(&Bytes::copy_from_slice(key), from, before)).unwrap_or_default())
+    }
+    async fn read_whole(&self, slot: &str, read: OnlineRead<'_>) -> Result<WholeRows> {
+        let slots = locked(&self.0);
+        let Some(slot) = slots.get(slot) else { return Ok(WholeRows { state: None, rows: vec![Vec::new(); read.keys.len()] }) };
+        let whole = slot.state.as_ref().map_or(0, |state| state.load);
         let of_key = |key: &Bytes| {
-            let start = (key.clone(), from.unwrap_or(Timestamp::from_micros(i64::MIN)), i64::MIN, i64::MIN);
-            slot.rows
-                .range(start..)
-                .take_while(|((k, at, ..), _)| k == key && before.is_none_or(|before| *at < before))
-                .map(|((key, at, load, row), value)| OnlineRow { key: key.clone(), at: *at, load: *load, row: *row, value: value.clone() })
-                .collect()
+            let mut rows = slot.of_key(key, read.from, read.before);
+            rows.retain(|row| row.load <= whole);
+            if read.newest { rows.pop().into_iter().collect() } else { rows }
         };
-        Ok(keys.iter().map(of_key).collect())
+        Ok(WholeRows { state: slot.state.clone(), rows: read.keys.iter().map(of_key).collect() })
     }
     async fn state(&self, slot: &str) -> Result<Option<SlotState>> {
         Ok(locked(&self.0).get(slot).and_then(|slot| slot.state.clone()))

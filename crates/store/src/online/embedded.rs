@@ -3,10 +3,10 @@
 //! Each slot has an epoch, and the epoch is in its rows' keys: clearing a slot gives it another epoch in one small write, so no reader
 //! and no crash can see a slot half-cleared. The rows of an old epoch are deleted afterwards, at the next open at the latest.
 
-use crate::embedded::{Batch, Embedded, File, Table, eight, fault, number, sortable, unreadable, unsortable};
+use crate::embedded::{Batch, Embedded, File, Hex, Newest, Table, eight, fault, number, sortable, unreadable, unsortable};
 use async_trait::async_trait;
 use bytes::Bytes;
-use gristmill_kernel::port::{Online, OnlineRow, SlotState};
+use gristmill_kernel::port::{Online, OnlineRead, OnlineRow, SlotState, WholeRows};
 use gristmill_kernel::{Code, Fault, Result, Timestamp};
 use redb::{ReadOnlyTable, ReadableTable as _};
 use std::collections::HashMap;
@@ -28,6 +28,8 @@ const DROPPED: Table = Table::new("online_dropped");
 
 /// Rows of a moment.
 type Rows = ReadOnlyTable<&'static [u8], &'static [u8]>;
+/// A key and its value.
+type Entry = (redb::AccessGuard<'static, &'static [u8]>, redb::AccessGuard<'static, &'static [u8]>);
 
 /// Kept rows in the state folder.
 #[derive(Clone)]
@@ -37,6 +39,7 @@ pub struct EmbeddedOnline {
 
 struct Inner {
     store: Embedded,
+    now: Newest,
     /// Every slot. Readers hold it while they read, so the rows of an epoch are deleted only when nobody reads them.
     known: RwLock<Known>,
     /// One writer at a time.
@@ -77,7 +80,7 @@ impl EmbeddedOnline {
         }
         known.next_epoch = known.next_epoch.max(left.iter().max().map_or(1, |epoch| epoch + 1));
         drop((slots, dropped, now));
-        let inner = Inner { store, known: RwLock::new(known), writing: Mutex::new(()) };
+        let inner = Inner { store, now: Newest::default(), known: RwLock::new(known), writing: Mutex::new(()) };
         for epoch in left {
             inner.delete_epoch(epoch)?;
         }
@@ -100,17 +103,13 @@ impl Online for EmbeddedOnline {
         self.blocking(move |inner| inner.write(&slot, rows, state)).await
     }
     async fn read(&self, slot: &str, key: &[u8], from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Vec<OnlineRow>> {
-        let keys = [Bytes::copy_from_slice(key)];
-        Ok(self.inner.read_many(slot, &keys, from, before)?.pop().unwrap_or_default())
+        let known = self.inner.known();
+        let Some(slot) = known.slots.get(slot) else { return Ok(Vec::new()) };
+        let range = Range::of(slot.epoch, key, from, before)?;
+        range.map_or(Ok(Vec::new()), |range| range.all(&*self.inner.rows()?, &Bytes::copy_from_slice(key), i64::MAX))
     }
-    async fn read_many(
-        &self,
-        slot: &str,
-        keys: &[Bytes],
-        from: Option<Timestamp>,
-        before: Option<Timestamp>,
-    ) -> Result<Vec<Vec<OnlineRow>>> {
-        self.inner.read_many(slot, keys, from, before)
+    async fn read_whole(&self, slot: &str, read: OnlineRead<'_>) -> Result<WholeRows> {
+        self.inner.read_whole(slot, read)
     }
     async fn state(&self, slot: &str) -> Result<Option<SlotState>> {
         Ok(self.inner.known().slots.get(slot).and_then(|slot| slot.state.clone()))
@@ -137,6 +136,12 @@ impl Inner {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn commit(&self, what: &str, batch: Batch, bytes: u64) -> Result<()> {
+        let done = self.store.commit(what, batch, bytes);
+        self.now.forget();
+        done
+    }
+
     fn write(&self, name: &str, rows: Vec<OnlineRow>, state: SlotState) -> Result<()> {
         check_name(name)?;
         let _writer = self.one_writer();
@@ -160,23 +165,32 @@ impl Inner {
             batch.insert(ROWS, key, row.value.as_ref());
         }
         batch.insert(SLOTS, name, encoded);
-        self.store.commit("write online rows", batch, bytes)?;
+        self.commit("write online rows", batch, bytes)?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.next_epoch = known.next_epoch.max(epoch + 1);
         known.slots.insert(name.to_owned(), slot);
         Ok(())
     }
 
-    fn read_many(&self, name: &str, keys: &[Bytes], from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Vec<Vec<OnlineRow>>> {
+    /// Rows first, then the state that says so: a writer makes its rows durable before it changes `known`, which is held here.
+    fn read_whole(&self, name: &str, OnlineRead { keys, from, before, newest }: OnlineRead<'_>) -> Result<WholeRows> {
         let known = self.known();
-        let Some(slot) = known.slots.get(name) else { return Ok(vec![Vec::new(); keys.len()]) };
+        let Some(Slot { epoch, state }) = known.slots.get(name) else {
+            return Ok(WholeRows { state: None, rows: vec![Vec::new(); keys.len()] });
+        };
+        let whole = state.as_ref().map_or(0, |state| state.load);
         let rows = self.rows()?;
-        keys.iter().map(|key| read_key(&rows, slot.epoch, key, from, before)).collect()
+        let of_key = |key: &Bytes| match Range::of(*epoch, key, from, before)? {
+            None => Ok(Vec::new()),
+            Some(range) if newest => Ok(range.newest(&rows, key, whole)?.into_iter().collect()),
+            Some(range) => range.all(&rows, key, whole),
+        };
+        Ok(WholeRows { rows: keys.iter().map(of_key).collect::<Result<_>>()?, state: state.clone() })
     }
 
     /// The rows as they are now.
-    fn rows(&self) -> Result<Rows> {
-        self.store.read()?.open_table(ROWS).map_err(|e| fault("read online rows", e))
+    fn rows(&self) -> Result<Arc<Rows>> {
+        self.now.get(&self.store, ROWS, "read online rows")
     }
 
     /// Jumps from key to key: each costs one look for its oldest rows, not a walk over all of them. Writers go on meanwhile.
@@ -226,7 +240,7 @@ impl Inner {
             let encoded = serde_json::to_vec(&slot).map_err(|e| Fault::internal("encode a slot").because(e))?;
             let mut batch = Batch::default();
             batch.insert(SLOTS, name, encoded);
-            self.store.commit("say what an online slot forgets", batch, 0)?;
+            self.commit("say what an online slot forgets", batch, 0)?;
             self.known.write().unwrap_or_else(PoisonError::into_inner).slots.insert(name.to_owned(), slot);
         }
         self.delete(old).map(Some)
@@ -241,7 +255,7 @@ impl Inner {
         let mut batch = Batch::default();
         batch.insert(SLOTS, name, encoded);
         batch.insert(DROPPED, slot.epoch.to_be_bytes(), []);
-        self.store.commit("clear an online slot", batch, 256)?;
+        self.commit("clear an online slot", batch, 256)?;
         known.next_epoch += 1;
         known.slots.insert(name.to_owned(), next);
         drop(known);
@@ -260,7 +274,7 @@ impl Inner {
         self.delete(&mut old)?;
         let mut batch = Batch::default();
         batch.remove(DROPPED, epoch.to_be_bytes());
-        self.store.commit("clear an online slot", batch, 0)
+        self.commit("clear an online slot", batch, 0)
     }
 
     fn delete(&self, keys: &mut Vec<Vec<u8>>) -> Result<u64> {
@@ -269,7 +283,7 @@ impl Inner {
             let mut batch = Batch::default();
             keys.drain(..).for_each(|key| batch.remove(ROWS, key));
             // Deleting makes room in the end, so it is not refused for want of it.
-            self.store.commit("delete online rows", batch, 0)?;
+            self.commit("delete online rows", batch, 0)?;
         }
         Ok(count)
     }
@@ -294,21 +308,51 @@ impl Inner {
     }
 }
 
-fn read_key(rows: &Rows, epoch: u64, key: &Bytes, from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Vec<OnlineRow>> {
-    let prefix = key_prefix(epoch, key)?;
-    let edge = |time: Option<Timestamp>| time.map(|t| [prefix.as_slice(), &sortable(t.micros())].concat());
-    let start = edge(from).unwrap_or_else(|| prefix.clone());
-    let end = edge(before).unwrap_or_else(|| behind(&prefix));
-    if start >= end {
-        return Ok(Vec::new());
+/// Where the rows of a key are.
+struct Range {
+    prefix: usize,
+    start: Vec<u8>,
+    end: Vec<u8>,
+}
+
+impl Range {
+    /// `None` if nothing can be there.
+    fn of(epoch: u64, key: &[u8], from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Option<Range>> {
+        let prefix = key_prefix(epoch, key)?;
+        let edge = |time: Option<Timestamp>| time.map(|t| [prefix.as_slice(), &sortable(t.micros())].concat());
+        let end = edge(before).unwrap_or_else(|| behind(&prefix));
+        let (length, start) = (prefix.len(), edge(from).unwrap_or(prefix));
+        Ok((start < end).then_some(Range { prefix: length, start, end }))
     }
-    let mut found = Vec::new();
-    for entry in rows.range(start.as_slice()..end.as_slice()).map_err(unreadable("read online rows"))? {
+
+    /// The rows of loads up to `whole`, in order.
+    fn all(&self, rows: &Rows, key: &Bytes, whole: i64) -> Result<Vec<OnlineRow>> {
+        let mut found = Vec::new();
+        for entry in self.entries(rows)? {
+            found.extend(self.row(entry, key, whole)?);
+        }
+        Ok(found)
+    }
+
+    /// The newest of them.
+    fn newest(&self, rows: &Rows, key: &Bytes, whole: i64) -> Result<Option<OnlineRow>> {
+        for entry in self.entries(rows)?.rev() {
+            if let Some(row) = self.row(entry, key, whole)? {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+
+    fn entries(&self, rows: &Rows) -> Result<redb::Range<'static, &'static [u8], &'static [u8]>> {
+        rows.range(self.start.as_slice()..self.end.as_slice()).map_err(unreadable("read online rows"))
+    }
+
+    fn row(&self, entry: std::result::Result<Entry, redb::StorageError>, key: &Bytes, whole: i64) -> Result<Option<OnlineRow>> {
         let (stored, value) = entry.map_err(unreadable("read online rows"))?;
-        let (at, load, row) = tail(stored.value(), prefix.len())?;
-        found.push(OnlineRow { key: key.clone(), at, load, row, value: Bytes::copy_from_slice(value.value()) });
+        let (at, load, row) = tail(stored.value(), self.prefix)?;
+        Ok((load <= whole).then(|| OnlineRow { key: key.clone(), at, load, row, value: Bytes::copy_from_slice(value.value()) }))
     }
-    Ok(found)
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -358,7 +402,7 @@ fn row_key(epoch: u64, row: &OnlineRow) -> Result<Vec<u8>> {
 }
 
 fn tail(key: &[u8], prefix: usize) -> Result<(Timestamp, i64, i64)> {
-    let part = |from: usize| eight(key, prefix + from, "online_rows", hex::encode(key)).map(unsortable);
+    let part = |from: usize| eight(key, prefix + from, "online_rows", Hex(key)).map(unsortable);
     Ok((Timestamp::from_micros(part(0)?), part(8)?, part(16)?))
 }
 

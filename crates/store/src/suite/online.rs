@@ -1,7 +1,7 @@
 //! What every `Online` promises.
 
 use bytes::Bytes;
-use gristmill_kernel::port::{Online, OnlineRow, SlotState};
+use gristmill_kernel::port::{Online, OnlineRead, OnlineRow, SlotState, WholeRows};
 use gristmill_kernel::{Span, Timestamp};
 
 fn at(micros: i64) -> Timestamp {
@@ -25,6 +25,35 @@ pub async fn run<O: Online, F: Future<Output = O>>(make: impl Fn() -> F) {
     writing_again_changes_nothing(&make().await).await;
     old_rows_expire(&make().await).await;
     a_cleared_slot_is_new(&make().await).await;
+    rows_of_whole_loads_are_read(&make().await).await;
+}
+
+/// Rows of a load that is just being written are not read, the newest of a key neither.
+async fn rows_of_whole_loads_are_read(online: &dyn Online) {
+    let whole = |newest, from, before| {
+        let keys = [Bytes::from_static(b"a"), Bytes::from_static(b"b"), Bytes::from_static(b"nobody")];
+        async move {
+            let read = OnlineRead { keys: &keys, from, before, newest };
+            online.read_whole("s", read).await.expect("read").rows
+        }
+    };
+    let (one, two) = ([row(b"a", 1, 1, 0), row(b"a", 5, 1, 1), row(b"b", 3, 1, 2)], [row(b"a", 5, 2, 0), row(b"a", 9, 2, 1)]);
+    online.write("s", one.to_vec(), &state(0)).await.expect("write");
+    assert_eq!(whole(false, None, None).await, vec![Vec::<OnlineRow>::new(); 3], "the load has not ended");
+    online.write("s", vec![], &state(1)).await.expect("it has");
+    online.write("s", two.to_vec(), &state(1)).await.expect("the next one begins");
+    assert_eq!(whole(false, None, None).await, vec![vec![one[0].clone(), one[1].clone()], vec![one[2].clone()], vec![]]);
+    assert_eq!(whole(true, None, None).await, vec![vec![one[1].clone()], vec![one[2].clone()], vec![]]);
+    online.write("s", vec![], &state(2)).await.expect("it ends");
+    assert_eq!(whole(true, None, None).await[0], [two[1].clone()]);
+    assert_eq!(whole(true, None, Some(at(9))).await[0], [two[0].clone()], "of one moment the later load's row is the newer one");
+    assert_eq!(whole(true, None, Some(at(5))).await[0], [one[0].clone()]);
+    assert_eq!(whole(true, Some(at(2)), Some(at(5))).await, vec![vec![], vec![one[2].clone()], vec![]]);
+    assert_eq!(whole(true, Some(at(9)), Some(at(5))).await, vec![Vec::<OnlineRow>::new(); 3], "edges the wrong way round");
+    online.write("s", vec![row(b"a", 20, 3, 0)], &state(3)).await.expect("written");
+    assert_eq!(whole(true, None, None).await[0], [row(b"a", 20, 3, 0)], "who reads after a write reads it");
+    online.clear("s").await.expect("cleared");
+    assert_eq!(whole(true, None, None).await, vec![Vec::<OnlineRow>::new(); 3]);
 }
 
 async fn rows_come_in_order_within_their_edges(online: &dyn Online) {
@@ -39,8 +68,12 @@ async fn rows_come_in_order_within_their_edges(online: &dyn Online) {
     assert_eq!(some, vec![row(b"a", 5, 1, 3), row(b"a", 5, 2, 0)], "from is inside, before is outside");
     assert!(online.read("s", b"a", Some(at(9)), Some(at(5))).await.expect("read").is_empty(), "edges the wrong way round");
     let keys = [Bytes::from_static(b"b"), Bytes::from_static(b"nobody"), Bytes::from_static(b"b")];
-    let many = online.read_many("s", &keys, None, None).await.expect("read many");
-    assert_eq!(many, vec![vec![row(b"b", 6, 2, 2)], vec![], vec![row(b"b", 6, 2, 2)]]);
+    let wanted = OnlineRead { keys: &keys, from: None, before: None, newest: false };
+    let many = online.read_whole("s", wanted).await.expect("read many");
+    assert_eq!(many.rows, vec![vec![row(b"b", 6, 2, 2)], vec![], vec![row(b"b", 6, 2, 2)]]);
+    assert_eq!(many.state, online.state("s").await.expect("state"));
+    let none = online.read_whole("other", wanted).await.expect("read");
+    assert_eq!(none, WholeRows { state: None, rows: vec![vec![]; 3] });
     assert!(online.read("other", b"a", None, None).await.expect("read").is_empty());
 }
 

@@ -171,7 +171,7 @@ impl Online for Nothing {
     async fn read(&self, _: &str, _: &[u8], _: Option<Timestamp>, _: Option<Timestamp>) -> Result<Vec<OnlineRow>> {
         no()
     }
-    async fn read_many(&self, _: &str, _: &[Bytes], _: Option<Timestamp>, _: Option<Timestamp>) -> Result<Vec<Vec<OnlineRow>>> {
+    async fn read_whole(&self, _: &str, _: OnlineRead<'_>) -> Result<WholeRows> {
         no()
     }
     async fn state(&self, _: &str) -> Result<Option<SlotState>> {

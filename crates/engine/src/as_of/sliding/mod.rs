@@ -16,14 +16,14 @@ use crate::local::Shared;
 use crate::sql::fence;
 use crate::sql::session::{Size, Sources, schema_of};
 use crate::sql::source::rows_source;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::{cast, concat, filter_record_batch, interleave, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::PhysicalExpr;
 use gristmill_kernel::error::{Code, Fault, Result};
-use gristmill_kernel::port::TableShape;
+use gristmill_kernel::port::{NewestRows, TableShape};
 use gristmill_kernel::table::Relation;
 use gristmill_kernel::view::Ties as ViewTies;
 use gristmill_slide::Call;
@@ -155,20 +155,76 @@ impl Sliding {
             // Others go on meanwhile, where there is a thread for them.
             if several { tokio::task::block_in_place(|| self.called(asked, &rows, threads))? } else { self.called(asked, &rows, threads)? }
         };
+        let answered = self.answered(asked, calls)?;
+        let mut answers = Vec::with_capacity(self.features.len());
+        for (expr, field) in self.features.iter().zip(features.fields()) {
+            let values = computed(expr, &answered).map_err(|e| fault::query(e, text))?;
+            answers.push(as_typed(values, field.data_type())?);
+        }
+        laid_out(features, answers, asked.num_rows())
+    }
+
+    /// Whether what the newest row before the moment says is all that the view reads.
+    pub fn reads_newest(&self) -> bool {
+        self.recipe.newest.is_some()
+    }
+
+    /// The answers of a view that [`Self::reads_newest`], from these rows; `asked` lays out the asked rows where an expression needs them.
+    pub fn newest(
+        &self,
+        text: Text<'_>,
+        asked: impl FnOnce() -> Result<RecordBatch>,
+        (name, newest): (&str, &NewestRows),
+        moments: &TimestampMicrosecondArray,
+        features: &SchemaRef,
+    ) -> Result<RecordBatch> {
+        let plain = self.recipe.newest.as_ref().ok_or_else(|| Fault::internal("the view reads more than the newest row"))?;
+        let wrong = |e| Fault::internal("compute the columns of a view").because(e);
+        let rows = conform(&newest.rows, &self.needed, name)?;
+        let times = moment_column(&computed(&self.columns[0], &rows).map_err(wrong)?)?;
+        let inside = |asked: usize, row: u32| {
+            let (at, moment) = (times.value(row as usize), moments.value(asked));
+            times.is_valid(row as usize) && moments.is_valid(asked) && self.recipe.windows.iter().all(|window| window.holds(at, moment))
+        };
+        let of: UInt32Array = newest.of.iter().enumerate().map(|(asked, row)| row.filter(|row| inside(asked, *row))).collect();
+        // Often everybody has a row and they lie in the order asked.
+        let as_they_lie =
+            of.null_count() == 0 && rows.num_rows() == of.len() && of.values().iter().enumerate().all(|(i, row)| i == *row as usize);
+        let first = 3 + self.recipe.entity;
+        let called = |number: usize| -> Result<ArrayRef> {
+            let argument =
+                self.recipe.calls[number].argument.ok_or_else(|| Fault::internal("a row is asked for and none of its columns"))?;
+            let values = computed(&self.columns[first + argument], &rows).map_err(wrong)?;
+            if as_they_lie {
+                return Ok(values);
+            }
+            take(&values, &of, None).map_err(|e| Fault::internal("take answers").because(e))
+        };
+        let (mut asked, mut answered) = (Some(asked), None);
+        let mut answers = Vec::with_capacity(self.features.len());
+        for ((expr, field), plain) in self.features.iter().zip(features.fields()).zip(plain) {
+            let values = match plain {
+                Some(call) => called(*call)?,
+                None => {
+                    if let Some(asked) = asked.take() {
+                        answered = Some(self.answered(&asked()?, (0..self.calls.len()).map(called).collect::<Result<_>>()?)?);
+                    }
+                    let rows = answered.as_ref().ok_or_else(|| Fault::internal("nothing was answered"))?;
+                    computed(expr, rows).map_err(|e| fault::query(e, text))?
+                }
+            };
+            answers.push(as_typed(values, field.data_type())?);
+        }
+        laid_out(features, answers, of.len())
+    }
+
+    /// The asked rows with a column per call.
+    fn answered(&self, asked: &RecordBatch, calls: Vec<ArrayRef>) -> Result<RecordBatch> {
         let mut columns = asked.columns().to_vec();
         columns.extend(calls);
         let mut fields: Vec<Field> = asked.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
         fields.extend(self.calls.iter().enumerate().map(|(i, to)| Field::new(format!("__g{i}"), to.clone(), true)));
-        let options = RecordBatchOptions::new().with_row_count(Some(asked.num_rows()));
-        let answered = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-            .map_err(|e| Fault::internal("lay out what was called").because(e))?;
-        let mut answers = Vec::with_capacity(self.features.len());
-        for (expr, field) in self.features.iter().zip(features.fields()) {
-            let values = computed(expr, &answered).map_err(|e| fault::query(e, text))?;
-            answers.push(cast(&values, field.data_type()).map_err(|e| Fault::internal("type a feature").because(e))?);
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(asked.num_rows()));
-        RecordBatch::try_new_with_options(features.clone(), answers, &options).map_err(|e| Fault::internal("lay out features").because(e))
+        laid_out(&Arc::new(Schema::new(fields)), columns, asked.num_rows())
     }
 
     /// The needed columns of a stored table.
@@ -328,6 +384,18 @@ impl Sliding {
     }
 }
 
+fn as_typed(values: ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if values.data_type() == to {
+        return Ok(values);
+    }
+    cast(&values, to).map_err(|e| Fault::internal("type a feature").because(e))
+}
+
+fn laid_out(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(|e| Fault::internal("lay out answers").because(e))
+}
+
 /// What is needed of a batch.
 struct Prepared {
     /// Rows of asked entities.
@@ -346,11 +414,11 @@ fn chosen_of(parts: &[Vec<ArrayRef>], chosen: &[(usize, usize)], argument: usize
     interleave(&columns, chosen).map_err(|e| Fault::internal("take answers").because(e))
 }
 
-fn moments_of(asked: &RecordBatch) -> Result<arrow::array::TimestampMicrosecondArray> {
+fn moments_of(asked: &RecordBatch) -> Result<TimestampMicrosecondArray> {
     moment_column(asked.column_by_name("__t").ok_or_else(|| Fault::internal("the asked rows lost their moments"))?)
 }
 
-fn moment_column(column: &ArrayRef) -> Result<arrow::array::TimestampMicrosecondArray> {
+fn moment_column(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
     let to = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
     let typed = cast(column, &to).map_err(|e| Fault::internal("type the time of a view").because(e))?;
     Ok(typed.as_primitive::<TimestampMicrosecondType>().clone())

@@ -37,6 +37,8 @@ pub struct Recipe {
     pub calls: Vec<Call>,
     /// A query over the asked rows with a column `__gN` per call: the features.
     pub answer: String,
+    /// For a lookup of whatever the newest row before the moment is: the call that each feature is, where it is nothing else.
+    pub newest: Option<Vec<Option<usize>>>,
 }
 
 /// Reads a view.
@@ -55,6 +57,7 @@ pub fn recognise(view: &View, ties: Ties, known: Option<KnownBy>, is_aggregate: 
         types: Vec::new(),
         windows: Vec::new(),
         calls: Vec::new(),
+        plain: Vec::new(),
         understood: true,
     };
     let (window, conditions) = reader.conditions(filters, reader.base)?;
@@ -63,7 +66,8 @@ pub fn recognise(view: &View, ties: Ties, known: Option<KnownBy>, is_aggregate: 
         return None;
     }
     let answers = if view.aggregates { reader.aggregates() } else { reader.lookup() }?;
-    let Reader { arguments, filters, types, windows, calls, .. } = reader;
+    let Reader { arguments, filters, types, windows, calls, plain, base, .. } = reader;
+    let newest = !view.aggregates && conditions.is_empty() && known.is_none() && base.to == (0, ties == Ties::Include);
     if calls.is_empty() {
         // Groups that ask nothing of their rows have nothing that could slide.
         return None;
@@ -90,6 +94,7 @@ pub fn recognise(view: &View, ties: Ties, known: Option<KnownBy>, is_aggregate: 
         windows,
         calls,
         answer: format!("SELECT {} FROM \"{}\" AS \"{ASKED}\"", answers.join(", "), super::super::rewrite::ASKED),
+        newest: newest.then_some(plain),
     })
 }
 
@@ -106,6 +111,8 @@ struct Reader<'a> {
     types: Vec<String>,
     windows: Vec<Window>,
     calls: Vec<Call>,
+    /// Of a lookup: the call that each feature is, where it is nothing else.
+    plain: Vec<Option<usize>>,
     /// Whether everything so far was.
     understood: bool,
 }
@@ -185,6 +192,7 @@ impl Reader<'_> {
             if VisitMut::visit(&mut expr, &mut Columns(self)).is_break() {
                 return None;
             }
+            self.plain.push(as_column(&expr).and_then(|(table, name)| name.strip_prefix("__g").filter(|_| table == ASKED)?.parse().ok()));
             answers.push(format!("CASE WHEN {found} IS NOT NULL THEN {expr} END AS {}", quoted(&column.name)));
         }
         Some(answers)
