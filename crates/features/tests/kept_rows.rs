@@ -107,7 +107,8 @@ impl History {
 
     /// Moments at a row, at the edge of a window behind it, and beside both.
     fn moments(&self, rng: &mut StdRng) -> Vec<Timestamp> {
-        let mut moments = vec![Timestamp::from_micros(BASE + 40 * DAY)];
+        // Ten days behind the first one lie the newest rows of many.
+        let mut moments = vec![Timestamp::from_micros(BASE + 39 * DAY)];
         for days in [0, 10] {
             let time = self.events.iter().filter_map(|e| e.time).choose(rng).unwrap();
             moments.push(Timestamp::from_micros(time + days * DAY + rng.random_range(-1..=1)));
