@@ -211,11 +211,9 @@ impl OnlineFeatures {
         let (kept, slot) = kept;
         let found = self.found(ready, (kept, slot), asked, at).await?;
         found.note(newest);
-        let mut places = vec![None; found.rows.len()];
-        let mut count = 0;
-        for (place, _) in places.iter_mut().zip(&found.rows).filter(|(_, rows)| !rows.is_empty()) {
-            *place = Some(count);
-            count += 1;
+        let mut places: Vec<Option<u32>> = vec![None; found.rows.len()];
+        for (row, key) in (0..).zip((0..found.rows.len()).filter(|key| !found.rows[*key].is_empty())) {
+            places[key] = Some(row);
         }
         let of = found.of.iter().map(|key| places[(*key)?]).collect();
         let rows = slot.decode(found.rows.iter().flatten().map(|r| &r.value))?;
