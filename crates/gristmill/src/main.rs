@@ -7,6 +7,7 @@ mod fetch;
 mod output;
 mod server;
 mod tasks;
+mod threads;
 mod tracking;
 mod upkeep;
 mod wiring;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(outside.color)
         .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build() {
+    let runtime = match threads::requests() {
         Ok(runtime) => runtime,
         Err(e) => {
             eprintln!("error: no threads can be started: {e}");

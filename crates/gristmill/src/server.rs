@@ -2,6 +2,7 @@
 
 use crate::cli::Cx;
 use crate::tasks::{EventClock, Tasks};
+use crate::threads::Beside;
 use crate::wiring::{Owner, ServerFile, Workspace};
 use async_trait::async_trait;
 use gristmill_auth::Authenticator;
@@ -53,6 +54,8 @@ pub struct Server {
     answering: tokio::task::JoinHandle<gristmill_web::Drained>,
     stop_answering: CancellationToken,
     flushing: tokio::task::JoinHandle<()>,
+    /// Where `set` runs.
+    _beside: Beside,
 }
 
 /// What changes when the project is applied again while the server runs.
@@ -156,13 +159,14 @@ impl Server {
         let stopped = stop_answering.clone();
         let answering = tokio::spawn(gristmill_web::serve(listener, app, async move { stopped.cancelled().await }));
         let flushing = tokio::spawn(tasks.plane.clone().flush_loop(FLUSH_EVERY));
-        let set = tasks.spawn();
+        let beside = Beside::start()?;
+        let set = tasks.spawn(beside.handle()?);
         let url = format!("http://{}", SocketAddr::new(loopback_if_any(address.ip()), address.port()));
         let state_dir = workspace.state.state_dir.clone();
         let file = ServerFile { url: url.clone(), pid: std::process::id() };
         let text = serde_json::to_vec(&file).map_err(|e| Fault::internal("the server file does not serialise").because(e))?;
         std::fs::write(state_dir.join("server.json"), text).map_err(|e| Fault::io("write server.json", e))?;
-        Ok(Server { url, _owner: owner, tasks, state_dir, set, answering, stop_answering, flushing })
+        Ok(Server { url, _owner: owner, tasks, state_dir, set, answering, stop_answering, flushing, _beside: beside })
     }
 
     /// Not ready, drain, stop, flush.

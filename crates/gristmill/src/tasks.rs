@@ -23,6 +23,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How often pushed rows are brought into tables and kept rows.
@@ -76,21 +78,21 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Starts all of them.
-    pub fn spawn(&self) -> tokio::task::JoinSet<()> {
-        let mut set = tokio::task::JoinSet::new();
+    /// Starts all of them on the runtime beside the requests.
+    pub fn spawn(&self, beside: &Handle) -> JoinSet<()> {
+        let mut set = JoinSet::new();
         let worker = self.worker.clone();
         let stop = self.stop.clone();
-        set.spawn(async move { worker.run(stop).await });
-        set.spawn(self.clone().every(DRAIN_EVERY, "drain", |t| async move { t.drain().await }));
-        set.spawn(self.clone().every(TICK_EVERY, "rollout", |t| async move { t.rollouts().await }));
-        set.spawn(self.clone().every(TICK_EVERY, "monitor", |t| async move { t.monitors().await }));
-        set.spawn(self.clone().every(TICK_EVERY, "retrain", |t| async move { t.retraining().await }));
-        set.spawn(self.clone().follow());
-        set.spawn(self.clone().tidying());
-        set.spawn(self.clone().every(COMPACT_EVERY, "compact", |t| async move { t.compact().await }));
-        set.spawn(self.clone().forgetting());
-        set.spawn(self.clone().replays());
+        set.spawn_on(async move { worker.run(stop).await }, beside);
+        set.spawn_on(self.clone().every(DRAIN_EVERY, "drain", |t| async move { t.drain().await }), beside);
+        set.spawn_on(self.clone().every(TICK_EVERY, "rollout", |t| async move { t.rollouts().await }), beside);
+        set.spawn_on(self.clone().every(TICK_EVERY, "monitor", |t| async move { t.monitors().await }), beside);
+        set.spawn_on(self.clone().every(TICK_EVERY, "retrain", |t| async move { t.retraining().await }), beside);
+        set.spawn_on(self.clone().follow(), beside);
+        set.spawn_on(self.clone().tidying(), beside);
+        set.spawn_on(self.clone().every(COMPACT_EVERY, "compact", |t| async move { t.compact().await }), beside);
+        set.spawn_on(self.clone().forgetting(), beside);
+        set.spawn_on(self.clone().replays(), beside);
         set
     }
 
