@@ -11,6 +11,7 @@ usage: cargo xtask COMMAND
   bench [NAME]        measure; without a name: list what can be measured
   bench features ...  measure training sets beside their peers; see `bench features --help`
   bench online ...    measure online features beside their peers; see `bench online --help`
+  bench replay ...    play the ads example at speed and audit it; see `bench replay --help`
   bench stream ...    measure events on their way to features; see `bench stream --help`
   bench tracking ...  measure tracking beside its peers; see `bench tracking --help`
 ";
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         ["bench"] => xtask::bench::list(),
         ["bench", "features", rest @ ..] => xtask::bench::features::run(&xtask::workspace_root(), rest),
         ["bench", "online", rest @ ..] => xtask::bench::online::run(&xtask::workspace_root(), rest),
+        ["bench", "replay", rest @ ..] => xtask::bench::replay::run(&xtask::workspace_root(), rest),
         ["bench", "stream", rest @ ..] => xtask::bench::stream::run(&xtask::workspace_root(), rest),
         ["bench", "tracking", rest @ ..] => xtask::bench::tracking::run(&xtask::workspace_root(), rest),
         // Parts of a benchmark that run as processes of their own.

@@ -245,7 +245,7 @@ fn moment() -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z", rest / 3600, rest / 60 % 60, rest % 60, now.subsec_micros())
 }
 
-fn rank(values: &[f64], share: f64) -> f64 {
+pub(super) fn rank(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
