@@ -73,16 +73,16 @@ pub(crate) struct Embedded {
 /// Readers beside a commit may still get what was before it; whoever reads after it gets it. What is kept here goes with each commit, because
 /// pages that somebody could still read are not used again.
 #[derive(Default)]
-pub(crate) struct Newest(RwLock<Option<(u64, Arc<OpenTable>)>>);
+pub(crate) struct LastCommit(RwLock<Option<(u64, Arc<OpenTable>)>>);
 
 /// A table of a moment.
 pub(crate) type OpenTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
-impl Newest {
+impl LastCommit {
     /// The table.
     pub(crate) fn get(&self, store: &Embedded, table: Table, what: &str) -> Result<Arc<OpenTable>> {
         // Counted before the look: what is opened is at least as new as that.
-        let commits = store.commits.load(Ordering::Acquire);
+        let commits = store.commits();
         if let Some((of, open)) = &*self.0.read().unwrap_or_else(PoisonError::into_inner)
             && *of == commits
         {
@@ -139,6 +139,11 @@ impl Embedded {
     /// One moment of the database, for reading.
     pub(crate) fn read(&self) -> Result<ReadTransaction> {
         self.db.begin_read().map_err(|e| fault("read the key-value file", e))
+    }
+
+    /// How many commits there were.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Acquire)
     }
 
     /// A value.

@@ -3,7 +3,8 @@
 //! Each slot has an epoch, and the epoch is in its rows' keys: clearing a slot gives it another epoch in one small write, so no reader
 //! and no crash can see a slot half-cleared. The rows of an old epoch are deleted afterwards, at the next open at the latest.
 
-use crate::embedded::{Batch, Embedded, File, Hex, Newest, Table, eight, fault, number, sortable, unreadable, unsortable};
+use super::newest::Newest;
+use crate::embedded::{Batch, Embedded, File, Hex, LastCommit, Table, eight, fault, number, sortable, unreadable, unsortable};
 use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_kernel::port::{Online, OnlineRead, OnlineRow, SlotState, WholeRows};
@@ -39,7 +40,8 @@ pub struct EmbeddedOnline {
 
 struct Inner {
     store: Embedded,
-    now: Newest,
+    now: LastCommit,
+    newest: Newest,
     /// Every slot. Readers hold it while they read, so the rows of an epoch are deleted only when nobody reads them.
     known: RwLock<Known>,
     /// One writer at a time.
@@ -80,7 +82,8 @@ impl EmbeddedOnline {
         }
         known.next_epoch = known.next_epoch.max(left.iter().max().map_or(1, |epoch| epoch + 1));
         drop((slots, dropped, now));
-        let inner = Inner { store, now: Newest::default(), known: RwLock::new(known), writing: Mutex::new(()) };
+        let inner =
+            Inner { store, now: LastCommit::default(), newest: Newest::default(), known: RwLock::new(known), writing: Mutex::new(()) };
         for epoch in left {
             inner.delete_epoch(epoch)?;
         }
@@ -159,13 +162,16 @@ impl Inner {
         let encoded = serde_json::to_vec(&slot).map_err(|e| Fault::internal("encode a slot").because(e))?;
         let mut batch = Batch::default();
         let mut bytes = (name.len() + encoded.len()) as u64;
-        for row in rows {
-            let key = row_key(epoch, &row)?;
+        for row in &rows {
+            let key = row_key(epoch, row)?;
             bytes += (key.len() + row.value.len()) as u64;
             batch.insert(ROWS, key, row.value.as_ref());
         }
         batch.insert(SLOTS, name, encoded);
-        self.commit("write online rows", batch, bytes)?;
+        let written = self.commit("write online rows", batch, bytes);
+        // Whatever became of it: a fault does not say that nothing was written.
+        rows.iter().for_each(|row| self.newest.forget(epoch, &row.key));
+        written?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.next_epoch = known.next_epoch.max(epoch + 1);
         known.slots.insert(name.to_owned(), slot);
@@ -179,13 +185,47 @@ impl Inner {
             return Ok(WholeRows { state: None, rows: vec![Vec::new(); keys.len()] });
         };
         let whole = state.as_ref().map_or(0, |state| state.load);
+        if newest {
+            let of_key = |key: &Bytes| Ok(self.newest(*epoch, key, (from, before), whole)?.into_iter().collect());
+            return Ok(WholeRows { rows: keys.iter().map(of_key).collect::<Result<_>>()?, state: state.clone() });
+        }
         let rows = self.rows()?;
         let of_key = |key: &Bytes| match Range::of(*epoch, key, from, before)? {
             None => Ok(Vec::new()),
-            Some(range) if newest => Ok(range.newest(&rows, key, whole)?.into_iter().collect()),
             Some(range) => range.all(&rows, key, whole),
         };
         Ok(WholeRows { rows: keys.iter().map(of_key).collect::<Result<_>>()?, state: state.clone() })
+    }
+
+    /// The newest row of a key between the edges, of loads up to `whole`. Whoever calls holds `known`.
+    fn newest(&self, epoch: u64, key: &Bytes, edges: (Option<Timestamp>, Option<Timestamp>), whole: i64) -> Result<Option<OnlineRow>> {
+        let (from, before) = edges;
+        let newest = match self.newest.of(epoch, key) {
+            Some(row) => Some(row),
+            None => self.newest_of_all(epoch, key)?,
+        };
+        match newest {
+            // Nothing is newer, so nothing is inside either.
+            Some(row) if from.is_some_and(|from| row.at < from) => Ok(None),
+            Some(row) if row.load <= whole && before.is_none_or(|before| row.at < before) => Ok(Some(row)),
+            Some(_) => Range::of(epoch, key, from, before)?.map_or(Ok(None), |range| range.newest(&*self.rows()?, key, whole)),
+            None => Ok(None),
+        }
+    }
+
+    /// The newest row of a key, looked up and remembered.
+    fn newest_of_all(&self, epoch: u64, key: &Bytes) -> Result<Option<OnlineRow>> {
+        let before = self.store.commits();
+        let Some(range) = Range::of(epoch, key, None, None)? else { return Ok(None) };
+        let newest = range.newest(&*self.rows()?, key, i64::MAX)?;
+        if let Some(row) = &newest {
+            self.newest.remember(epoch, row.clone());
+            // Somebody wrote meanwhile, and may have looked here before it was remembered.
+            if self.store.commits() != before {
+                self.newest.forget(epoch, key);
+            }
+        }
+        Ok(newest)
     }
 
     /// The rows as they are now.
@@ -283,7 +323,9 @@ impl Inner {
             let mut batch = Batch::default();
             keys.drain(..).for_each(|key| batch.remove(ROWS, key));
             // Deleting makes room in the end, so it is not refused for want of it.
-            self.commit("delete online rows", batch, 0)?;
+            let deleted = self.commit("delete online rows", batch, 0);
+            self.newest.forget_all();
+            deleted?;
         }
         Ok(count)
     }
@@ -433,6 +475,44 @@ mod tests {
             async move { EmbeddedOnline::open(&path).unwrap() }
         })
         .await;
+    }
+
+    /// Each load has a row of the key, so the newest whole one is always that of the state's load.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn the_newest_row_is_that_of_the_newest_load_while_loads_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let online = EmbeddedOnline::open(dir.path()).unwrap();
+        let state = |load| SlotState { layout: "l".into(), generation: 1, load, ..SlotState::default() };
+        let rows = |load: i64| {
+            (0..20).map(move |key| OnlineRow { key: vec![key].into(), at: Timestamp::from_micros(load), load, row: 0, value: "v".into() })
+        };
+        online.write("s", rows(1).collect(), &state(1)).await.unwrap();
+        let readers = (0..2).map(|_| {
+            let online = online.clone();
+            tokio::spawn(async move {
+                let keys: Vec<Bytes> = (0..20).map(|key| vec![key].into()).collect();
+                let (mut last, mut reads) = (0, 0);
+                while last < 300 {
+                    let read = OnlineRead { keys: &keys, from: None, before: None, newest: true };
+                    let found = online.read_whole("s", read).await.unwrap();
+                    last = found.state.unwrap().load;
+                    for rows in found.rows {
+                        assert_eq!(rows.iter().map(|row| row.load).collect::<Vec<_>>(), [last]);
+                    }
+                    reads += 1;
+                    tokio::task::yield_now().await;
+                }
+                reads
+            })
+        });
+        let readers: Vec<_> = readers.collect();
+        for load in 2..=300 {
+            online.write("s", rows(load).collect(), &state(load - 1)).await.unwrap();
+            online.write("s", Vec::new(), &state(load)).await.unwrap();
+        }
+        for reader in readers {
+            assert!(reader.await.unwrap() > 100);
+        }
     }
 
     #[tokio::test]

@@ -3,5 +3,6 @@
 //! `embedded` keeps them in the state folder. Another place is another file here that passes `suite::online`.
 
 pub mod embedded;
+mod newest;
 
 pub use embedded::EmbeddedOnline;
