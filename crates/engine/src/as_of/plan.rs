@@ -9,6 +9,7 @@ use super::view::{self, Form, Joined, REQUEST, View};
 use super::window;
 use crate::fault::{self, Text};
 use crate::local::{Shared, unknown_table};
+use crate::sql::at_hand::{AtHand, RowsAtHand};
 use crate::sql::fence;
 use crate::sql::session::{Size, Sources, schema_of};
 use crate::sql::source::{StoredRows, rows_provider, rows_source};
@@ -23,6 +24,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
+use datafusion::physical_plan::ExecutionPlan;
 use gristmill_kernel::error::{Code, Fault, Result};
 use gristmill_kernel::port::{AsOfPlan, Known, NewestRows, TableShape, ViewShape};
 use gristmill_kernel::table::{Catalog, LOAD, LOADED_AT, ROW, Relation};
@@ -54,9 +56,16 @@ enum How {
     /// One walk in time per entity.
     Sliding(Box<Sliding>),
     /// The optimised plan over [`ASKED`] and the tables.
-    Joined(LogicalPlan),
+    Joined(Box<Planned>),
     /// Word for word per moment.
     Literal(Box<Literal>),
+}
+
+/// An optimised plan.
+struct Planned {
+    plan: LogicalPlan,
+    /// The same as a physical plan, for a handful of rows at hand: made when it is first asked for.
+    at_hand: tokio::sync::OnceCell<Arc<dyn ExecutionPlan>>,
 }
 
 /// Rows up to which one partition is faster than many.
@@ -162,7 +171,8 @@ impl Asks<'_> {
             }
             _ => None,
         };
-        let how = sliding.map_or(How::Joined(plan), |sliding| How::Sliding(Box::new(sliding)));
+        let planned = || How::Joined(Box::new(Planned { plan, at_hand: tokio::sync::OnceCell::new() }));
+        let how = sliding.map_or_else(planned, |sliding| How::Sliding(Box::new(sliding)));
         Ok((Way { how, asked_schema }, features))
     }
 }
@@ -201,7 +211,7 @@ impl AsOfPlan for Compiled {
         };
         match &way.how {
             How::Literal(literal) => literal.evaluate(self, asked, tables, known).await,
-            How::Joined(plan) => self.joined(plan, &way.asked_schema, asked, (tables, known)).await,
+            How::Joined(planned) => self.joined(planned, &way.asked_schema, asked, (tables, known)).await,
             How::Sliding(sliding) => {
                 let table = &self.tables[0];
                 let relation = tables.get(&table.table).ok_or_else(|| no_rows(&table.table))?;
@@ -253,13 +263,13 @@ impl Compiled {
 
     async fn joined(
         &self,
-        plan: &LogicalPlan,
+        planned: &Planned,
         asked_schema: &SchemaRef,
         asked: &RecordBatch,
         (tables, known): (&Catalog, Known<'_>),
     ) -> Result<RecordBatch> {
         let moments = moments(asked)?;
-        let mut providers: HashMap<String, Arc<dyn TableProvider>> = HashMap::new();
+        let mut given_rows: HashMap<String, Given> = HashMap::new();
         let mut more: HashMap<String, ArrayRef> = HashMap::new();
         let mut rows = asked.num_rows();
         for (number, table) in self.tables.iter().enumerate().filter(|(_, t)| t.table != REQUEST) {
@@ -275,14 +285,40 @@ impl Compiled {
                 (Some(_), Some(reach)) => drop(more.insert(known_name(number), Arc::new(reach.of))),
                 (Some(_), None) => {}
             }
-            providers.insert(table_name(number), given.provider()?);
+            given_rows.insert(table_name(number), given);
         }
         let asked_rows = self.asked_rows(asked_schema, asked, &moments, &more)?;
-        providers.insert(ASKED.to_string(), rows_provider(asked_schema.clone(), vec![asked_rows])?);
-        let plan = with_rows(plan, &providers).map_err(|e| fault::query(e, self.text()))?;
-        let size = if rows <= SMALL_ROWS { Size::Small } else { Size::Large };
-        let answer = self.shared.collect(&plan, size, self.text()).await?;
+        given_rows.insert(ASKED.to_string(), Given::Rows(asked_schema.clone(), vec![asked_rows]));
+        let all_at_hand = given_rows.values().all(|given| matches!(given, Given::Rows(..)));
+        let answer = if all_at_hand && rows <= SMALL_ROWS {
+            self.over_rows(planned, given_rows).await?
+        } else {
+            let providers = given_rows.into_iter().map(|(name, given)| Ok((name, given.provider()?))).collect::<Result<_>>()?;
+            let plan = with_rows(&planned.plan, &providers).map_err(|e| fault::query(e, self.text()))?;
+            let size = if rows <= SMALL_ROWS { Size::Small } else { Size::Large };
+            self.shared.collect(&plan, size, self.text()).await?
+        };
         in_asked_order(&answer, asked.num_rows(), &self.shape.features)
+    }
+
+    /// The answer from a handful of rows, without planning.
+    async fn over_rows(&self, planned: &Planned, given: HashMap<String, Given>) -> Result<Vec<RecordBatch>> {
+        let prepare = || async {
+            let at_hand = |(name, given): (&String, &Given)| {
+                let table: Arc<dyn TableProvider> = Arc::new(AtHand { name: name.clone(), schema: given.schema().clone() });
+                (name.clone(), table)
+            };
+            let plan = with_rows(&planned.plan, &given.iter().map(at_hand).collect())?;
+            self.shared.session.prepare(&plan).await
+        };
+        let wrong = |e| fault::query(e, self.text());
+        let plan = planned.at_hand.get_or_try_init(prepare).await.map_err(wrong)?;
+        let rows = given.into_iter().filter_map(|(name, given)| match given {
+            Given::Rows(_, rows) => Some((name, rows)),
+            Given::Stored(..) => None,
+        });
+        let stream = self.shared.session.run_prepared(plan, RowsAtHand(rows.collect())).map_err(wrong)?;
+        datafusion::physical_plan::common::collect(stream).await.map_err(wrong)
     }
 
     fn asked_rows(
@@ -338,6 +374,10 @@ impl Given {
                     .fix("read the sources of that view"))
             }
         }
+    }
+    fn schema(&self) -> &SchemaRef {
+        let (Given::Rows(schema, _) | Given::Stored(schema, _)) = self;
+        schema
     }
     fn rows(&self) -> usize {
         match self {

@@ -3,11 +3,13 @@
 //! One [`Session`] serves the whole process. Planning resolves table names from the map it is given and from nowhere else: there is no
 //! catalog to leak into, no information schema, no URL table, no table function.
 
+use super::at_hand::RowsAtHand;
 use crate::aggregate;
 use crate::fault::{self, Text};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, DataFusionError, TableReference, plan_err};
+use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -18,6 +20,7 @@ use datafusion::logical_expr::{
     Volatility, WindowUDF,
 };
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, SendableRecordBatchStream, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
@@ -74,7 +77,9 @@ impl Session {
         let as_of = AsOf { signature: Signature::nullary(Volatility::Volatile) };
         datafusion::execution::FunctionRegistry::register_udf(&mut state, Arc::new(ScalarUDF::new_from_impl(as_of)))
             .map_err(|e| Fault::internal("`as_of` does not register").because(e))?;
-        let small_config = config.with_target_partitions(1);
+        let mut small_config = config.with_target_partitions(1);
+        // What one run learns must not filter the next one.
+        small_config.options_mut().optimizer.enable_dynamic_filter_pushdown = false;
         let small = SessionStateBuilder::new_from_existing(state.clone()).with_config(small_config).build();
         Ok(Session { state, small })
     }
@@ -100,6 +105,21 @@ impl Session {
         };
         let physical: Arc<dyn ExecutionPlan> = state.query_planner().create_physical_plan(plan, state).await?;
         execute_stream(physical, state.task_ctx())
+    }
+
+    /// A plan over [`super::at_hand::AtHand`] tables, to be run again and again.
+    pub async fn prepare(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        self.small.query_planner().create_physical_plan(plan, &self.small).await
+    }
+
+    /// Runs a prepared plan over these rows.
+    pub fn run_prepared(&self, plan: &Arc<dyn ExecutionPlan>, rows: RowsAtHand) -> Result<SendableRecordBatchStream, DataFusionError> {
+        let config = self.small.config().clone().with_extension(Arc::new(rows));
+        // A physical plan has its functions already.
+        let (scalar, higher, aggregate, window) = Default::default();
+        let id = self.small.session_id().to_owned();
+        let context = TaskContext::new(None, id, config, scalar, higher, aggregate, window, self.small.runtime_env().clone());
+        execute_stream(reset_plan_states(plan.clone())?, Arc::new(context))
     }
 
     /// An expression that can be evaluated over rows of this schema: typed, and with what is only a way of writing (`coalesce`) spelt out.
