@@ -129,8 +129,12 @@ async fn kept_rows_stand(ports: &Ports, order: &Order, view: &ViewDef, tables: &
     let only: BTreeMap<String, PinnedTable> = pinned.iter().map(|(n, (p, _))| (n.clone(), p.clone())).collect();
     let plan = compile_view(ports.engine.as_ref(), view, &only).await?;
     for (slot, info) in slots(plan.as_ref(), &pinned)? {
-        let state = ports.online.state(&slot.name).await?;
-        if !state.is_some_and(|s| s.layout == slot.layout && s.generation == info.generation && s.load >= info.last_load) {
+        let whole = match ports.online.state(&slot.name).await? {
+            Some(state) => state.layout == slot.layout && state.generation == info.generation && state.load >= info.last_load,
+            // Of a table without rows nothing was ever kept.
+            None => info.last_load == 0,
+        };
+        if !whole {
             return Ok(false);
         }
     }

@@ -1,109 +1,13 @@
-//! The types a column may have, in the words of the lock file, and their one spelling in tables.
-//!
-//! Every incoming type is widened to one of these, so that nothing behind ingestion meets a 16-bit integer or a dictionary. Event time columns are always
-//! [`ColumnType::Time`]. To add a type: a variant here, and the compiler shows where it must be read ([`crate::cell`]).
+//! The columns of a source: their names, and the types that incoming ones are widened to. Event time columns are always [`ColumnType::Time`].
 
 use crate::spec::{Column, SourceSpec};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+pub use gristmill_kernel::column::ColumnType;
 use gristmill_kernel::error::{Code, Fault, Result};
 use gristmill_kernel::limits::SOURCE_COLUMNS_MAX;
 use gristmill_kernel::table::SYSTEM_COLUMNS;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
-
-/// The type of a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ColumnType {
-    /// True or false.
-    Bool,
-    /// 64-bit whole numbers.
-    Int,
-    /// 64-bit floats.
-    Float,
-    /// UTF-8.
-    Text,
-    /// Moments in UTC, to the microsecond.
-    Time,
-    /// Days.
-    Date,
-    /// Bytes; base64 in text formats.
-    Binary,
-    /// Exact decimals: precision up to 38, scale.
-    Decimal(u8, i8),
-}
-
-impl ColumnType {
-    /// From the word of the lock file.
-    pub fn from_word(word: &str) -> Result<ColumnType> {
-        let decimal = || {
-            let (precision, scale) = word.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
-            let (precision, scale) = (precision.trim().parse::<u8>().ok()?, scale.trim().parse::<i8>().ok()?);
-            ((1..=38).contains(&precision) && scale >= 0 && scale as u8 <= precision).then_some(ColumnType::Decimal(precision, scale))
-        };
-        Ok(match word {
-            "bool" => ColumnType::Bool,
-            "int" => ColumnType::Int,
-            "float" => ColumnType::Float,
-            "text" => ColumnType::Text,
-            "time" => ColumnType::Time,
-            "date" => ColumnType::Date,
-            "binary" => ColumnType::Binary,
-            _ => decimal().ok_or_else(|| {
-                Fault::invalid(Code::BAD_VALUE, format!("`{word}` is not a column type"))
-                    .fix("column types are bool, int, float, text, time, date, binary and decimal(PRECISION,SCALE)")
-            })?,
-        })
-    }
-    /// The arrow type of such a column in a table.
-    pub fn arrow(self) -> DataType {
-        match self {
-            ColumnType::Bool => DataType::Boolean,
-            ColumnType::Int => DataType::Int64,
-            ColumnType::Float => DataType::Float64,
-            ColumnType::Text => DataType::Utf8,
-            ColumnType::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-            ColumnType::Date => DataType::Date32,
-            ColumnType::Binary => DataType::Binary,
-            ColumnType::Decimal(precision, scale) => DataType::Decimal128(precision, scale),
-        }
-    }
-    /// What an incoming arrow type is widened to; `None` for nested and other types that a table cannot hold.
-    pub fn of_arrow(kind: &DataType) -> Option<ColumnType> {
-        Some(match kind {
-            DataType::Boolean => ColumnType::Bool,
-            DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => ColumnType::Int,
-            DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => ColumnType::Int,
-            DataType::Float16 | DataType::Float32 | DataType::Float64 => ColumnType::Float,
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => ColumnType::Text,
-            DataType::Dictionary(_, value) => ColumnType::of_arrow(value)?,
-            DataType::Timestamp(_, _) => ColumnType::Time,
-            DataType::Date32 | DataType::Date64 => ColumnType::Date,
-            DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) | DataType::BinaryView => ColumnType::Binary,
-            DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) if *s >= 0 => ColumnType::Decimal(*p, *s),
-            _ => return None,
-        })
-    }
-    /// Whether values of another type become values of this one without losing anything.
-    pub fn takes(self, from: ColumnType) -> bool {
-        self == from || matches!((self, from), (ColumnType::Float, ColumnType::Int) | (ColumnType::Time, ColumnType::Date))
-    }
-}
-
-impl fmt::Display for ColumnType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ColumnType::Bool => f.write_str("bool"),
-            ColumnType::Int => f.write_str("int"),
-            ColumnType::Float => f.write_str("float"),
-            ColumnType::Text => f.write_str("text"),
-            ColumnType::Time => f.write_str("time"),
-            ColumnType::Date => f.write_str("date"),
-            ColumnType::Binary => f.write_str("binary"),
-            ColumnType::Decimal(precision, scale) => write!(f, "decimal({precision},{scale})"),
-        }
-    }
-}
 
 /// The columns of a source, in order. Names are unique and none of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,18 +121,6 @@ pub fn nearest<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> Option<&
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_round_trip() {
-        for word in ["bool", "int", "float", "text", "time", "date", "binary", "decimal(10,2)"] {
-            let kind = ColumnType::from_word(word).expect(word);
-            assert_eq!(kind.to_string(), word);
-            assert_eq!(ColumnType::of_arrow(&kind.arrow()), Some(kind));
-        }
-        for bad in ["", "integer", "decimal(39,2)", "decimal(2,3)", "decimal(2)"] {
-            assert!(ColumnType::from_word(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn names_are_checked() {

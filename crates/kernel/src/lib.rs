@@ -12,6 +12,7 @@
 //! if it is stored. To add a port: `port/`, an implementation in an adapter crate, a suite in that crate.
 
 pub mod choice;
+pub mod column;
 pub mod condition;
 pub mod digest;
 pub mod error;

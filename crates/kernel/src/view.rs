@@ -1,9 +1,10 @@
 //! Feature views and label sets: SQL files with a small header.
 
+use crate::column::ColumnType;
 use crate::table::{Catalog, Relation, TableName};
 use crate::training::FeatureColumn;
 use crate::{Name, Span};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,38 +19,6 @@ pub enum ViewAt {
     Sources,
     /// Inside the prediction call, on what the caller sends.
     Request,
-}
-
-/// The type of a column that callers send: what a field of JSON can say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RequestType {
-    /// True or false.
-    Bool,
-    /// A whole number of 64 bits.
-    Int,
-    /// A number of 64 bits.
-    Float,
-    /// Text.
-    Text,
-    /// A moment: RFC 3339 text.
-    Time,
-    /// A day: `2026-01-31`.
-    Date,
-}
-
-impl RequestType {
-    /// The column's type.
-    pub fn arrow(self) -> DataType {
-        match self {
-            RequestType::Bool => DataType::Boolean,
-            RequestType::Int => DataType::Int64,
-            RequestType::Float => DataType::Float64,
-            RequestType::Text => DataType::Utf8,
-            RequestType::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-            RequestType::Date => DataType::Date32,
-        }
-    }
 }
 
 /// Whether a row at exactly the asked moment counts.
@@ -76,7 +45,7 @@ pub struct ViewDef {
     pub online: bool,
     /// The columns of the table `request`, for a view that is computed in the call.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub request: BTreeMap<String, RequestType>,
+    pub request: BTreeMap<String, ColumnType>,
     /// Ties at the moment.
     pub ties: Ties,
     /// The query without the header.

@@ -13,7 +13,8 @@
 use crate::read::{Places, other_file};
 use crate::text::Text;
 use crate::words::Many;
-use gristmill_kernel::view::{LabelDef, RequestType, Ties, ViewAt, ViewDef};
+use gristmill_kernel::column::ColumnType;
+use gristmill_kernel::view::{LabelDef, Ties, ViewAt, ViewDef};
 use gristmill_kernel::{Code, Fault, Name, Span};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ struct ViewHeader {
     serve: Option<Serve>,
     at: Option<ViewAt>,
     #[serde(default)]
-    request: BTreeMap<String, RequestType>,
+    request: BTreeMap<String, ColumnType>,
     #[serde(default)]
     ties: Ties,
 }
@@ -77,6 +78,13 @@ pub fn view(text: &Text) -> Result<ViewDef, Vec<Fault>> {
             Fault::invalid(Code::BAD_HEADER, "the header does not say what callers send")
                 .fix("add the columns of `request` with their types: request = { customer_id = \"int\", amount = \"float\" }")
                 .at(spot(text, "at")),
+        ]);
+    }
+    if let Some((name, kind)) = header.request.iter().find(|(_, kind)| matches!(kind, ColumnType::Binary | ColumnType::Decimal(..))) {
+        return Err(vec![
+            Fault::invalid(Code::BAD_HEADER, format!("`{name}` of `request` is {kind}, which JSON cannot say"))
+                .fix("types are bool, int, float, text, time and date")
+                .at(spot(text, "request")),
         ]);
     }
     if let Some(missing) = header.entity.0.iter().find(|c| at == ViewAt::Request && !header.request.contains_key(*c)) {

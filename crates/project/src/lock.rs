@@ -4,8 +4,9 @@
 //! Invariant: reading what was written gives the same lock; one column per line, in the source's order.
 
 use crate::text::Text;
-use arrow::datatypes::{DataType, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Schema};
 use gristmill_ingest::spec::Column;
+use gristmill_kernel::column::ColumnType;
 use gristmill_kernel::{Code, Fault, Name, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -152,34 +153,12 @@ impl Lock {
 
 /// The type behind a word of the lock.
 pub fn arrow_type(word: &str) -> Option<DataType> {
-    Some(match word {
-        "bool" => DataType::Boolean,
-        "int" => DataType::Int64,
-        "float" => DataType::Float64,
-        "text" => DataType::Utf8,
-        "time" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        "date" => DataType::Date32,
-        "binary" => DataType::Binary,
-        other => {
-            let (precision, scale) = other.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
-            DataType::Decimal128(precision.trim().parse().ok()?, scale.trim().parse().ok()?)
-        }
-    })
+    ColumnType::from_word(word).ok().map(ColumnType::arrow)
 }
 
 /// The word for a type, `None` for a type that tables do not have.
 pub fn type_word(kind: &DataType) -> Option<String> {
-    Some(match kind {
-        DataType::Boolean => "bool".into(),
-        DataType::Int64 => "int".into(),
-        DataType::Float64 => "float".into(),
-        DataType::Utf8 => "text".into(),
-        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if zone.as_ref() == "UTC" => "time".into(),
-        DataType::Date32 => "date".into(),
-        DataType::Binary => "binary".into(),
-        DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
-        _ => return None,
-    })
+    ColumnType::exactly(kind).map(|kind| kind.to_string())
 }
 
 /// The columns of a schema as the lock has them; our own columns are left out.

@@ -94,6 +94,7 @@ fn a_view_says_what_callers_send_and_labels_give_it() {
         ("at      = 'request'\n", "", "E0205", "computed from sources"),
         ("customer_id = 'int', amount", "amount", "E0205", "not among the columns"),
         ("'float'", "'number'", "E0205", "`number`"),
+        ("'float'", "'decimal(10,2)'", "E0205", "which JSON cannot say"),
         (", amount = 'float'", "", "E0203", "amount"),
     ] {
         project.write("features/basket.sql", &BASKET.replacen(from, to, 1));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const USAGE: &str = "\
 usage: cargo xtask bench stream [--rates LIST] [--seconds N] [--binary FILE]
@@ -232,17 +232,7 @@ fn asked(entity: u64, features: &[&str]) -> Value {
 
 /// Now, as RFC 3339.
 fn moment() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, rest) = (now.as_secs() as i64 / 86_400, now.as_secs() % 86_400);
-    // Civil from days: https://howardhinnant.github.io/date_algorithms.html
-    let z = days + 719_468;
-    let (era, doe) = (z.div_euclid(146_097), z.rem_euclid(146_097));
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
-    let year = yoe + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z", rest / 3600, rest / 60 % 60, rest % 60, now.subsec_micros())
+    jiff::Timestamp::now().to_string()
 }
 
 pub(super) fn rank(values: &[f64], share: f64) -> f64 {
