@@ -18,7 +18,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use gristmill_kernel::condition::{Figures, Judged};
 use gristmill_kernel::error::{Code, Fault, Result};
-use gristmill_kernel::limits::{SCAN_PART_ROWS, VIEW_DEPTH_MAX};
+use gristmill_kernel::limits::{AS_OF_BYTES_MAX, SCAN_PART_ROWS, VIEW_DEPTH_MAX};
 use gristmill_kernel::port::{Analysis, AsOfPlan, Engine, TableShape};
 use gristmill_kernel::table::{Catalog, LOAD, ROW, Relation, TableInfo, TableName, TableWrite, Written};
 use gristmill_kernel::view::ViewDef;
@@ -35,14 +35,21 @@ pub struct LocalEngine {
 pub(crate) struct Shared {
     pub(crate) tables: Tables,
     pub(crate) session: Session,
+    /// What the rows of a view may take at a time.
+    pub(crate) as_of_bytes: usize,
 }
 
 impl LocalEngine {
     /// Opens the folder of tables (`root/TABLE`), making it if need be.
     pub fn open(root: &Path) -> Result<LocalEngine> {
+        LocalEngine::open_within(root, AS_OF_BYTES_MAX)
+    }
+
+    /// The same, where the rows that a view reads of a stored table take at most so many bytes at a time: more are read in passes.
+    pub fn open_within(root: &Path, as_of_bytes: usize) -> Result<LocalEngine> {
         let tables = Tables::open(root)?;
         let session = Session::new(tables.root())?;
-        Ok(LocalEngine { shared: Arc::new(Shared { tables, session }) })
+        Ok(LocalEngine { shared: Arc::new(Shared { tables, session, as_of_bytes }) })
     }
 
     async fn plan(&self, sql: &str, catalog: &Catalog, with_system: bool) -> Result<LogicalPlan> {

@@ -38,6 +38,10 @@ pub const PREDICT_IN_FLIGHT_MAX: usize = 256;
 pub const PREDICT_TIMEOUT_MS: u64 = 10_000;
 /// Open TCP connections.
 pub const CONNECTIONS_MAX: usize = 4_096;
+/// Requests of one connection of HTTP/2 that are answered at once.
+pub const HTTP2_STREAMS_MAX: u32 = 256;
+/// Bytes of the headers of one of them.
+pub const HTTP2_HEADER_BYTES_MAX: u32 = 64 << 10;
 /// Longest wait for a request's headers.
 pub const HEADER_READ_TIMEOUT_MS: u64 = 10_000;
 /// Longest wait for a whole request.
@@ -46,6 +50,8 @@ pub const REQUEST_TIMEOUT_MS: u64 = 60_000;
 pub const DRAIN_TIMEOUT_MS: u64 = 20_000;
 /// Memory of one query.
 pub const QUERY_MEMORY_BYTES_MAX: usize = 8 << 30;
+/// Rows of a stored table that a view holds at a time while it is answered for many entities: more are read in passes.
+pub const AS_OF_BYTES_MAX: usize = 2 << 30;
 /// Longest time of one ad-hoc query (`gristmill sql`).
 pub const QUERY_TIMEOUT_MS: u64 = 600_000;
 /// Rows printed by an ad-hoc query unless asked for more.

@@ -39,6 +39,21 @@ struct Track {
     errors: u64,
     seconds: f64,
     buckets: [u64; BORDERS.len()],
+    last: Option<Timestamp>,
+}
+
+/// Counts since the process began.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Totals {
+    /// Requests of which at least a row was this arm's.
+    pub requests: u64,
+    /// Their rows, and those of them that failed.
+    pub rows: u64,
+    pub errors: u64,
+    /// The time that all of them took.
+    pub seconds: f64,
+    /// When the last one was answered.
+    pub last: Option<Timestamp>,
 }
 
 struct Slot {
@@ -89,12 +104,20 @@ impl Figures {
         }
         let seconds = tally.micros as f64 / 1e6;
         track.requests += 1;
+        track.last = Some(now);
         track.rows += rows;
         track.errors += tally.errors;
         track.seconds += seconds;
         for (border, bucket) in BORDERS.iter().zip(&mut track.buckets) {
             *bucket += u64::from(seconds <= *border);
         }
+    }
+
+    /// What a version did on an arm since the process began.
+    pub fn totals(&self, arm: Arm, model: &VersionRef) -> Totals {
+        let tracks = self.tracks();
+        let Some(track) = tracks.get(&(arm, model.clone())) else { return Totals::default() };
+        Totals { requests: track.requests, rows: track.rows, errors: track.errors, seconds: track.seconds, last: track.last }
     }
 
     /// What the given versions did since a moment, rounded down to ten seconds. An arm that did nothing is there with zero rows.

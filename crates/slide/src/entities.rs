@@ -99,6 +99,15 @@ impl Entities {
         entries(&self.asked, moments)
     }
 
+    /// The places of the asked rows in so many groups, those of one entity together.
+    pub fn split(&self, groups: usize) -> Vec<Vec<u32>> {
+        let mut split = vec![Vec::new(); groups.max(1)];
+        for (at, number) in self.asked.iter().enumerate() {
+            split[*number as usize % groups.max(1)].push(at as u32);
+        }
+        split
+    }
+
     /// The rows of asked entities that have a time.
     pub fn rows(&self, keys: &[ArrayRef], times: &TimestampMicrosecondArray) -> Result<Vec<Entry>> {
         Ok(entries(&self.find(keys, times.len())?, times))

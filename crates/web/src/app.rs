@@ -69,7 +69,12 @@ impl App {
         };
         let written = !looks && response.status().is_success();
         let headers = response.headers_mut();
-        let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+        let kind = headers.get(header::CONTENT_TYPE).map_or(&[] as &[u8], HeaderValue::as_bytes);
+        if kind == crate::grpc::MEDIA_TYPE.as_bytes() {
+            // No browser makes anything of it.
+            return response;
+        }
+        let is_json = kind == b"application/json";
         let more = match is_json {
             true if written => &[],
             true => JSON.as_slice(),

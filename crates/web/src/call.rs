@@ -142,6 +142,11 @@ pub(crate) async fn discard(body: Body) {
     let _given_up = tokio::time::timeout(std::time::Duration::from_millis(DISCARD_TIMEOUT_MS), reading).await;
 }
 
+/// The bytes of a body that we made ourselves.
+pub async fn body_bytes(body: Body) -> Result<Bytes> {
+    body.collect().await.map(|body| body.to_bytes()).map_err(|e| Fault::internal("an answer broke off").because(e))
+}
+
 /// Why a body could not be read.
 fn body_fault(error: Box<dyn std::error::Error + Send + Sync>, limit: usize) -> Fault {
     if is_length_limit(error.as_ref()) {

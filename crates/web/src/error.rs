@@ -66,7 +66,7 @@ pub fn error_response(fault: &Fault, status: ErrorStatus, shape: ErrorShape, id:
 }
 
 /// The fault as a remote caller may see it.
-fn outward(fault: &Fault) -> Fault {
+pub(crate) fn outward(fault: &Fault) -> Fault {
     let closed = |message: &str, fix: &str| Fault::new(fault.kind, fault.code, message).fix(fix);
     match (fault.kind, fault.code) {
         (Kind::Internal, _) => closed("something went wrong on this server", "look for the id in the server's log and report it"),

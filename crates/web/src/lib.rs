@@ -19,6 +19,7 @@ mod call;
 mod door;
 mod error;
 pub mod feast;
+pub mod grpc;
 mod metrics;
 mod progress;
 mod route;
@@ -27,9 +28,9 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{html, json, json_status, plain, style};
+pub use answer::{html, json, json_after, json_status, plain, style};
 pub use app::App;
-pub use call::{Call, Caller, check_json_depth};
+pub use call::{Call, Caller, body_bytes, check_json_depth};
 pub use door::{Credentials, Door, Doorkeeper, Hosts};
 pub use error::{ErrorShape, ErrorStatus, error_body, error_response, error_status, status_of};
 pub use metrics::{MetricsPage, label};

@@ -1,17 +1,18 @@
 //! The accept loop: bind, accept, answer, drain.
 //!
 //! `axum::serve` sets no timer, which makes the header timeout of `hyper` inert, and it has no cap on connections; so the loop is ours.
-//! HTTP/1.1 only. A connection over the cap is told so and closed at once; the others keep their latency.
+//! HTTP/1.1, and HTTP/2 for those who speak it from their first byte on, as clients of gRPC do. A connection over the cap is told so and closed at
+//! once; the others keep their latency.
 
 use crate::app::App;
 use axum::body::Body;
-use gristmill_kernel::limits::{CONNECTIONS_MAX, DRAIN_TIMEOUT_MS, HEADER_READ_TIMEOUT_MS};
+use gristmill_kernel::limits::{CONNECTIONS_MAX, DRAIN_TIMEOUT_MS, HEADER_READ_TIMEOUT_MS, HTTP2_HEADER_BYTES_MAX, HTTP2_STREAMS_MAX};
 use gristmill_kernel::{Code, Fault, Kind, Result};
 use http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,6 +24,12 @@ use tokio::sync::Semaphore;
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 98\r\n\r\n\
 {\"code\":\"E0507\",\"message\":\"too many connections are open\",\"fix\":\"try again in a second\",\"id\":null}";
+
+/// How a connection of HTTP/2 begins (<https://www.rfc-editor.org/rfc/rfc9113#section-3.4>). No request of HTTP/1.1 has this method, so its first
+/// word tells.
+const PREFACE: &[u8] = b"PRI ";
+/// How often a connection of HTTP/2 is asked whether it is still there, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// How stopping went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +87,9 @@ pub(crate) async fn serve_with(listener: TcpListener, app: App, shutdown: impl F
     let slots = Arc::new(Semaphore::new(waits.connections));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(waits.headers).max_headers(100).keep_alive(true);
+    let mut builder2 = http2::Builder::new(TokioExecutor::new());
+    builder2.timer(TokioTimer::new()).max_concurrent_streams(HTTP2_STREAMS_MAX).max_header_list_size(HTTP2_HEADER_BYTES_MAX);
+    builder2.keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_EVERY);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let stream = tokio::select! {
@@ -107,9 +117,15 @@ pub(crate) async fn serve_with(listener: TcpListener, app: App, shutdown: impl F
             let app = app.clone();
             async move { Ok::<_, Infallible>(app.handle(request.map(Body::new)).await) }
         });
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+        let (builder, builder2, watcher, headers) = (builder.clone(), builder2.clone(), graceful.watcher(), waits.headers);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let ended = match tokio::time::timeout(headers, speaks_http2(&stream)).await {
+                Ok(Ok(true)) => watcher.watch(builder2.serve_connection(TokioIo::new(stream), service)).await,
+                Ok(Ok(false)) => watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await,
+                // Whoever says nothing loses its place.
+                Ok(Err(_)) | Err(_) => Ok(()),
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(slot);
@@ -121,6 +137,22 @@ pub(crate) async fn serve_with(listener: TcpListener, app: App, shutdown: impl F
         tracing::warn!(waited_ms = waits.drain.as_millis() as u64, "stopped with requests in flight");
     }
     Drained { complete }
+}
+
+/// Whether a client speaks HTTP/2; its bytes stay where they are.
+async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut first).await?;
+        if first[..seen] != PREFACE[..seen] || seen == 0 {
+            return Ok(false);
+        }
+        if seen == PREFACE.len() {
+            return Ok(true);
+        }
+        // What is there is there at once again: the rest of the word is on its way.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Tells a connection over the cap to come back, without waiting for it.

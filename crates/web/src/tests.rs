@@ -312,6 +312,45 @@ async fn a_port_in_use_names_the_next_one() {
     assert!(fault.fix.expect("a fix").contains(&format!("--port {}", address.port() + 1)));
 }
 
+/// What a connection says until it says nothing for a moment.
+async fn so_far(stream: &mut TcpStream) -> String {
+    let (mut text, mut part) = (Vec::new(), [0; 4_096]);
+    while let Ok(Ok(read @ 1..)) = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut part)).await {
+        text.extend_from_slice(&part[..read]);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[tokio::test]
+async fn an_answer_that_waits_sends_its_head_first_and_breaks_off_if_it_fails() {
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel::<Result<()>>();
+    let told = Arc::new(tokio::sync::Mutex::new(told));
+    let waiting = move |_: Call| {
+        let told = Arc::clone(&told);
+        async move { Ok(json_after("{}", async move { told.lock().await.recv().await.expect("an outcome") })) }
+    };
+    let routes = Routes::new().with(route(Method::POST, "/wait", Permission::Public, waiting).about("Waits"));
+    let app = App::new(routes, door()).expect("routes");
+    let (listener, address) = listening().await;
+    let server = tokio::spawn(serve_with(listener, app, std::future::pending(), waits()));
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    let ask = b"POST /wait HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
+    for _ in 0..2 {
+        stream.write_all(ask).await.expect("writes");
+        let head = so_far(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("content-length: 2") && head.ends_with("\r\n\r\n"), "{head}");
+        tell.send(Ok(())).expect("it waits");
+        assert_eq!(so_far(&mut stream).await, "{}", "and the connection goes on");
+    }
+    stream.write_all(ask).await.expect("writes");
+    assert!(so_far(&mut stream).await.ends_with("\r\n\r\n"));
+    tell.send(Err(Fault::new(Kind::Unavailable, Code::IO, "the disk is gone"))).expect("it waits");
+    let mut rest = Vec::new();
+    let _broken = stream.read_to_end(&mut rest).await;
+    assert!(rest.is_empty(), "nothing that could be taken for an answer");
+    server.abort();
+}
+
 #[tokio::test]
 async fn stopping_answers_what_is_in_flight() {
     let (listener, address) = listening().await;

@@ -6,6 +6,7 @@ mod dataset;
 mod demo;
 mod examples;
 mod feast;
+mod inference;
 mod kill9;
 mod kill_parity;
 mod lost_store;

@@ -379,7 +379,7 @@ impl Given {
         let (Given::Rows(schema, _) | Given::Stored(schema, _)) = self;
         schema
     }
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         match self {
             Given::Rows(_, rows) => rows.iter().map(RecordBatch::num_rows).sum(),
             Given::Stored(_, pinned) => (pinned.state.rows as usize).max(SMALL_ROWS),

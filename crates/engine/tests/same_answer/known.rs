@@ -97,15 +97,7 @@ async fn stored_rows_are_known_as_those_at_hand() {
     let bench = bench();
     let mut rng = StdRng::seed_from_u64(16_180);
     let history = history::random(&mut rng, 40);
-    let mut given = ANYHOW.catalog(&history, &mut rng);
-    let mut tables = Catalog::new();
-    for (name, time) in [("events", Some("event_time")), ("refunds", Some("refunded_at")), ("customers", None)] {
-        let Some(Relation::Rows(batches, _)) = given.remove(name) else { panic!("rows") };
-        for rows in batches.into_iter().filter(|rows| rows.num_rows() > 0) {
-            bench.engine.write(write(name, vec![rows], WriteMode::Append, SystemColumns::Keep, &[])).await.unwrap();
-        }
-        tables.insert(name.to_string(), Relation::Stored { table: table(name), version: None, time: time.map(str::to_string) });
-    }
+    let tables = stored(&bench, &history, &mut rng).await;
     for case in CASES {
         let plan = compile(&bench.engine, case, Ties::Exclude).await;
         for by in [Knowledge::by_moment, Knowledge::by_load] {

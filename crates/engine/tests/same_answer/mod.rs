@@ -118,12 +118,9 @@ async fn a_view_run_word_for_word_has_the_same_answer() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stored_tables_have_the_same_answer() {
-    let bench = bench();
-    let mut rng = StdRng::seed_from_u64(4_711);
-    let history = history::random(&mut rng, 60);
-    let mut given = ANYHOW.catalog(&history, &mut rng);
+/// A history in stored tables, in the order in which it arrives.
+async fn stored(bench: &Bench, history: &History, rng: &mut StdRng) -> Catalog {
+    let mut given = ANYHOW.catalog(history, rng);
     let mut tables = Catalog::new();
     for (name, time) in [("events", Some("event_time")), ("refunds", Some("refunded_at")), ("customers", None)] {
         let Some(Relation::Rows(batches, _)) = given.remove(name) else { panic!("rows") };
@@ -132,6 +129,46 @@ async fn stored_tables_have_the_same_answer() {
         }
         tables.insert(name.to_string(), Relation::Stored { table: table(name), version: None, time: time.map(str::to_string) });
     }
+    tables
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_read_in_passes_has_the_same_answer() {
+    let bench = bench();
+    let mut rng = StdRng::seed_from_u64(1_618);
+    let history = history::random(&mut rng, 200);
+    let tables = stored(&bench, &history, &mut rng).await;
+    let root = bench.folder.path().join("tables");
+    // From what no entity fits into to what all of them fit into.
+    let engines: Vec<LocalEngine> = [1 << 8, 1 << 12, 1 << 14, 1 << 17].map(|bytes| LocalEngine::open_within(&root, bytes).unwrap()).into();
+    for case in CASES {
+        let mut refused = Vec::new();
+        for engine in &engines {
+            let plan = compile(engine, case, Ties::Exclude).await;
+            if plan.shape().how != "rows slide through windows" {
+                continue;
+            }
+            let answer = plan.evaluate(&asked(&history.asked), &tables).await;
+            refused.push(answer.is_err());
+            match answer {
+                Ok(answer) => {
+                    let wrong = differences(case, &Oracle::new(&history, Ties::Exclude), &history.asked, &answer);
+                    assert_eq!(wrong, Vec::<String>::new(), "{}", case.name);
+                }
+                Err(fault) => assert!(fault.message.contains("the rows of one entity take more than"), "{fault}"),
+            }
+        }
+        // In between, the largest entity fits and all together do not.
+        assert!(refused.is_empty() || refused[0] && !refused[3], "{}: {refused:?}", case.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stored_tables_have_the_same_answer() {
+    let bench = bench();
+    let mut rng = StdRng::seed_from_u64(4_711);
+    let history = history::random(&mut rng, 60);
+    let tables = stored(&bench, &history, &mut rng).await;
     for case in CASES {
         let plan = compile(&bench.engine, case, Ties::Exclude).await;
         let answer = plan.evaluate(&asked(&history.asked), &tables).await.unwrap();

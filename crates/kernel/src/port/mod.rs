@@ -28,7 +28,7 @@ pub use online::{Online, OnlineRead, OnlineRow, SlotState, WholeRows, widest};
 pub use serving::{FlowOrder, LiveFigures, RegisteredVersions, Runs};
 pub use system::{Clock, Ids, Secrets};
 pub use traces::{EvaluationDatasets, RecordCursor, Traces};
-pub use tracking::{ArtifactEntry, ArtifactInfo, ArtifactKey, Artifacts, ModelRegistry, Tracking};
+pub use tracking::{ArtifactEntry, ArtifactInfo, ArtifactKey, Artifacts, Logged, ModelRegistry, Tracking};
 pub use upkeep::{Compacted, TableLayout, TableUpkeep, Vacuumed};
 pub use webhooks::{Outward, Post, Posted, Webhooks};
 

@@ -10,9 +10,19 @@ use crate::tracking::{
 use crate::{Actor, Digest, Result, RunId, Timestamp};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+/// A batch that nothing speaks against.
+#[must_use = "it may not be durable yet"]
+pub enum Logged {
+    /// It is durable.
+    Durable,
+    /// It is durable when this ends well; only the disk can still fail. Dropping it does not take the batch back.
+    AtDisk(BoxFuture<'static, Result<()>>),
+}
 
 /// Experiments, tracked runs, logged models.
 ///
@@ -68,6 +78,10 @@ pub trait Tracking: Send + Sync {
     async fn set_run_lifecycle(&self, id: &RunId, to: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()>;
     /// Logs to an active run. All or nothing.
     async fn log(&self, id: &RunId, batch: Batch, now: Timestamp) -> Result<()>;
+    /// The same; whoever has something to do while the disk is at work is given what is left to wait for.
+    async fn log_soon(&self, id: &RunId, batch: Batch, now: Timestamp) -> Result<Logged> {
+        self.log(id, batch, now).await.map(|()| Logged::Durable)
+    }
     /// Removes a tag of an active run; one that is not there is [`crate::Code::UNKNOWN_TAG`].
     async fn delete_run_tag(&self, id: &RunId, key: &str) -> Result<()>;
     /// Notes what an active run read. Known datasets (of the same experiment, by name and digest) and known uses change nothing.

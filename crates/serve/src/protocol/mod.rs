@@ -4,14 +4,28 @@
 
 mod feast;
 mod health;
+mod invocations;
 mod predict;
+mod rows;
+mod scores;
+mod v1;
 mod v2;
 
 use crate::plane::Plane;
+use gristmill_kernel::Fault;
 use gristmill_web::Routes;
 use std::sync::Arc;
 
 /// Every route of this stage.
 pub fn routes(plane: Arc<Plane>) -> Routes {
-    Routes::new().merge(health::routes(&plane)).merge(feast::routes(&plane)).merge(predict::routes(&plane)).merge(v2::routes(&plane))
+    let all = [health::routes, feast::routes, predict::routes, invocations::routes, v1::routes, v2::routes];
+    all.into_iter().fold(Routes::new(), |routes, of| routes.merge(of(&plane)))
+}
+
+/// For protocols that have one field for what we say in two.
+fn one_line(fault: &Fault) -> String {
+    match &fault.fix {
+        Some(fix) => format!("{} [{}]; fix: {fix}", fault.message, fault.code),
+        None => format!("{} [{}]", fault.message, fault.code),
+    }
 }

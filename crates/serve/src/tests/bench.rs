@@ -321,6 +321,18 @@ impl Bench {
         (parts.status.as_u16(), parts.headers, body.collect().await.expect("a body").to_bytes().to_vec())
     }
 
+    /// The same by POST, with what comes behind the body.
+    pub async fn send_for_trailers(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (u16, HeaderMap, Vec<u8>, HeaderMap) {
+        let mut request = Request::builder().method("POST").uri(path).header("host", "localhost").header("authorization", "Bearer x");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, body) = self.app.handle(request.body(Body::from(body)).expect("a request")).await.into_parts();
+        let body = body.collect().await.expect("a body");
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        (parts.status.as_u16(), parts.headers, body.to_bytes().to_vec(), trailers)
+    }
+
     pub async fn post(&self, path: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
         let (status, _, bytes) = self.send("POST", path, &[], body.to_string().into_bytes()).await;
         (status, serde_json::from_slice(&bytes).expect("json"))

@@ -1,7 +1,9 @@
 //! The request plane, driven through its routes.
 
 mod bench;
+mod grpc;
 mod registered;
+mod rows;
 mod v2;
 
 use bench::{Bench, model, model_file};

@@ -31,7 +31,7 @@ async fn rows_come_as_entity_as_features_or_as_a_matrix() {
 #[tokio::test]
 async fn what_the_client_asks_first_is_answered() {
     let bench = served().await;
-    assert_eq!(bench.get("/v2").await.1["extensions"], json!(["binary_tensor_data"]));
+    assert_eq!(bench.get("/v2").await.1["extensions"], json!(["binary_tensor_data", "model_repository", "statistics"]));
     for path in ["/v2/health/live", "/v2/health/ready", "/v2/models/churn/ready", "/v2/models/churn/versions/1/ready"] {
         assert_eq!(bench.get(path).await.0, 200, "{path}");
     }
@@ -41,6 +41,66 @@ async fn what_the_client_asks_first_is_answered() {
         (&about["versions"], &about["inputs"][1]),
         (&json!(["1"]), &json!({ "name": "activity.country", "datatype": "BYTES", "shape": [-1] }))
     );
+}
+
+#[tokio::test]
+async fn operators_see_what_is_there_and_what_it_did() {
+    let bench = served().await;
+    scores(&bench, json!([tensor("customer_id", &[2], "INT64", json!([3, 4]))])).await;
+    let index = json!([{ "name": "churn", "version": "1", "state": "READY", "reason": "" }]);
+    assert_eq!(bench.post("/v2/repository/index", json!({})).await, (200, index));
+    for path in ["/v2/models/stats", "/v2/models/churn/stats", "/v2/models/churn/versions/1/stats"] {
+        let (_, body) = bench.get(path).await;
+        let one = &body["model_stats"][0];
+        assert_eq!((&one["name"], &one["inference_count"], &one["execution_count"]), (&json!("churn"), &json!(2), &json!(1)), "{body}");
+        assert!(one["last_inference"].as_u64().is_some_and(|ms| ms > 0), "{body}");
+    }
+    let (_, config) = bench.get("/v2/models/churn/config").await;
+    assert_eq!(config["input"][1], json!({ "name": "activity.country", "data_type": "TYPE_STRING", "dims": [-1] }));
+    bench.train(&model_file("activity", 2.0)).await;
+    bench.deploy(2, None).await;
+    assert_eq!(bench.post("/v2/repository/models/churn/load", json!({})).await.0, 200);
+    let (status, body) = bench.post("/v2/repository/models/churn/unload", json!({})).await;
+    assert_eq!(status, 400);
+    assert!(body["error"].as_str().is_some_and(|e| e.contains("gristmill apply")), "{body}");
+    assert_eq!(bench.post("/v2/repository/models/fraud/load", json!({})).await.0, 404);
+}
+
+#[tokio::test]
+async fn bodies_are_compressed_both_ways() {
+    use flate2::read::{GzDecoder, ZlibDecoder};
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    use std::io::{Read, Write};
+    let bench = served().await;
+    let ask = json!({ "inputs": [tensor("customer_id", &[1], "INT64", json!([3]))] }).to_string();
+    let level = flate2::Compression::default();
+    let mut gzip = GzEncoder::new(Vec::new(), level);
+    gzip.write_all(ask.as_bytes()).expect("compresses");
+    let mut deflate = ZlibEncoder::new(Vec::new(), level);
+    deflate.write_all(ask.as_bytes()).expect("compresses");
+    for (coding, body) in [("gzip", gzip.finish().expect("whole")), ("deflate", deflate.finish().expect("whole"))] {
+        let headers = [("content-type", "application/json"), ("content-encoding", coding), ("accept-encoding", coding)];
+        let (status, headers, bytes) = bench.send("POST", "/v2/models/churn/infer", &headers, body.clone()).await;
+        assert_eq!((status, headers["content-encoding"].to_str().expect("text")), (200, coding));
+        let mut plain = String::new();
+        match coding {
+            "gzip" => GzDecoder::new(bytes.as_slice()).read_to_string(&mut plain),
+            _ => ZlibDecoder::new(bytes.as_slice()).read_to_string(&mut plain),
+        }
+        .expect("decompresses");
+        assert!(plain.contains("3.25"), "{plain}");
+        let broken = bench.send("POST", "/v2/models/churn/infer", &[("content-encoding", coding)], body[..body.len() / 2].to_vec()).await;
+        assert_eq!(broken.0, 400);
+    }
+    // What is small here may be large there.
+    let mut bomb = GzEncoder::new(Vec::new(), level);
+    bomb.write_all(&vec![b' '; gristmill_kernel::limits::BODY_BYTES_MAX + 1]).expect("compresses");
+    let bomb = bomb.finish().expect("whole");
+    assert_eq!(bench.send("POST", "/v2/models/churn/infer", &[("content-encoding", "gzip")], bomb).await.0, 413);
+    // Offered with every request, and wanted by nobody.
+    let headers = [("content-type", "application/json"), ("accept-encoding", "gzip, deflate, br")];
+    let (_, headers, _) = bench.send("POST", "/v2/models/churn/infer", &headers, ask.into_bytes()).await;
+    assert!(headers.get("content-encoding").is_none());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `cargo xtask bench features`: training sets, side by side with the engines that people join them with today.
 //!
-//! Everybody gets the same two Parquet files and both cores. Each measurement is a process of its own and in turn; its clock runs from
+//! Everybody gets the same two Parquet files and both cores; ours is measured from a table of its own as well, as it lies after upkeep. Each measurement is a process of its own and in turn; its clock runs from
 //! opening the files until the answers are in memory. Before anything counts, the answers of all are compared row by row.
 
 use super::command::{printed, venv};
@@ -16,12 +16,14 @@ usage: cargo xtask bench features [--quick] [--rounds N] [--only CASES] [--cache
 
   --quick        a hundredth of the rows: to see that it works, not to know how fast it is
   --rounds N     how often each is measured (3)
-  --only CASES   of latest, feast, retail; separated by commas
+  --only CASES   of latest, feast, retail, small, middle, large; separated by commas
   --cache DIR    where the peers are installed (~/.cache/gristmill-venvs)
 ";
 
 /// The name that ours has in tables.
 const OURS: &str = "gristmill";
+/// Ours from a table of its own, clustered by entity and time.
+const KEPT: &str = "kept";
 
 /// A measured join.
 struct Case {
@@ -32,9 +34,12 @@ struct Case {
     rows: Rows,
     /// Ours first.
     contenders: &'static [&'static str],
-    /// Ours takes at most this share of theirs.
-    goals: &'static [(&'static str, f64)],
+    /// The first takes at most this share of the second's time.
+    goals: &'static [(&'static str, &'static str, f64)],
 }
+
+/// What a training set may take of memory, however large it is.
+const MEMORY_MIB: f64 = 8_192.0;
 
 /// What it is asked over.
 enum Rows {
@@ -50,8 +55,8 @@ const CASES: &[Case] = &[
         about: "newest row of 10 columns before each of 1,000,000 labels, over 5,000,000 events",
         view: "latest",
         rows: Rows::Made { labels: 1_000_000, events: 5_000_000, keys: "zipf" },
-        contenders: &[OURS, "duckdb", "polars", "chdb"],
-        goals: &[("duckdb", 0.4)],
+        contenders: &[OURS, KEPT, "duckdb", "polars", "chdb"],
+        goals: &[(OURS, "duckdb", 0.4), (KEPT, "duckdb", 0.15)],
     },
     Case {
         name: "feast",
@@ -60,7 +65,7 @@ const CASES: &[Case] = &[
         view: "latest",
         rows: Rows::Made { labels: 100_000, events: 1_000_000, keys: "even" },
         contenders: &[OURS, "duckdb", "feast"],
-        goals: &[("feast", 1.0 / 40.0)],
+        goals: &[(OURS, "feast", 1.0 / 40.0)],
     },
     Case {
         name: "retail",
@@ -68,7 +73,31 @@ const CASES: &[Case] = &[
         view: "windows",
         rows: Rows::Retail,
         contenders: &[OURS, "duckdb", "polars"],
-        goals: &[("polars", 1.0)],
+        goals: &[(OURS, "polars", 1.0)],
+    },
+    Case {
+        name: "small",
+        about: "count, sum, mean and maximum of three windows before 100,000 labels over 1,000,000 events",
+        view: "windows",
+        rows: Rows::Made { labels: 100_000, events: 1_000_000, keys: "zipf" },
+        contenders: &[KEPT],
+        goals: &[],
+    },
+    Case {
+        name: "middle",
+        about: "the same before 1,000,000 labels over 10,000,000 events",
+        view: "windows",
+        rows: Rows::Made { labels: 1_000_000, events: 10_000_000, keys: "zipf" },
+        contenders: &[KEPT],
+        goals: &[],
+    },
+    Case {
+        name: "large",
+        about: "the same before 10,000,000 labels over 100,000,000 events",
+        view: "windows",
+        rows: Rows::Made { labels: 10_000_000, events: 100_000_000, keys: "zipf" },
+        contenders: &[KEPT],
+        goals: &[],
     },
 ];
 
@@ -154,15 +183,19 @@ impl Bed {
     fn case(&self, case: &Case) -> Result<(bool, Value)> {
         let folder = self.place.join(format!("{}{}", case.name, if self.asked.quick { "-quick" } else { "" }));
         self.make(case, &folder)?;
-        let (mut equal, mut there, mut left_out) = (true, vec![OURS], Vec::new());
-        self.once(case, OURS, &folder)?;
-        for who in case.contenders.iter().copied().filter(|who| *who != OURS) {
+        if case.contenders.contains(&KEPT) {
+            printed(Command::new(&self.program).arg("keep").arg(&folder))?;
+        }
+        let ours = case.contenders[0];
+        let (mut equal, mut there, mut left_out) = (true, vec![ours], Vec::new());
+        self.once(case, ours, &folder)?;
+        for who in case.contenders.iter().copied().filter(|who| *who != ours) {
             if let Err(error) = self.once(case, who, &folder) {
                 left_out.push(format!("{who}: {error:#}"));
                 continue;
             }
             let mut command = Command::new(&self.engines);
-            command.arg(&self.script).args(["check", case.view]).arg(&folder).args([OURS, who]);
+            command.arg(&self.script).args(["check", case.view]).arg(&folder).args([ours, who]);
             let found = last_json(&printed(&mut command)?)?;
             // Feast leaves rows out; what it has must be the same, and how many it has is a figure.
             let same = found["different"] == 0 && found["both"] == found[if who == "feast" { "other" } else { "rows" }];
@@ -196,7 +229,7 @@ impl Bed {
             Rows::Made { labels, events, keys } => {
                 let scale = if self.asked.quick { 100 } else { 1 };
                 let mut command = Command::new(&self.program);
-                command.arg("make").arg(folder).args([(labels / scale).to_string(), (events / scale).to_string()]).arg(keys);
+                command.arg("make").arg(folder).args([(labels / scale).to_string(), (events / scale).to_string()]).args([keys, case.view]);
                 command
             }
             Rows::Retail => {
@@ -210,9 +243,9 @@ impl Bed {
 
     fn once(&self, case: &Case, who: &str, folder: &Path) -> Result<Figures> {
         let mut command = match who {
-            OURS => {
+            OURS | KEPT => {
                 let mut command = Command::new(&self.program);
-                command.args(["run"]).arg(folder).arg(case.view);
+                command.arg(if who == OURS { "run" } else { "kept" }).arg(folder).arg(case.view);
                 command
             }
             _ => {
@@ -238,13 +271,15 @@ impl Bed {
 
 /// What was aimed at, and whether it was reached.
 fn judged(case: &Case, measured: &Measured) -> Vec<String> {
-    let median = |who: &str| measured.get("time").and_then(|by| by.get(who)).map(Series::median);
-    let goal = |(who, share): &(&str, f64)| {
-        let (ours, theirs) = (median(OURS)?, median(who)?);
-        let word = if ours <= theirs * share { "reached" } else { "MISSED" };
-        Some(format!("{word}: at most {share:.3}x of {who}'s time: {:.3}x", ours / theirs))
+    let median = |figure: &str, who: &str| measured.get(figure).and_then(|by| by.get(who)).map(Series::median);
+    let word = |reached: bool| if reached { "reached" } else { "MISSED" };
+    let goal = |(ours, who, share): &(&str, &str, f64)| {
+        let (taken, theirs) = (median("time", ours)?, median("time", who)?);
+        Some(format!("{}: {ours} takes at most {share:.3}x of {who}'s time: {:.3}x", word(taken <= theirs * share), taken / theirs))
     };
-    case.goals.iter().filter_map(goal).collect()
+    let peak = median("peak memory", case.contenders[0]);
+    let memory = peak.map(|peak| format!("{}: at most {MEMORY_MIB:.0} MiB of memory: {peak:.0}", word(peak <= MEMORY_MIB)));
+    case.goals.iter().filter_map(goal).chain(memory).collect()
 }
 
 #[cfg(test)]

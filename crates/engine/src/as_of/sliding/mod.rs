@@ -5,6 +5,7 @@
 //! the asked rows with one more column per call. Nothing is planned per evaluation, except for reading a stored table.
 
 mod calls;
+mod passes;
 mod recipe;
 
 use super::known::KnownBy;
@@ -14,7 +15,7 @@ use super::view::View;
 use crate::fault::{self, Text};
 use crate::local::Shared;
 use crate::sql::fence;
-use crate::sql::session::{Size, Sources, schema_of};
+use crate::sql::session::{Sources, schema_of};
 use crate::sql::source::rows_source;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::{cast, concat, filter_record_batch, interleave, take};
@@ -142,18 +143,20 @@ impl Sliding {
         features: &SchemaRef,
     ) -> Result<RecordBatch> {
         let (name, shape, relation) = relation;
-        let rows = match relation {
-            Relation::Rows(rows, _) => rows.iter().map(|r| conform(r, &self.needed, name)).collect::<Result<Vec<_>>>()?,
-            _ => self.stored(shared, text, name, shape, relation).await?,
-        };
-        let many = rows.iter().map(RecordBatch::num_rows).sum::<usize>() + asked.num_rows();
-        let calls = if many < MANY {
-            self.called(asked, &rows, 1)?
-        } else {
-            let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-            let several = tokio::runtime::Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
-            // Others go on meanwhile, where there is a thread for them.
-            if several { tokio::task::block_in_place(|| self.called(asked, &rows, threads))? } else { self.called(asked, &rows, threads)? }
+        let calls = match relation {
+            Relation::Rows(rows, _) => {
+                let rows = rows.iter().map(|r| conform(r, &self.needed, name)).collect::<Result<Vec<_>>>()?;
+                let many = rows.iter().map(RecordBatch::num_rows).sum::<usize>() + asked.num_rows();
+                beside(many, |threads| {
+                    let entities = self.entities(asked)?;
+                    let parts = in_threads(&rows, threads, |batch| self.prepare(&entities, batch))?;
+                    self.called(asked, &entities, parts, threads)
+                })?
+            }
+            _ => {
+                let stored = Given::of(shared, name, shape, relation).await?;
+                self.in_passes(shared, text, asked, &stored).await?
+            }
         };
         let answered = self.answered(asked, calls)?;
         let mut answers = Vec::with_capacity(self.features.len());
@@ -227,35 +230,18 @@ impl Sliding {
         laid_out(&Arc::new(Schema::new(fields)), columns, asked.num_rows())
     }
 
-    /// The needed columns of a stored table.
-    async fn stored(
-        &self,
-        shared: &Shared,
-        text: Text<'_>,
-        name: &str,
-        shape: &TableShape,
-        relation: &Relation,
-    ) -> Result<Vec<RecordBatch>> {
-        let provider = Given::of(shared, name, shape, relation).await?.provider()?;
-        let wanted: Vec<String> = self.needed.fields().iter().map(|f| super::rewrite::quoted(f.name())).collect();
-        let sql = format!("SELECT {} FROM \"stored\"", wanted.join(", "));
-        let fenced = fence::parse(Text::bare(&sql))?;
-        let sources = Sources::from([("stored".to_string(), datafusion::datasource::provider_as_source(provider))]);
-        let plan = shared.session.optimise(&shared.session.plan(fenced.query, &sources, text)?, text)?;
-        shared.collect(&plan, Size::Large, text).await
-    }
-
-    /// A column per call.
-    fn called(&self, asked: &RecordBatch, rows: &[RecordBatch], threads: usize) -> Result<Vec<ArrayRef>> {
+    /// The asked entities, numbered.
+    fn entities(&self, asked: &RecordBatch) -> Result<Entities> {
         let keys: Vec<ArrayRef> = (0..self.recipe.entity)
             .map(|i| asked.column_by_name(&format!("__k{i}")).cloned().ok_or_else(|| Fault::internal("the asked rows lost their entity")))
             .collect::<Result<_>>()?;
-        let entities = Entities::of(&self.entity, &keys, asked.num_rows())?;
+        Entities::of(&self.entity, &keys, asked.num_rows())
+    }
+
+    /// A column per call, from what is needed of the rows of asked entities.
+    fn called(&self, asked: &RecordBatch, entities: &Entities, parts: Vec<Prepared>, threads: usize) -> Result<Vec<ArrayRef>> {
         let moments = moments_of(asked)?;
         let questions = entities.questions(&moments);
-
-        // Per batch: what is needed of the rows of asked entities.
-        let parts: Vec<Prepared> = in_threads(rows, threads, |batch| self.prepare(&entities, batch))?;
         let (mut of_entities, mut arrivals, mut parts_of) = (Vec::new(), Vec::new(), Vec::new());
         for part in parts {
             of_entities.push(part.rows);
@@ -454,6 +440,16 @@ fn plan(shared: &Shared, sql: &str, table: &str, schema: &SchemaRef) -> Result<L
 
 fn broken(error: DataFusionError) -> Fault {
     Fault::internal("compile a sliding view").because(error)
+}
+
+/// Heavy work over so many rows, on threads that are worth it. Others go on meanwhile, where there is a thread for them.
+fn beside<T>(rows: usize, work: impl FnOnce(usize) -> Result<T>) -> Result<T> {
+    if rows < MANY {
+        return work(1);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let several = tokio::runtime::Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if several { tokio::task::block_in_place(|| work(threads)) } else { work(threads) }
 }
 
 /// Each item's result, in order, worked on by this many threads.

@@ -8,9 +8,10 @@ use super::wire::metric as wire;
 use super::wire::run::BatchAsk;
 use super::{Mlflow, done, page_token, validate};
 use gristmill_kernel::limits::{TRACK_BATCH_METRICS_MAX, TRACK_BATCH_WORDS_MAX};
+use gristmill_kernel::port::Logged;
 use gristmill_kernel::tracking::{Batch, HistoryWanted, Point, RunUpdate};
 use gristmill_kernel::{Result, RunId};
-use gristmill_web::{Call, Method, Permission, Response, Routes, json};
+use gristmill_web::{Call, Method, Permission, Response, Routes, json, json_after};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,7 +35,16 @@ pub(super) fn routes(m: &Arc<Mlflow>) -> Routes {
     routes.into()
 }
 
+/// How MLflow's own client names itself. It reads an answer to its end before it believes it, so it may have the head while the disk is at
+/// work, and reads that meanwhile: a tenth of its time. Others may look at the status alone, and get everything at once.
+const READS_TO_THE_END: &str = "mlflow-python-client/";
+
+fn reads_to_the_end(call: &Call) -> bool {
+    call.header("user-agent").is_some_and(|agent| agent.starts_with(READS_TO_THE_END))
+}
+
 pub(super) async fn log_metric(m: Arc<Mlflow>, call: Call) -> Result<Response> {
+    let early = reads_to_the_end(&call);
     let (new, old, point) = read::<wire::LogAsk>(call).await?.taken();
     let id = request::run_id(new, old)?;
     let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
@@ -42,8 +52,19 @@ pub(super) async fn log_metric(m: Arc<Mlflow>, call: Call) -> Result<Response> {
         return Err(invalid("Both dataset_name and dataset_digest must be provided if one is provided"));
     }
     let point = checked_point(point, "")?;
-    m.tracking.log(&id, Batch { metrics: vec![point], ..Batch::default() }, m.now()).await?;
-    done()
+    logged(&m, &id, Batch { metrics: vec![point], ..Batch::default() }, early).await
+}
+
+/// Logs and answers; `early`: to somebody who [`reads_to_the_end`].
+async fn logged(m: &Mlflow, id: &RunId, batch: Batch, early: bool) -> Result<Response> {
+    if !early {
+        m.tracking.log(id, batch, m.now()).await?;
+        return done();
+    }
+    match m.tracking.log_soon(id, batch, m.now()).await? {
+        Logged::Durable => done(),
+        Logged::AtDisk(rest) => Ok(json_after("{}", rest)),
+    }
 }
 
 /// A point within MLflow's limits; `within` is its place in a batch.
@@ -60,14 +81,15 @@ fn checked_point(ask: wire::PointAsk, within: &str) -> Result<Point> {
 }
 
 pub(super) async fn log_batch(m: Arc<Mlflow>, call: Call) -> Result<Response> {
-    let actor = call.caller().actor.clone();
+    let (actor, early) = (call.caller().actor.clone(), reads_to_the_end(&call));
     let ask: BatchAsk = read(call).await?;
     let id = validate::run_id(ask.run_id)?;
     let (batch, name) = checked_batch(ask.metrics.unwrap_or_default(), ask.params.unwrap_or_default(), ask.tags.unwrap_or_default())?;
-    m.tracking.log(&id, batch, m.now()).await?;
-    if name.is_some() {
-        m.tracking.update_run(&id, RunUpdate { name, ..RunUpdate::default() }, &actor, m.now()).await?;
+    if name.is_none() {
+        return logged(&m, &id, batch, early).await;
     }
+    m.tracking.log(&id, batch, m.now()).await?;
+    m.tracking.update_run(&id, RunUpdate { name, ..RunUpdate::default() }, &actor, m.now()).await?;
     done()
 }
 

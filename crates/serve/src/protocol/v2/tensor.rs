@@ -26,6 +26,58 @@ pub enum Data {
     Text(Vec<String>),
 }
 
+impl Tensor {
+    /// Refuses values that are not as many as the shape says.
+    pub fn new(name: String, shape: Vec<usize>, data: Data) -> Result<Tensor> {
+        let count = count_of(&shape);
+        if data.len() != count {
+            return Err(bad(format!("`{name}` has {} values, its shape says {count}", data.len())));
+        }
+        Ok(Tensor { name, shape, data })
+    }
+}
+
+/// The sizes of a tensor, if they are sizes and not absurd.
+pub fn shape_of(name: &str, sizes: impl Iterator<Item = Option<usize>>) -> Result<Vec<usize>> {
+    let shape: Vec<usize> = sizes.collect::<Option<_>>().ok_or_else(|| bad(format!("the shape of `{name}` has what is no size")))?;
+    if shape.is_empty() {
+        return Err(bad(format!("the shape of `{name}` has no sizes")));
+    }
+    let count = shape.iter().try_fold(1usize, |all, n| all.checked_mul(*n)).filter(|n| *n <= BODY_BYTES_MAX);
+    count.map(|_| shape).ok_or_else(|| bad(format!("the shape of `{name}` is too large")))
+}
+
+/// The values of a shape that [`shape_of`] has checked.
+pub fn count_of(shape: &[usize]) -> usize {
+    shape.iter().product()
+}
+
+/// Refuses no inputs, and inputs of different numbers of rows.
+pub fn check_rows(inputs: &[Tensor]) -> Result<()> {
+    let rows = inputs
+        .first()
+        .map(|t| t.shape[0])
+        .ok_or_else(|| Fault::invalid(Code::MISSING_INPUT, "the request has no inputs").fix("GET /v2/models/NAME lists the inputs"))?;
+    match inputs.iter().find(|t| t.shape[0] != rows) {
+        None => Ok(()),
+        Some(other) => Err(bad(format!("`{}` has {} rows, `{}` has {rows}", other.name, other.shape[0], inputs[0].name))),
+    }
+}
+
+/// The outputs of these names. Without names: all but the prediction ids.
+pub fn chosen<'t>(made: &'t [Tensor], names: &[String]) -> Result<Vec<&'t Tensor>> {
+    if names.is_empty() {
+        return Ok(made.iter().filter(|t| t.name != "prediction_id").collect());
+    }
+    let one = |name: &String| {
+        made.iter().find(|t| t.name == *name).ok_or_else(|| {
+            let names: Vec<&str> = made.iter().map(|t| t.name.as_str()).collect();
+            Fault::invalid(Code::BAD_BODY, format!("there is no output `{name}`")).fix(format!("outputs are {}", names.join(", ")))
+        })
+    };
+    names.iter().map(one).collect()
+}
+
 impl Data {
     fn len(&self) -> usize {
         match self {
@@ -93,13 +145,7 @@ impl InferRequest {
         if !binary.is_empty() {
             return Err(bad(format!("{} bytes behind the last tensor", binary.len())));
         }
-        let rows = inputs
-            .first()
-            .map(|t| t.shape[0])
-            .ok_or_else(|| Fault::invalid(Code::MISSING_INPUT, "the request has no inputs").fix("GET /v2/models/NAME lists the inputs"))?;
-        if let Some(other) = inputs.iter().find(|t| t.shape[0] != rows) {
-            return Err(bad(format!("`{}` has {} rows, `{}` has {rows}", other.name, other.shape[0], inputs[0].name)));
-        }
+        check_rows(&inputs)?;
         let binary_outputs = head["parameters"]["binary_data_output"].as_bool().unwrap_or(false);
         let mut outputs = Vec::new();
         for output in list("outputs")? {
@@ -116,16 +162,9 @@ impl InferRequest {
 
     /// The outputs asked for, each with whether it goes out as bytes. Without a wish: all but the prediction ids.
     pub fn wanted<'t>(&self, made: &'t [Tensor]) -> Result<Vec<(&'t Tensor, bool)>> {
-        if self.outputs.is_empty() {
-            return Ok(made.iter().filter(|t| t.name != "prediction_id").map(|t| (t, self.binary_outputs)).collect());
-        }
-        let one = |(name, binary): &(String, bool)| {
-            made.iter().find(|t| t.name == *name).map(|t| (t, *binary)).ok_or_else(|| {
-                let names: Vec<&str> = made.iter().map(|t| t.name.as_str()).collect();
-                Fault::invalid(Code::BAD_BODY, format!("there is no output `{name}`")).fix(format!("outputs are {}", names.join(", ")))
-            })
-        };
-        self.outputs.iter().map(one).collect()
+        let (names, binary): (Vec<String>, Vec<bool>) = self.outputs.iter().cloned().unzip();
+        let binary = binary.into_iter().chain(std::iter::repeat(self.binary_outputs));
+        Ok(chosen(made, &names)?.into_iter().zip(binary).collect())
     }
 }
 
@@ -136,10 +175,8 @@ fn bad(message: String) -> Fault {
 fn read_tensor(tensor: &Value, binary: &mut &[u8]) -> Result<Tensor> {
     let name = tensor["name"].as_str().ok_or_else(|| bad("an input has no name".into()))?.to_owned();
     let sizes = tensor["shape"].as_array().ok_or_else(|| bad(format!("`{name}` has no shape")))?;
-    let shape: Option<Vec<usize>> = sizes.iter().map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok())).collect();
-    let shape = shape.filter(|s| !s.is_empty()).ok_or_else(|| bad(format!("the shape of `{name}` is {}", tensor["shape"])))?;
-    let count = shape.iter().try_fold(1usize, |all, n| all.checked_mul(*n)).filter(|n| *n <= BODY_BYTES_MAX);
-    let count = count.ok_or_else(|| bad(format!("the shape of `{name}` is too large")))?;
+    let shape = shape_of(&name, sizes.iter().map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok())))?;
+    let count = count_of(&shape);
     let datatype = tensor["datatype"].as_str().ok_or_else(|| bad(format!("`{name}` has no datatype")))?;
     let data = match tensor["parameters"].get("binary_data_size") {
         Some(size) => {
@@ -155,10 +192,7 @@ fn read_tensor(tensor: &Value, binary: &mut &[u8]) -> Result<Tensor> {
             from_json(&name, datatype, &flat)?
         }
     };
-    if data.len() != count {
-        return Err(bad(format!("`{name}` has {} values, its shape says {count}", data.len())));
-    }
-    Ok(Tensor { name, shape, data })
+    Tensor::new(name, shape, data)
 }
 
 /// Nested or flat: row-major either way.
@@ -185,7 +219,8 @@ fn from_json(name: &str, datatype: &str, flat: &[&Value]) -> Result<Data> {
     })
 }
 
-fn from_bytes(name: &str, datatype: &str, bytes: &[u8], count: usize) -> Result<Data> {
+/// Values as bytes, little-endian.
+pub fn from_bytes(name: &str, datatype: &str, bytes: &[u8], count: usize) -> Result<Data> {
     fn each<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Option<Vec<T>> {
         let (chunks, rest) = bytes.as_chunks::<N>();
         rest.is_empty().then(|| chunks.iter().map(|c| read(*c)).collect())
@@ -232,7 +267,7 @@ fn half(bits: u16) -> f64 {
     }
 }
 
-fn unknown_type(name: &str, datatype: &str) -> Fault {
+pub fn unknown_type(name: &str, datatype: &str) -> Fault {
     Fault::invalid(Code::BAD_BODY, format!("`{name}` has the datatype `{datatype}`"))
         .fix("datatypes are BOOL, INT8 to INT64, UINT8 to UINT64, FP16, FP32, FP64 and BYTES")
 }
@@ -267,34 +302,45 @@ fn one_per_row(tensor: &Tensor) -> Result<()> {
 pub fn write(tensors: &[(&Tensor, bool)]) -> Result<(Vec<Value>, Vec<u8>)> {
     let (mut described, mut bytes) = (Vec::new(), Vec::new());
     for (tensor, binary) in tensors {
-        let datatype = match &tensor.data {
-            Data::Bool(_) => "BOOL",
-            Data::I64(_) => "INT64",
-            Data::F64(_) => "FP64",
-            Data::Text(_) => "BYTES",
-        };
-        let mut head = json!({ "name": tensor.name, "datatype": datatype, "shape": tensor.shape });
+        let mut head = json!({ "name": tensor.name, "datatype": datatype_of(&tensor.data), "shape": tensor.shape });
         if *binary {
-            let before = bytes.len();
-            match &tensor.data {
-                Data::Bool(v) => bytes.extend(v.iter().map(|x| u8::from(*x))),
-                Data::I64(v) => v.iter().for_each(|x| bytes.extend(x.to_le_bytes())),
-                Data::F64(v) => v.iter().for_each(|x| bytes.extend(x.to_le_bytes())),
-                Data::Text(v) => {
-                    for word in v {
-                        let length = u32::try_from(word.len()).map_err(|_| Fault::internal("a word of an answer is too long"))?;
-                        bytes.extend(length.to_le_bytes());
-                        bytes.extend(word.as_bytes());
-                    }
-                }
-            }
-            head["parameters"] = json!({ "binary_data_size": bytes.len() - before });
+            let own = bytes_of(&tensor.data)?;
+            head["parameters"] = json!({ "binary_data_size": own.len() });
+            bytes.extend(own);
         } else {
             head["data"] = (0..tensor.data.len()).map(|place| tensor.data.value(place)).collect();
         }
         described.push(head);
     }
     Ok((described, bytes))
+}
+
+/// The protocol's word for a type.
+pub fn datatype_of(data: &Data) -> &'static str {
+    match data {
+        Data::Bool(_) => "BOOL",
+        Data::I64(_) => "INT64",
+        Data::F64(_) => "FP64",
+        Data::Text(_) => "BYTES",
+    }
+}
+
+/// Values as bytes, little-endian.
+pub fn bytes_of(data: &Data) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match data {
+        Data::Bool(v) => bytes.extend(v.iter().map(|x| u8::from(*x))),
+        Data::I64(v) => v.iter().for_each(|x| bytes.extend(x.to_le_bytes())),
+        Data::F64(v) => v.iter().for_each(|x| bytes.extend(x.to_le_bytes())),
+        Data::Text(v) => {
+            for word in v {
+                let length = u32::try_from(word.len()).map_err(|_| Fault::internal("a word of an answer is too long"))?;
+                bytes.extend(length.to_le_bytes());
+                bytes.extend(word.as_bytes());
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

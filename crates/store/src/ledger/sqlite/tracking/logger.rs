@@ -7,7 +7,8 @@
 //!
 //! Why threads: a commit waits for the disk, and the server has other things to do meanwhile: to take in the batches of the next group, and to
 //! write that. A client that logs alone has nobody to share a group with, and its next request comes only after this answer: after
-//! [`LONE_AFTER`] groups of one, its frames are written by the thread that has the request, which saves two turns of the core.
+//! [`LONE_AFTER`] groups of one, its frames are written by the thread that has the request, which saves two turns of the core. Whoever
+//! wants to use the time that the disk takes ([`Logger::log_soon`]) is told when only that is left.
 
 use super::behind::Behind;
 use super::direct::Direct;
@@ -15,12 +16,13 @@ use super::group::{again, lost};
 use super::journal::LogFile;
 use super::log::{self, Admitted};
 use crate::tracked;
+use gristmill_kernel::port::Logged;
 use gristmill_kernel::tracking::Batch;
 use gristmill_kernel::{Fault, Result, RunId, limits};
 use sqlx::sqlite::SqliteConnection;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex as Lock, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -51,6 +53,8 @@ struct Shared {
     db: Lock<Option<Direct>>,
     /// Groups of one batch since there was a larger one, or one that came while another was written.
     lone: AtomicUsize,
+    /// Whether a frame of somebody who logs alone is on its way to the disk.
+    lone_at_disk: AtomicBool,
     /// Who holds it may write: the other writers of this process are waited for in turn instead of by SQLite's timer.
     turn: Arc<Mutex<SqliteConnection>>,
 }
@@ -77,17 +81,34 @@ pub(super) struct LogWrite {
 
 impl Logger {
     pub(in super::super) fn new(path: &Path, turn: Arc<Mutex<SqliteConnection>>, behind: Arc<Behind>) -> Logger {
-        let (queue, filled, db, lone) = (Lock::default(), Condvar::new(), Lock::default(), AtomicUsize::new(0));
-        Logger { shared: Arc::new(Shared { queue, filled, path: path.to_owned(), behind, db, lone, turn }) }
+        let (queue, filled, db) = (Lock::default(), Condvar::new(), Lock::default());
+        let (lone, lone_at_disk) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Logger { shared: Arc::new(Shared { queue, filled, path: path.to_owned(), behind, db, lone, lone_at_disk, turn }) }
     }
 
     /// Logs a batch.
     pub(super) async fn log(&self, run: RunId, batch: Batch) -> Result<()> {
-        let (answer, answered) = oneshot::channel();
-        if let Some(write) = self.shared.at_once(LogWrite { run, batch, answer, runtime: Handle::current() }) {
-            self.add(write)?;
+        match self.log_soon(run, batch).await? {
+            Logged::Durable => Ok(()),
+            Logged::AtDisk(rest) => rest.await,
         }
-        answered.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// Logs a batch; what is left to wait for once it is admitted.
+    pub(super) async fn log_soon(&self, run: RunId, batch: Batch) -> Result<Logged> {
+        let (answer, answered) = oneshot::channel();
+        let answered = async { answered.await.unwrap_or_else(|_| Err(lost())) };
+        match self.shared.at_once(LogWrite { run, batch, answer, runtime: Handle::current() }) {
+            Ok(lone) if lone.admitted() => {
+                return Ok(Logged::AtDisk(Box::pin(async {
+                    drop(lone);
+                    answered.await
+                })));
+            }
+            Ok(refused) => drop(refused),
+            Err(write) => self.add(write)?,
+        }
+        answered.await.map(|()| Logged::Durable)
     }
 
     /// How many wait.
@@ -171,24 +192,23 @@ impl Shared {
         });
     }
 
-    /// Writes a batch of a client that logs alone, on this thread; gives it back when it must wait its turn.
-    fn at_once(&self, write: LogWrite) -> Option<LogWrite> {
+    /// Takes a batch of a client that logs alone, on this thread; gives it back when it must wait its turn.
+    fn at_once(self: &Arc<Self>, write: LogWrite) -> std::result::Result<Lone, LogWrite> {
         if self.lone.load(Ordering::Acquire) < LONE_AFTER || !log::for_journal(&write.batch) {
-            return Some(write);
+            return Err(write);
         }
         let mut db = match self.db.try_lock() {
-            Ok(db) if self.queue().waiting.is_empty() => db,
+            Ok(db) if self.queue().waiting.is_empty() && !self.lone_at_disk.swap(true, Ordering::AcqRel) => db,
             _ => {
                 self.count(2);
-                return Some(write);
+                return Err(write);
             }
         };
-        let (begun, mut others) = (Instant::now(), Vec::new());
-        self.append(&mut db, vec![write], &mut others).finish();
-        if begun.elapsed() > LONE_DISK_MAX {
-            self.lone.store(0, Ordering::Release);
-        }
-        others.pop()
+        let mut others = Vec::new();
+        let written = self.append(&mut db, vec![write], &mut others);
+        // From here on dropping it makes way for the next one.
+        let lone = Lone { shared: Arc::clone(self), written: Some(written) };
+        others.pop().map_or(Ok(lone), Err)
     }
 
     /// Counts a group of as many batches.
@@ -273,6 +293,32 @@ impl Shared {
         }
         queue.points -= points;
         group
+    }
+}
+
+/// What a client that logs alone had written: dropping it waits for the disk, on that thread, and answers.
+struct Lone {
+    shared: Arc<Shared>,
+    written: Option<Written>,
+}
+
+impl Lone {
+    /// Whether only the disk can still fail.
+    fn admitted(&self) -> bool {
+        self.written.as_ref().is_some_and(|written| written.log.is_some() && written.outcomes.iter().all(|(_, outcome)| outcome.is_ok()))
+    }
+}
+
+impl Drop for Lone {
+    fn drop(&mut self) {
+        let begun = Instant::now();
+        if let Some(written) = self.written.take() {
+            written.finish();
+        }
+        if begun.elapsed() > LONE_DISK_MAX {
+            self.shared.lone.store(0, Ordering::Release);
+        }
+        self.shared.lone_at_disk.store(false, Ordering::Release);
     }
 }
 

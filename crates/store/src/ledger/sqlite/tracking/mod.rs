@@ -38,7 +38,7 @@ pub(super) use logger::Logger;
 use super::SqliteLedger;
 use super::open::fault;
 use async_trait::async_trait;
-use gristmill_kernel::port::Tracking;
+use gristmill_kernel::port::{Logged, Tracking};
 use gristmill_kernel::tracking::{
     Batch, Dataset, DatasetInput, Experiment, ExperimentId, HistoryWanted, Lifecycle, LoggedModel, LoggedModelStatus, ModelUse,
     NewTrackedRun, Page, Point, Purged, RunUpdate, Search, TrackedRun, ViewType,
@@ -115,6 +115,9 @@ impl Tracking for SqliteLedger {
     }
     async fn log(&self, id: &RunId, batch: Batch, _now: Timestamp) -> Result<()> {
         self.logger.log(id.clone(), batch).await
+    }
+    async fn log_soon(&self, id: &RunId, batch: Batch, _now: Timestamp) -> Result<Logged> {
+        self.logger.log_soon(id.clone(), batch).await
     }
     async fn delete_run_tag(&self, id: &RunId, key: &str) -> Result<()> {
         let (id, key) = (id.clone(), key.to_owned());

@@ -5,7 +5,7 @@ use crate::memory::MemoryLedger;
 use crate::suite::ledger::at;
 use crate::suite::tracking::{input, model, ms, point, points, run_id, search, tracked};
 use crate::system::ManualClock;
-use gristmill_kernel::port::{Ledger, Tracking};
+use gristmill_kernel::port::{Ledger, Logged, Tracking};
 use gristmill_kernel::tracking::filter::{Field, Filter, Op, OrderBy, Test, Value};
 use gristmill_kernel::tracking::{Batch, DatasetKey, ExperimentId, HistoryWanted, Lifecycle, Point, RunUpdate, Search, ViewType};
 use gristmill_kernel::{Actor, Code, Kind, RunStatus, limits};
@@ -241,6 +241,22 @@ async fn who_logs_alone_is_written_at_once_and_keeps_every_promise() {
     }
     assert_eq!(one(2, 0).await.unwrap_err().code, Code::NOT_ACTIVE);
     assert_eq!(one(3, 0).await.unwrap_err().code, Code::UNKNOWN_RUN);
+    // Who has something to do meanwhile is told what is left; dropping that takes nothing back, and nobody else is held up.
+    let mut left = 0;
+    for _ in 0..100 {
+        let soon = ledger.log_soon(&run_id(1), points(vec![point("m", 0.0, step)]), ms(1)).await.unwrap();
+        step += 1;
+        if let Logged::AtDisk(rest) = soon {
+            one(1, step).await.unwrap();
+            step += 1;
+            left += 1;
+            if left % 2 == 0 {
+                rest.await.unwrap();
+            }
+        }
+    }
+    assert!(left > 0, "somebody who logs alone waits for the disk only");
+    assert!(ledger.log_soon(&run_id(2), points(vec![point("m", 0.0, 0)]), ms(1)).await.is_err(), "what is refused is refused at once");
     let tagged = Batch { tags: vec![("a".into(), "b".into())], ..points(vec![point("m", 0.0, step)]) };
     ledger.log(&run_id(1), tagged, ms(1)).await.unwrap();
     // Others join in, and leave again.
