@@ -41,8 +41,8 @@ async def main(url, token, model):
     typed = pb.ModelInferRequest(model_name=model)
     tensor = typed.inputs.add(name="customer_id", datatype="INT64", shape=[3])
     tensor.contents.int64_contents.extend(int(c) for c in CUSTOMERS)
-    answer = await channel.infer(typed, headers=metadata)
-    told["typed"] = score(answer)
+    answer = await channel._client_stub.ModelInfer(typed, metadata=metadata)
+    told["typed"] = next(list(o.contents.fp64_contents) for o in answer.outputs if o.name == "score")
     await channel.close()
     print(json.dumps(told))
 

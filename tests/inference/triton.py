@@ -39,33 +39,34 @@ def metadata(about):
     return {"name": about["name"], "versions": list(about["versions"]), "inputs": sorted(t["name"] for t in about["inputs"]), "outputs": [t["name"] for t in about["outputs"]]}
 
 
+# The client writes into the headers it is given, and would send the length of one request with the next one.
 def over_http(address, headers, model):
     with http.InferenceServerClient(address) as client:
         wanted = [http.InferRequestedOutput("score", binary_data=False), http.InferRequestedOutput("outcome", binary_data=True)]
-        index = client.get_model_repository_index(headers=headers)
-        client.load_model(model, headers=headers)
+        index = client.get_model_repository_index(headers=dict(headers))
+        client.load_model(model, headers=dict(headers))
         bad = http.InferInput("customer_id", [3], "INT64")
         bad.set_data_from_numpy(CUSTOMERS)
         told = {
-            "live": client.is_server_live() and client.is_server_ready() and client.is_model_ready(model, headers=headers),
+            "live": client.is_server_live() and client.is_server_ready() and client.is_model_ready(model, headers=dict(headers)),
             "server": client.get_server_metadata()["name"],
-            "metadata": metadata(client.get_model_metadata(model, headers=headers)),
-            "config": [t["data_type"] for t in client.get_model_config(model, headers=headers)["input"]],
+            "metadata": metadata(client.get_model_metadata(model, headers=dict(headers))),
+            "config": [t["data_type"] for t in client.get_model_config(model, headers=dict(headers))["input"]],
             "index": [[m["name"], m["version"], m["state"]] for m in index],
-            "binary": said(client.infer(model, inputs(http), headers=headers, request_id="a1")),
-            "json": said(client.infer(model, inputs(http, binary_data=False), outputs=wanted, headers=headers)),
-            "version": said(client.infer(model, inputs(http), model_version="1", headers=headers)),
-            "async": said(client.async_infer(model, inputs(http), headers=headers).get_result()),
-            "no_model": refused(lambda: client.infer("nobody", inputs(http), headers=headers)),
-            "no_version": refused(lambda: client.infer(model, inputs(http), model_version="99", headers=headers)),
-            "no_output": refused(lambda: client.infer(model, inputs(http), outputs=[http.InferRequestedOutput("y")], headers=headers)),
+            "binary": said(client.infer(model, inputs(http), headers=dict(headers), request_id="a1")),
+            "json": said(client.infer(model, inputs(http, binary_data=False), outputs=wanted, headers=dict(headers))),
+            "version": said(client.infer(model, inputs(http), model_version="1", headers=dict(headers))),
+            "async": said(client.async_infer(model, inputs(http), headers=dict(headers)).get_result()),
+            "no_model": refused(lambda: client.infer("nobody", inputs(http), headers=dict(headers))),
+            "no_version": refused(lambda: client.infer(model, inputs(http), model_version="99", headers=dict(headers))),
+            "no_output": refused(lambda: client.infer(model, inputs(http), outputs=[http.InferRequestedOutput("y")], headers=dict(headers))),
             "no_token": refused(lambda: client.infer(model, inputs(http))),
-            "unload": refused(lambda: client.unload_model(model, headers=headers)),
+            "unload": refused(lambda: client.unload_model(model, headers=dict(headers))),
         }
         for coding in ("gzip", "deflate"):
-            answer = client.infer(model, inputs(http), headers=headers, request_compression_algorithm=coding, response_compression_algorithm=coding)
+            answer = client.infer(model, inputs(http), headers=dict(headers), request_compression_algorithm=coding, response_compression_algorithm=coding)
             told[coding] = said(answer)
-        statistics = client.get_inference_statistics(model, headers=headers)["model_stats"][0]
+        statistics = client.get_inference_statistics(model, headers=dict(headers))["model_stats"][0]
         told["counted"] = statistics["inference_count"] > 0 and statistics["inference_stats"]["success"]["ns"] > 0
     return told
 
@@ -112,9 +113,9 @@ def over_grpc(address, headers, model):
 
 async def over_aio(address, headers, model):
     async with http_aio.InferenceServerClient(address) as client:
-        by_http = said(await client.infer(model, inputs(http_aio), headers=headers))
+        by_http = said(await client.infer(model, inputs(http_aio), headers=dict(headers)))
     async with grpc_aio.InferenceServerClient(address) as client:
-        many = await asyncio.gather(*(client.infer(model, inputs(grpc_aio), headers=headers) for _ in range(64)))
+        many = await asyncio.gather(*(client.infer(model, inputs(grpc_aio), headers=dict(headers)) for _ in range(64)))
         by_grpc = [said(answer) for answer in many]
     return {"http": by_http, "grpc": by_grpc[0], "all_the_same": all(a == by_grpc[0] for a in by_grpc)}
 

@@ -185,6 +185,8 @@ codes! {
     ROLLOUT_CONFLICT = "E0510";
     /// A registered version that nothing here can answer with.
     NOT_SERVABLE = "E0511";
+    /// A prediction that is not in the log.
+    UNKNOWN_PREDICTION = "E0512";
     // E06: the machine
     /// The port is in use.
     PORT_IN_USE = "E0601";

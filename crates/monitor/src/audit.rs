@@ -5,9 +5,10 @@
 //! Views that are computed in the request are left out, because what the caller sent is not in the log.
 
 use crate::parity::{Found, Parity, differing, line};
+use crate::replay::Difference;
 use crate::run::{catalog, column};
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Int32Type, TimeUnit, TimestampMicrosecondType};
@@ -35,15 +36,48 @@ pub struct Wanted<'a> {
 }
 
 /// A prediction as the log has it.
-struct Served {
-    id: String,
+pub(crate) struct Served {
+    pub id: String,
     /// When it was answered, in microseconds.
-    at: i64,
+    pub at: i64,
     /// The moment of its features.
-    as_of: i64,
-    entity: Map<String, Value>,
-    features: Map<String, Value>,
-    basis: Basis,
+    pub as_of: i64,
+    pub entity: Map<String, Value>,
+    pub features: Map<String, Value>,
+    /// Nothing where the features came with the request.
+    pub basis: Basis,
+}
+
+/// The columns that [`read`] needs.
+pub(crate) const READ: &str = "prediction_id, at, as_of, entity, features, based_on, format";
+
+/// Predictions out of rows of the log, but for those of a newer format.
+pub(crate) fn read(batch: &RecordBatch, table: &TableName) -> Result<Vec<Served>> {
+    let text = |name: &str| column(batch, name, &DataType::Utf8);
+    let moment = |name: &str| column(batch, name, &DataType::Timestamp(TimeUnit::Microsecond, None));
+    let (id, entity, features, basis) = (text("prediction_id")?, text("entity")?, text("features")?, text("based_on")?);
+    let (at, as_of, format) = (moment("at")?, moment("as_of")?, column(batch, "format", &DataType::Int32)?);
+    let mut found = Vec::new();
+    for row in 0..batch.num_rows() {
+        let id = id.as_string::<i32>().value(row).to_owned();
+        if format.as_primitive::<Int32Type>().value(row) > LOG_FORMAT {
+            continue;
+        }
+        let damaged = |name: &str, e: serde_json::Error| Fault::damaged(format!("table {table}, column {name}, prediction {id}: {e}"));
+        let basis = match basis.is_null(row) {
+            true => Basis::default(),
+            false => serde_json::from_str(basis.as_string::<i32>().value(row)).map_err(|e| damaged("based_on", e))?,
+        };
+        found.push(Served {
+            at: at.as_primitive::<TimestampMicrosecondType>().value(row),
+            as_of: as_of.as_primitive::<TimestampMicrosecondType>().value(row),
+            entity: serde_json::from_str(entity.as_string::<i32>().value(row)).map_err(|e| damaged("entity", e))?,
+            features: serde_json::from_str(features.as_string::<i32>().value(row)).map_err(|e| damaged("features", e))?,
+            basis,
+            id,
+        });
+    }
+    Ok(found)
 }
 
 /// Audits a sample of a window; `None` if no prediction in it says what its features were computed from.
@@ -76,34 +110,13 @@ async fn sample(cx: &StageContext, wanted: &Wanted<'_>) -> Result<Vec<Served>> {
     }
     let since = window.from.map(|t| format!(" and cast(at as bigint) > {}", t.micros())).unwrap_or_default();
     let sql = format!(
-        "select prediction_id, at, as_of, entity, features, based_on, format from predictions where error is null and model = '{model}' \
+        "select {READ} from predictions where error is null and model = '{model}' \
          and based_on is not null and cast(at as bigint) <= {}{since} order by prediction_id limit {rows}",
         window.to.micros()
     );
     let batches: Vec<RecordBatch> = cx.ports.engine.query(&sql, &catalog(table), false).await?.try_collect().await?;
-    let mut sample = Vec::new();
-    for batch in &batches {
-        let text = |name: &str| column(batch, name, &DataType::Utf8);
-        let moment = |name: &str| column(batch, name, &DataType::Timestamp(TimeUnit::Microsecond, None));
-        let (id, entity, features, basis) = (text("prediction_id")?, text("entity")?, text("features")?, text("based_on")?);
-        let (at, as_of, format) = (moment("at")?, moment("as_of")?, column(batch, "format", &DataType::Int32)?);
-        for row in 0..batch.num_rows() {
-            let id = id.as_string::<i32>().value(row).to_owned();
-            if format.as_primitive::<Int32Type>().value(row) > LOG_FORMAT {
-                continue;
-            }
-            let damaged = |name: &str, e: serde_json::Error| Fault::damaged(format!("table {table}, column {name}, prediction {id}: {e}"));
-            sample.push(Served {
-                at: at.as_primitive::<TimestampMicrosecondType>().value(row),
-                as_of: as_of.as_primitive::<TimestampMicrosecondType>().value(row),
-                entity: serde_json::from_str(entity.as_string::<i32>().value(row)).map_err(|e| damaged("entity", e))?,
-                features: serde_json::from_str(features.as_string::<i32>().value(row)).map_err(|e| damaged("features", e))?,
-                basis: serde_json::from_str(basis.as_string::<i32>().value(row)).map_err(|e| damaged("based_on", e))?,
-                id,
-            });
-        }
-    }
-    Ok(sample)
+    let read = batches.iter().map(|batch| read(batch, table)).collect::<Result<Vec<_>>>()?;
+    Ok(read.into_iter().flatten().collect())
 }
 
 /// Predictions whose features of one view are computed together.
@@ -141,7 +154,7 @@ fn type_of(value: &Value) -> &'static str {
 }
 
 /// A view ready to compute from the stored tables as they are now.
-struct View {
+pub(crate) struct View {
     name: Name,
     meta: ViewMeta,
     plan: Arc<dyn AsOfPlan>,
@@ -152,7 +165,7 @@ struct View {
 
 impl View {
     /// `None` for a view that is computed in the request.
-    async fn load(ports: &Ports, name: &Name, version: u64) -> Result<Option<View>> {
+    pub(crate) async fn load(ports: &Ports, name: &Name, version: u64) -> Result<Option<View>> {
         let asset = Address::new(AssetKind::Features, name.clone());
         let found = ports.ledger.version(&asset, &Which::Number(version)).await?;
         let found =
@@ -209,6 +222,31 @@ impl View {
             self.explain(&served, &asked, &explained, &mut found).await?;
         }
         Ok(rows.iter().copied().zip(found).collect())
+    }
+
+    /// What there is to say about one vector, what of it is another value now, and what is another one without the rows that serving did not have.
+    pub(crate) async fn again(&self, served: &Served) -> Result<(Found, Vec<Difference>, Vec<Difference>)> {
+        let judged = self.judge(std::slice::from_ref(served), &[0], &mut Parity::default()).await?;
+        let found = judged.first().map_or(Found::Unknown, |(_, found)| *found);
+        let asked = self.asked(&[served])?;
+        let differences = |answer: &RecordBatch| {
+            let again = logged::row(answer, 0);
+            let one = |(feature, was, is): (&str, &Value, &Value)| Difference {
+                feature: feature.into(),
+                served: was.clone(),
+                computed: is.clone(),
+            };
+            differing(self.name.as_str(), &served.features, &again).into_iter().map(one).collect::<Vec<_>>()
+        };
+        let now = differences(&self.plan.evaluate(&asked, &self.tables).await?);
+        let then = match found {
+            Found::Mismatch => {
+                let loads = self.loads(&[served], &[0]);
+                differences(&self.plan.evaluate_known(&asked, &self.tables, Known::Loads(&loads)).await?)
+            }
+            _ => Vec::new(),
+        };
+        Ok((found, now, then))
     }
 
     /// Tells rows that came after the answer from rows that had come and were not yet applied.

@@ -12,7 +12,8 @@ use gristmill_kernel::{Check, Verdict};
 use serde_json::{Map, Value};
 
 /// What was found out about a served vector, the worst last: a vector of several views is what the worst of them is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Found {
     /// It is what is computed now.
     Equal,

@@ -22,6 +22,17 @@ pub mod spec;
 mod tests;
 
 pub use log::schema as prediction_log_schema;
+pub use model::Scored;
 pub use plane::{EndpointHealth, Health, Plane, PlaneParts, follow};
 pub use protocol::routes;
+
+/// What a version of a model says of a row of the prediction log.
+pub async fn score_logged(
+    model: &gristmill_kernel::VersionRef,
+    ledger: &dyn gristmill_kernel::port::Ledger,
+    blobs: &dyn gristmill_kernel::port::Blobs,
+    features: &serde_json::Map<String, serde_json::Value>,
+) -> gristmill_kernel::Result<Scored> {
+    model::LoadedModel::score_logged(model, ledger, blobs, features).await
+}
 pub use registered::Registered;

@@ -104,15 +104,7 @@ pub struct Scored {
 impl LoadedModel {
     /// Reads a version and checks that its views still give what it was trained on.
     pub async fn load(id: &VersionRef, ledger: &dyn Ledger, blobs: &dyn Blobs, reader: &dyn FeatureReader) -> Result<LoadedModel> {
-        let version = ledger.version(&id.asset, &Which::Number(id.number)).await?.ok_or_else(|| {
-            Fault::not_found(Code::UNKNOWN_MODEL, format!("{id} does not exist"))
-                .fix(format!("gristmill show {} lists the versions", id.asset))
-        })?;
-        if let Some(model) = LoadedModel::registered(&version, blobs).await? {
-            return Ok(model);
-        }
-        let bytes = content(&version, blobs).await?;
-        let mut model = LoadedModel::new(id.clone(), ModelFile::read(&bytes)?)?;
+        let (version, mut model) = LoadedModel::read(id, ledger, blobs).await?;
         let trained_on = definitions(ledger, &version).await?;
         for view in &mut model.views {
             view.pinned = trained_on.get(&view.name).copied();
@@ -121,6 +113,35 @@ impl LoadedModel {
             model.check_view(&view.name, &reader.schema(view).await?)?;
         }
         Ok(model)
+    }
+
+    /// Reads a version; what its views give now is not looked at.
+    async fn read(id: &VersionRef, ledger: &dyn Ledger, blobs: &dyn Blobs) -> Result<(Version, LoadedModel)> {
+        let version = ledger.version(&id.asset, &Which::Number(id.number)).await?.ok_or_else(|| {
+            Fault::not_found(Code::UNKNOWN_MODEL, format!("{id} does not exist"))
+                .fix(format!("gristmill show {} lists the versions", id.asset))
+        })?;
+        let model = match LoadedModel::registered(&version, blobs).await? {
+            Some(model) => model,
+            None => LoadedModel::new(id.clone(), ModelFile::read(&content(&version, blobs).await?)?)?,
+        };
+        Ok((version, model))
+    }
+
+    /// The numbers of a row as the prediction log keeps it ([`gristmill_kernel::logged`]), which are those that were scored.
+    fn encode_logged(&self, features: &Row) -> Vec<f64> {
+        let number = |place: usize, feature: &Feature, value: &Value| match (feature.kind, value) {
+            (_, Value::Number(number)) => number.as_f64().unwrap_or(f64::NAN),
+            (_, Value::Bool(flag)) => f64::from(u8::from(*flag)),
+            (FeatureType::Category, Value::String(word)) => self.dictionaries[place].get(word).copied().unwrap_or(f64::NAN),
+            (_, Value::String(word)) if word == "inf" => f64::INFINITY,
+            (_, Value::String(word)) if word == "-inf" => f64::NEG_INFINITY,
+            _ => f64::NAN,
+        };
+        let one = |(place, feature): (usize, &Feature)| {
+            features.get(&format!("{}.{}", feature.view, feature.column)).map_or(f64::NAN, |value| number(place, feature, value))
+        };
+        self.shape.features.iter().enumerate().map(one).collect()
     }
 
     /// Reads a version that a client registered; `None` if a project trained it.
@@ -139,6 +160,13 @@ impl LoadedModel {
         }
         let answering = registered::load(&version.id, &Manifest::read(&bytes)?, blobs).await?;
         Ok(Some(LoadedModel::of(version.id.clone(), answering.shape, answering.runtime, Vec::new())))
+    }
+
+    /// What a version says of a row of the prediction log.
+    pub async fn score_logged(id: &VersionRef, ledger: &dyn Ledger, blobs: &dyn Blobs, features: &Row) -> Result<Scored> {
+        let (_, model) = LoadedModel::read(id, ledger, blobs).await?;
+        let scored = model.score(&model.encode_logged(features), 1)?.pop();
+        scored.unwrap_or_else(|| Err(Fault::internal(format!("{id} said nothing of a row"))))
     }
 
     /// Takes a model file.

@@ -95,3 +95,33 @@ fn rows_of_mlflow_tensorflow_serving_and_sagemaker_get_the_same_numbers() {
     assert_eq!((&told["ping"], &told["nan"]), (&json!(200), &json!([scores[0]])));
     server.stop();
 }
+
+/// The blocks of a language in `docs/serving.md`, for this server.
+fn shown(language: &str, server: &Server) -> Vec<String> {
+    let root = gristmill_tests::folder().parent().expect("the workspace").to_owned();
+    let text = std::fs::read_to_string(root.join("docs/serving.md")).expect("the page");
+    let open = format!("```{language}\n");
+    let blocks = text.split(open.as_str()).skip(1).filter_map(|rest| rest.split_once("\n```").map(|(block, _)| block.to_owned()));
+    let address = server.url.strip_prefix("http://").expect("an address");
+    blocks.map(|block| block.replace("127.0.0.1:7300", address)).collect()
+}
+
+#[test]
+#[ignore = "needs Python and PyPI: cargo test -- --include-ignored"]
+fn what_the_page_shows_works() {
+    let (_project, server, _, scores, _) = served("dev");
+    let run = |program: &str, block: &str| -> String {
+        let ran: Ran = Command::new(program).args(["-c", block]).output().expect("it starts").into();
+        ran.good().out
+    };
+    let sh = shown("sh", &server);
+    let said = run("sh", &sh[0]);
+    assert_eq!(said.matches("\"error\"").count() + said.matches("\"code\"").count(), 0, "{said}");
+    assert!(said.matches(&scores[0].to_string()).count() >= 5, "every way gives {}: {said}", scores[0]);
+    let python = clients::python("inference");
+    for block in shown("python", &server) {
+        let said = run(python.to_str().expect("a path"), &block);
+        assert!(said.contains('['), "{said}");
+    }
+    server.stop();
+}

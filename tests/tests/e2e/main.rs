@@ -19,6 +19,7 @@ mod mlflow_purge;
 mod mlflow_serve;
 mod parity;
 mod readme;
+mod replay;
 mod request_views;
 mod serving;
 mod written_tests;

@@ -20,6 +20,7 @@ mod predict;
 mod promote;
 mod purge;
 mod quarantine;
+mod replay;
 mod rollback;
 mod run;
 mod serve;
@@ -93,6 +94,8 @@ enum Command {
     Dataset(dataset::Dataset),
     /// Ask an endpoint.
     Predict(predict::Predict),
+    /// Compute a logged prediction again, and say whether it is the same.
+    Replay(replay::Replay),
     /// Give a model version an alias; its gates must have passed.
     Promote(promote::Promote),
     /// Take an endpoint or a champion back to what it was before.
@@ -192,6 +195,7 @@ impl Cli {
             Command::Diff(c) => c.run(&cx).await,
             Command::Dataset(c) => c.run(&cx).await,
             Command::Predict(c) => c.run(&cx).await,
+            Command::Replay(c) => c.run(&cx).await,
             Command::Promote(c) => c.run(&cx).await,
             Command::Rollback(c) => c.run(&cx).await,
             Command::Logs(c) => c.run(&cx).await,
