@@ -49,9 +49,7 @@ where
         async move {
             let answered = async {
                 let coding = Coding::of(call.header("grpc-encoding"))?;
-                let body = call.bytes().await?;
-                let mut rest = BytesMut::from(body.as_ref());
-                let message = take(&mut rest)?.filter(|_| rest.is_empty()).ok_or_else(|| bad("the body is not one message"))?;
+                let message = whole(call.bytes().await?)?;
                 framed(&handler(read(coding, message)?).await?)
             };
             // A panic is the business of whoever called us.
@@ -136,18 +134,32 @@ fn bad(message: impl Into<String>) -> Fault {
     Fault::invalid(Code::BAD_BODY, message).fix("use a client of gRPC")
 }
 
-/// The next message and whether it is compressed, once it is whole.
-fn take(rest: &mut BytesMut) -> Result<Option<(bool, Bytes)>> {
-    let Some(prefix) = rest.get(..PREFIX_BYTES) else { return Ok(None) };
-    let (compressed, length) = (prefix[0], u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize);
-    if compressed > 1 || length > BODY_BYTES_MAX {
+/// Whether the message that begins here is compressed, and its length, once that much is there.
+fn prefix(bytes: &[u8]) -> Result<Option<(bool, usize)>> {
+    let Some([compressed, length @ ..]) = bytes.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+    let length = u32::from_be_bytes(*length) as usize;
+    if *compressed > 1 || length > BODY_BYTES_MAX {
         return Err(bad(format!("a message is said to have {length} bytes, at most {BODY_BYTES_MAX} are read")));
     }
+    Ok(Some((*compressed == 1, length)))
+}
+
+/// The one message of a body.
+fn whole(body: Bytes) -> Result<(bool, Bytes)> {
+    match prefix(&body)? {
+        Some((compressed, length)) if body.len() == PREFIX_BYTES + length => Ok((compressed, body.slice(PREFIX_BYTES..))),
+        _ => Err(bad("the body is not one message")),
+    }
+}
+
+/// The next message and whether it is compressed, once it is whole.
+fn take(rest: &mut BytesMut) -> Result<Option<(bool, Bytes)>> {
+    let Some((compressed, length)) = prefix(rest)? else { return Ok(None) };
     if rest.len() < PREFIX_BYTES + length {
         return Ok(None);
     }
     rest.advance(PREFIX_BYTES);
-    Ok(Some((compressed == 1, rest.split_to(length).freeze())))
+    Ok(Some((compressed, rest.split_to(length).freeze())))
 }
 
 fn read<Q: Message + Default>(coding: Coding, (compressed, bytes): (bool, Bytes)) -> Result<Q> {

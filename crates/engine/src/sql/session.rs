@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
-use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, SendableRecordBatchStream, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, SendableRecordBatchStream, execute_stream, execute_stream_partitioned};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use gristmill_kernel::error::{Fault, Result};
@@ -105,6 +105,12 @@ impl Session {
         };
         let physical: Arc<dyn ExecutionPlan> = state.query_planner().create_physical_plan(plan, state).await?;
         execute_stream(physical, state.task_ctx())
+    }
+
+    /// Runs an optimised plan in parts that may be read at the same time.
+    pub async fn run_in_parts(&self, plan: &LogicalPlan) -> Result<Vec<SendableRecordBatchStream>, DataFusionError> {
+        let physical = self.state.query_planner().create_physical_plan(plan, &self.state).await?;
+        execute_stream_partitioned(physical, self.state.task_ctx())
     }
 
     /// A plan over [`super::at_hand::AtHand`] tables, to be run again and again.

@@ -271,8 +271,11 @@ fn csv_cell(text: &str) -> Value {
         "false" | "False" => Value::Bool(false),
         word => match word.parse::<i64>() {
             Ok(whole) => Value::from(whole),
-            // What no number of JSON can be (nan, inf) is missing or, further on, refused.
-            Err(_) => word.parse::<f64>().map_or_else(|_| Value::String(text.to_owned()), Value::from),
+            // `nan` is a missing number; what is infinite stays text, which no number of a model can be.
+            Err(_) => match word.parse::<f64>() {
+                Ok(number) if !number.is_infinite() => Value::from(number),
+                _ => Value::String(text.to_owned()),
+            },
         },
     }
 }
@@ -343,7 +346,8 @@ mod tests {
         let plain = Rows::Plain(vec![vec![json!(1), json!(2.5)], vec![json!(3), Value::Null]]);
         assert_eq!(of(json!({ "instances": [[1, 2.5], [3, null]] })), plain);
         assert_eq!(of(json!({ "dataframe_split": { "columns": [0, 1], "data": [[1, 2.5], [3, null]] } })), plain);
-        assert_eq!(Rows::of_csv(b"1,2.5\n3,\n").expect("rows"), plain);
+        assert_eq!(Rows::of_csv(b"1,2.5\n3,nan\n").expect("rows"), plain);
+        assert_eq!(Rows::of_csv(b"1,2\n3,inf\n").expect("rows"), Rows::Plain(vec![vec![json!(1), json!(2)], vec![json!(3), json!("inf")]]));
         assert_eq!(of(json!({ "features": [1, 2.5] })), Rows::Plain(vec![vec![json!(1), json!(2.5)]]));
         assert_eq!(of(json!({ "instances": [1, 2] })), Rows::Plain(vec![vec![json!(1)], vec![json!(2)]]));
     }

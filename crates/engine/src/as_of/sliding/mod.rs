@@ -35,6 +35,7 @@ use gristmill_slide::place::{Arrivals, Places};
 use gristmill_slide::walk::{Buckets, Entry, Ties, Walk};
 use recipe::Recipe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::runtime::RuntimeFlavor;
 
 /// A compiled view that slides.
@@ -452,16 +453,23 @@ fn beside<T>(rows: usize, work: impl FnOnce(usize) -> Result<T>) -> Result<T> {
     if several { tokio::task::block_in_place(|| work(threads)) } else { work(threads) }
 }
 
-/// Each item's result, in order, worked on by this many threads.
+/// Each item's result, in order. So many threads take one item after the other: some of them are more work than others.
 fn in_threads<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
     if threads <= 1 || items.len() <= 1 {
         return items.iter().map(work).collect();
     }
-    let share = items.len().div_ceil(threads);
-    let parts: Vec<Result<Vec<R>>> = std::thread::scope(|scope| {
-        let work = &work;
-        let at_work: Vec<_> = items.chunks(share).map(|part| scope.spawn(move || part.iter().map(work).collect())).collect();
-        at_work.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        while let Some((at, item)) = Some(next.fetch_add(1, Relaxed)).and_then(|at| Some((at, items.get(at)?))) {
+            done.push((at, work(item)));
+        }
+        done
+    };
+    let mut done: Vec<(usize, Result<R>)> = std::thread::scope(|scope| {
+        let at_work: Vec<_> = (0..threads.min(items.len())).map(|_| scope.spawn(take)).collect();
+        at_work.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });
-    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
 }

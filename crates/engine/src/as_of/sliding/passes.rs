@@ -4,20 +4,25 @@
 //! that is more than a part of the engine's memory, the asked entities are split by their numbers and the table is read once per part.
 //! The answers do not depend on it, since an entity is never split: rows of one entity that are too many by themselves are refused.
 
-use super::{Prepared, Sliding, beside};
+use super::{MANY, Prepared, Sliding, beside, in_threads};
 use crate::as_of::plan::Given;
 use crate::as_of::rewrite::quoted;
 use crate::fault::{self, Text};
 use crate::local::Shared;
 use crate::sql::fence;
-use crate::sql::session::{Size, Sources};
+use crate::sql::session::Sources;
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{interleave, take_record_batch};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::TryStreamExt as _;
 use gristmill_kernel::error::{Code, Fault, Result};
 use gristmill_slide::entities::Entities;
 use std::mem::size_of;
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// What the walk needs of a row beside its columns: its entry twice (in its batch, then in its bucket), its load and its number.
 const ROW_BYTES: usize = 2 * size_of::<gristmill_slide::walk::Entry>() + 2 * size_of::<i64>();
@@ -31,6 +36,13 @@ enum Reading {
     Whole(Vec<Prepared>),
     /// More than may be kept: so many times as much, by the rows that came so far.
     TooMuch(f64),
+}
+
+/// What a reading keeps, over all its threads.
+struct Kept {
+    limit: usize,
+    bytes: AtomicUsize,
+    seen: AtomicUsize,
 }
 
 impl Sliding {
@@ -87,23 +99,54 @@ impl Sliding {
 
     /// What is needed of the rows of these entities, as long as it fits.
     async fn read(&self, shared: &Shared, text: Text<'_>, plan: &LogicalPlan, entities: &Entities, rows: usize) -> Result<Reading> {
-        let wrong = |e| fault::query(e, text);
-        let mut stream = shared.session.run(plan, Size::Large).await.map_err(wrong)?;
-        let (mut parts, mut seen, mut bytes) = (Vec::new(), 0usize, 0usize);
-        while let Some(batch) = stream.try_next().await.map_err(wrong)? {
-            seen += batch.num_rows();
+        let streams = shared.session.run_in_parts(plan).await.map_err(|e| fault::query(e, text))?;
+        let kept = Kept { limit: shared.as_of_bytes, bytes: AtomicUsize::new(0), seen: AtomicUsize::new(0) };
+        let several = Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
+        let parts = if several && streams.len() > 1 && rows >= MANY {
+            let (runtime, threads) = (Handle::current(), std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
+            let streams: Vec<Mutex<Option<SendableRecordBatchStream>>> = streams.into_iter().map(|s| Mutex::new(Some(s))).collect();
+            let one = |stream: &Mutex<Option<SendableRecordBatchStream>>| match stream.lock().ok().and_then(|mut s| s.take()) {
+                Some(stream) => runtime.block_on(self.drain(stream, text, entities, &kept)),
+                None => Err(Fault::internal("a part of a table was read twice")),
+            };
+            tokio::task::block_in_place(|| in_threads(&streams, threads, one))?
+        } else {
+            let mut parts = Vec::with_capacity(streams.len());
+            for stream in streams {
+                parts.push(self.drain(stream, text, entities, &kept).await?);
+            }
+            parts
+        };
+        let (bytes, seen) = (kept.bytes.into_inner(), kept.seen.into_inner());
+        if bytes > kept.limit {
+            let all = bytes as f64 * (rows.max(seen) as f64 / seen.max(1) as f64);
+            return Ok(Reading::TooMuch(all / kept.limit as f64));
+        }
+        Ok(Reading::Whole(parts.into_iter().flatten().collect()))
+    }
+
+    /// The rows of one part of a table; it stops where all parts together are too much.
+    async fn drain(
+        &self,
+        mut stream: SendableRecordBatchStream,
+        text: Text<'_>,
+        entities: &Entities,
+        kept: &Kept,
+    ) -> Result<Vec<Prepared>> {
+        let mut parts = Vec::new();
+        while let Some(batch) = stream.try_next().await.map_err(|e| fault::query(e, text))? {
+            kept.seen.fetch_add(batch.num_rows(), Relaxed);
             let part = self.prepare(entities, &batch)?;
             if part.rows.is_empty() {
                 continue;
             }
-            bytes += self.weight(&part);
-            if bytes > shared.as_of_bytes {
-                let all = bytes as f64 * (rows.max(seen) as f64 / seen as f64);
-                return Ok(Reading::TooMuch(all / shared.as_of_bytes as f64));
+            let more = self.weight(&part);
+            if kept.bytes.fetch_add(more, Relaxed) + more > kept.limit {
+                break;
             }
             parts.push(part);
         }
-        Ok(Reading::Whole(parts))
+        Ok(parts)
     }
 
     /// The bytes that a part costs until its rows are answered. Arguments that are computed with are laid end to end as well.

@@ -1,12 +1,12 @@
 //! Compressed bodies, both ways: gzip and deflate, which Triton's clients offer.
 
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
 use gristmill_kernel::limits::BODY_BYTES_MAX;
 use gristmill_kernel::{Code, Fault, Kind, Result};
 use gristmill_web::{Body, Call, HeaderValue, Response, header};
-use std::borrow::Cow;
 use std::io::{Read, Write};
 
 /// How a body is written.
@@ -43,21 +43,20 @@ impl Coding {
     }
 
     /// The plain bytes, at most as many as a plain body may have.
-    pub fn read(self, body: impl AsRef<[u8]>) -> Result<Vec<u8>> {
-        let body = body.as_ref();
+    pub fn read(self, body: Bytes) -> Result<Bytes> {
         let mut plain = Vec::new();
         let limit = BODY_BYTES_MAX as u64 + 1;
         let read = match self {
-            Coding::Plain => return Ok(Cow::Borrowed(body).into_owned()),
-            Coding::Gzip => GzDecoder::new(body).take(limit).read_to_end(&mut plain),
-            Coding::Deflate => ZlibDecoder::new(body).take(limit).read_to_end(&mut plain),
+            Coding::Plain => return Ok(body),
+            Coding::Gzip => GzDecoder::new(body.as_ref()).take(limit).read_to_end(&mut plain),
+            Coding::Deflate => ZlibDecoder::new(body.as_ref()).take(limit).read_to_end(&mut plain),
         };
         read.map_err(|e| Fault::invalid(Code::BAD_BODY, "the body cannot be decompressed").fix("compress it again").because(e))?;
         if plain.len() > BODY_BYTES_MAX {
             let what = format!("the body is larger than {BODY_BYTES_MAX} bytes when it is decompressed");
             return Err(Fault::new(Kind::TooLarge, Code::BODY_TOO_LARGE, what).fix("send it in several requests"));
         }
-        Ok(plain)
+        Ok(plain.into())
     }
 
     /// The answer in this coding.
