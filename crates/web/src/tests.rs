@@ -315,7 +315,7 @@ async fn a_port_in_use_names_the_next_one() {
 /// What a connection says until it says nothing for a moment.
 async fn so_far(stream: &mut TcpStream) -> String {
     let (mut text, mut part) = (Vec::new(), [0; 4_096]);
-    while let Ok(Ok(read @ 1..)) = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut part)).await {
+    while let Ok(Ok(read @ 1..)) = tokio::time::timeout(Duration::from_millis(50), stream.read(&mut part)).await {
         text.extend_from_slice(&part[..read]);
     }
     String::from_utf8_lossy(&text).into_owned()
