@@ -49,16 +49,16 @@ impl Sliding {
     /// A column per call, over a stored table.
     pub(super) async fn in_passes(&self, shared: &Shared, text: Text<'_>, asked: &RecordBatch, stored: &Given) -> Result<Vec<ArrayRef>> {
         let plan = self.reading(shared, text, stored)?;
-        let entities = self.entities(asked)?;
+        let all = self.entities(asked)?;
         let mut passes = 1usize;
         'again: loop {
-            let mut groups = entities.split(passes);
+            let mut groups = all.split(passes);
             groups.retain(|group| !group.is_empty());
             let mut answers: Vec<Vec<ArrayRef>> = Vec::with_capacity(passes);
             for group in &groups {
                 let (part, of_part);
                 let (asked, entities) = if passes == 1 {
-                    (asked, &entities)
+                    (asked, &all)
                 } else {
                     let rows = UInt32Array::from_iter_values(group.iter().copied());
                     part = take_record_batch(asked, &rows).map_err(|e| Fault::internal("split the asked rows").because(e))?;
@@ -71,11 +71,12 @@ impl Sliding {
                         answers.push(beside(many, |threads| self.called(asked, entities, parts, threads))?);
                     }
                     Reading::TooMuch(times) => {
-                        if entities.count <= 1 {
+                        // With as many passes as entities, each has one.
+                        if entities.count <= 1 || passes >= all.count {
                             return Err(too_large(shared.as_of_bytes));
                         }
                         let wanted = (passes as f64 * times * AIR).ceil() as usize;
-                        passes = wanted.max(passes + 1);
+                        passes = wanted.clamp(passes + 1, all.count);
                         tracing::info!(
                             passes,
                             "the rows of the asked entities do not fit into memory at once: the table is read in passes"
