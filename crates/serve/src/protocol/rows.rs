@@ -13,6 +13,7 @@ use crate::predict::Input;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
 use base64::Engine as _;
+use gristmill_kernel::model::Feature;
 use gristmill_kernel::prediction::Arm;
 use gristmill_kernel::{Code, Fault, Result};
 use gristmill_web::check_json_depth;
@@ -109,8 +110,9 @@ impl Rows {
     }
 
     /// Pandas' split form: `columns`, `data` and perhaps `index`.
-    fn of_split(split: Value) -> Result<Rows> {
-        let Rows::Plain(data) = Rows::of_list(split["data"].clone(), "`dataframe_split.data`")? else {
+    fn of_split(mut split: Value) -> Result<Rows> {
+        let data = split.get_mut("data").map(Value::take).unwrap_or_default();
+        let Rows::Plain(data) = Rows::of_list(data, "`dataframe_split.data`")? else {
             return Err(bad("`dataframe_split.data` is not a list of lists"));
         };
         let Some(columns) = split["columns"].as_array() else { return Ok(Rows::Plain(data)) };
@@ -201,10 +203,11 @@ pub fn model_of(endpoint: &Endpoint, version: Option<u64>) -> &LoadedModel {
 /// known stays: another arm may read it, and the model itself says which one is missing.
 pub fn feature_names(endpoint: &Endpoint, model: &LoadedModel, names: &[&str]) -> Result<Vec<String>> {
     let one = |name: &&str| {
-        let full = |f: &gristmill_kernel::model::Feature| format!("{}.{}", f.view, f.column);
-        let hits: Vec<_> = model.shape.features.iter().filter(|f| f.column == *name || full(f) == *name).collect();
+        // Asked of every feature with every request, so nothing is put together for it.
+        let is_full = |f: &Feature| name.strip_prefix(f.view.as_str()).and_then(|rest| rest.strip_prefix('.')) == Some(f.column.as_str());
+        let hits: Vec<_> = model.shape.features.iter().filter(|f| f.column == *name || is_full(f)).collect();
         match hits.as_slice() {
-            [feature] => Ok(full(feature)),
+            [feature] => Ok(format!("{}.{}", feature.view, feature.column)),
             [] if name.contains('.') => Ok((*name).to_owned()),
             _ => {
                 let what = if model.shape.asks_request() { "no input of the model" } else { "neither the entity nor one feature" };
