@@ -351,6 +351,34 @@ async fn an_answer_that_waits_sends_its_head_first_and_breaks_off_if_it_fails() 
     server.abort();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_head_is_on_its_way_before_what_is_waited_for_takes_the_thread() {
+    let block = |_: Call| async {
+        Ok(json_after("{}", async {
+            std::thread::sleep(Duration::from_millis(400));
+            Ok(())
+        }))
+    };
+    let routes = Routes::new().with(route(Method::POST, "/block", Permission::Public, block).about("Blocks"));
+    let (listener, address) = listening().await;
+    let server = tokio::spawn(serve_with(listener, App::new(routes, door()).expect("routes"), std::future::pending(), waits()));
+    // A client with a thread of its own: the one that is taken may be the one that looks after sockets and timers.
+    let asked = tokio::task::spawn_blocking(move || {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(address).expect("connects");
+        stream.write_all(b"POST /block HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").expect("writes");
+        let mut part = [0; 4_096];
+        let read = stream.read(&mut part).expect("reads");
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).expect("reads");
+        (String::from_utf8_lossy(&part[..read]).into_owned(), rest)
+    });
+    let (head, rest) = asked.await.expect("answered");
+    assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+    assert_eq!(rest, "{}");
+    server.abort();
+}
+
 #[tokio::test]
 async fn stopping_answers_what_is_in_flight() {
     let (listener, address) = listening().await;

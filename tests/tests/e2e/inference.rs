@@ -82,14 +82,16 @@ fn kserves_clients_get_the_same_numbers_by_every_way() {
 #[test]
 #[ignore = "needs Python and PyPI: cargo test -- --include-ignored"]
 fn rows_of_mlflow_tensorflow_serving_and_sagemaker_get_the_same_numbers() {
-    let (_project, server, _, scores, _) = served("dev");
+    let (_project, server, _, scores, outcomes) = served("dev");
     let told = told("mlflow-3.17", "rows.py", &[&server.url, "buys"]);
     for key in ["mlflow", "tensorflow", "columns", "sagemaker"] {
         assert_eq!(told[key], json!(scores), "{key}");
     }
-    for (row, score) in scores.iter().enumerate() {
+    for (row, (score, outcome)) in scores.iter().zip(&outcomes).enumerate() {
         let classes = told["classify"][row].as_object().expect("classes");
         let sum: f64 = classes.values().filter_map(Value::as_f64).sum();
+        let likelier = classes.iter().max_by(|a, b| a.1.as_f64().unwrap_or(0.0).total_cmp(&b.1.as_f64().unwrap_or(0.0)));
+        assert_eq!(likelier.map(|(class, _)| class), Some(outcome), "{classes:?}");
         assert!(classes.len() == 2 && (sum - 1.0).abs() < 1e-12 && classes.values().any(|p| p.as_f64() == Some(*score)), "{classes:?}");
     }
     assert_eq!((&told["ping"], &told["nan"]), (&json!(200), &json!([scores[0]])));

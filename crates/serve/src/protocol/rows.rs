@@ -155,7 +155,8 @@ impl Rows {
         })?;
         match self {
             Rows::Named(rows) => {
-                let with_entity = rows.iter().all(|row| spec.entity.iter().all(|column| row.contains_key(column)));
+                // Where one row has the entity, a row without it is told so.
+                let with_entity = rows.iter().any(|row| spec.entity.iter().all(|column| row.contains_key(column)));
                 if model.shape.asks_request() || with_entity {
                     return Ok(Input::Entities(rows));
                 }

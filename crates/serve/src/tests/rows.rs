@@ -96,6 +96,7 @@ async fn what_cannot_be_answered_says_why_in_the_protocols_shape() {
         ("/v1/models/churn:predict", json!({ "instances": [[1, 2, 3]] }), 400, "the model reads 2 and the entity has 1"),
         ("/v1/models/churn:predict", json!({ "instances": [{ "who": 1 }] }), 400, "neither the entity nor one feature"),
         ("/v1/models/churn:predict", json!({ "instances": [] }), 400, "no rows"),
+        ("/v1/models/churn:predict", json!({ "instances": [{ "customer_id": 3 }, { "orders": 3 }] }), 400, "row 1 lacks `customer_id`"),
         ("/v1/models/churn:predict", json!({ "instances": [{ "orders": 3 }, { "activity.orders": 4 }] }), 400, "named twice"),
         ("/v1/models/churn:classify", json!({ "examples": [{ "orders": 1 }] }), 400, ":regress"),
         ("/v1/models/churn:regress", json!({ "examples": 3 }), 400, "`examples`"),
