@@ -8,6 +8,7 @@
 //! itself.
 
 use super::super::cells::at;
+use super::rows::Words;
 use super::sql::Sql;
 use gristmill_kernel::tracking::Point;
 use gristmill_kernel::{Fault, Result, Timestamp};
@@ -55,20 +56,20 @@ fn unpacked(text: &str) -> Option<f64> {
 /// The latest points of these runs' metrics, by name.
 pub(super) async fn latest(db: &mut SqliteConnection, runs: &[i64], mut give: impl FnMut(i64, Vec<Point>)) -> Result<()> {
     let table = "run_metrics_latest";
-    let mut sql = Sql::new("SELECT json_group_array(json_array(run, json(names), numbers)) FROM (");
-    sql.text("SELECT run, json_group_array(name) AS names, group_concat(CASE");
+    let mut sql = Sql::new("SELECT json_group_array(json_array(run, json(names), steps, moments, numbers)) FROM (");
+    // Three lists, each joined by the aggregate itself: putting a point together first takes three times as long.
+    sql.text("SELECT run, json_group_array(name) AS names, group_concat(step, ' ') AS steps, group_concat(at, ' ') AS moments, ");
+    sql.text("group_concat(CASE");
     for (letter, low) in RUNGS {
         sql.text(" WHEN abs(value) >= ").value(power(low)).text(" AND abs(value) < ").value(power(low + 10));
         sql.text(&format!(" THEN '{letter}' || CAST(value * ")).value(power(52 - low)).text(" AS INTEGER)");
     }
-    // Joined by `||`: `format` reads its pattern anew for each point, which was a tenth of a page.
-    sql.text(&format!(" WHEN value = 0 THEN 'z' WHEN value IS NULL THEN 'n' ELSE '{ODD}' END || ' ' || step || ' ' || at, ' ')"));
-    sql.text(&format!(" AS numbers FROM {table} WHERE run IN "));
+    sql.text(&format!(" WHEN value = 0 THEN 'z' WHEN value IS NULL THEN 'n' ELSE '{ODD}' END, ' ') AS numbers FROM {table} WHERE run IN "));
     sql.list(runs.iter().copied()).text(" GROUP BY run) AS packed");
-    let rows = list::<(i64, Vec<String>, String)>(db, &sql, table).await?;
+    let rows = list::<(i64, Vec<String>, String, String, String)>(db, &sql, table).await?;
     let mut odd: Option<HashMap<(i64, String), f64>> = None;
-    for (run, names, numbers) in rows {
-        let mut points = points(names, &numbers).ok_or_else(|| damage(table, run, "a number cannot be read"))?;
+    for (run, names, steps, moments, numbers) in rows {
+        let mut points = points(names, [&steps, &moments, &numbers]).ok_or_else(|| damage(table, run, "a number cannot be read"))?;
         if numbers.contains(ODD) {
             if odd.is_none() {
                 odd = Some(odd_ones(db, runs).await?);
@@ -100,16 +101,15 @@ async fn odd_ones(db: &mut SqliteConnection, runs: &[i64]) -> Result<HashMap<(i6
     Ok(odd)
 }
 
-/// The points with these names: value, step and moment of each, between spaces. `None` if that does not fit.
-fn points(names: Vec<String>, numbers: &str) -> Option<Vec<Point>> {
-    let mut numbers = numbers.split(' ');
+/// The points with these names: the step, the moment and the value of each, in lists between spaces. `None` if that does not fit.
+fn points(names: Vec<String>, lists: [&str; 3]) -> Option<Vec<Point>> {
+    let [mut steps, mut moments, mut values] = lists.map(|list| list.split(' '));
     let points = names.into_iter().map(|key| {
-        let (value, step, at) = (numbers.next()?, numbers.next()?, numbers.next()?);
         Some(Point {
             key,
-            value: unpacked(value)?,
-            step: step.parse().ok()?,
-            at: Timestamp::from_micros(at.parse().ok()?),
+            value: unpacked(values.next()?)?,
+            step: steps.next()?.parse().ok()?,
+            at: Timestamp::from_micros(moments.next()?.parse().ok()?),
             model: None,
             dataset: None,
         })
@@ -117,21 +117,26 @@ fn points(names: Vec<String>, numbers: &str) -> Option<Vec<Point>> {
     points.collect()
 }
 
-/// The names and values that these runs have in a table of parameters or tags.
+/// The parameters and the tags of these runs, table by table and run by run.
 pub(super) async fn words(
     db: &mut SqliteConnection,
-    table: &'static str,
     runs: &[i64],
-    mut give: impl FnMut(i64, BTreeMap<String, String>),
+    mut give: impl FnMut(Words, i64, BTreeMap<String, String>),
 ) -> Result<()> {
-    let mut sql = Sql::new("SELECT json_group_array(json_array(run, json(names), json(texts))) FROM (");
-    sql.text(&format!("SELECT run, json_group_array(name) AS names, json_group_array(value) AS texts FROM {table} WHERE run IN "));
-    sql.list(runs.iter().copied()).text(" GROUP BY run) AS packed");
-    for (run, names, values) in list::<(i64, Vec<String>, Vec<String>)>(db, &sql, table).await? {
+    let kinds = [Words::Params, Words::Tags];
+    let mut sql = Sql::new("SELECT json_group_array(json_array(kind, run, json(names), json(texts))) FROM (");
+    for (kind, words) in kinds.into_iter().enumerate() {
+        sql.text(if kind == 0 { "" } else { " UNION ALL " });
+        sql.text(&format!("SELECT {kind} AS kind, run, json_group_array(name) AS names, json_group_array(value) AS texts FROM "));
+        sql.text(words.table()).text(" WHERE run IN ").list(runs.iter().copied()).text(" GROUP BY run");
+    }
+    sql.text(") AS packed");
+    for (kind, run, names, values) in list::<(usize, i64, Vec<String>, Vec<String>)>(db, &sql, "run_params, run_tags").await? {
+        let words = *kinds.get(kind).ok_or_else(|| damage("run_params", run, "of no table"))?;
         if names.len() != values.len() {
-            return Err(damage(table, run, "names and values differ in number"));
+            return Err(damage(words.table(), run, "names and values differ in number"));
         }
-        give(run, names.into_iter().zip(values).collect());
+        give(words, run, names.into_iter().zip(values).collect());
     }
     Ok(())
 }
@@ -196,10 +201,11 @@ mod tests {
 
     #[test]
     fn numbers_that_do_not_fit_are_no_points() {
-        for numbers in ["z 1", "y7 1 2", "c 1 2", "z 1 z", ""] {
-            assert!(points(vec!["a".into()], numbers).is_none(), "{numbers}");
+        for [steps, moments, values] in [["", "2", "z"], ["1", "", "z"], ["1", "2", ""], ["1", "2", "y7"], ["1", "2", "c"], ["1", "z", "z"]] {
+            assert!(points(vec!["a".into()], [steps, moments, values]).is_none(), "{steps} {moments} {values}");
         }
-        let found = points(vec!["a".into(), "b".into()], "d4503599627370496 1 2 n -3 4").expect("two points");
+        assert!(points(vec!["a".into(), "b".into()], ["1", "2 2", "z z"]).is_none(), "a step is missing");
+        let found = points(vec!["a".into(), "b".into()], ["1 -3", "2 4", "d4503599627370496 n"]).expect("two points");
         assert!((found[0].step, found[0].value) == (1, 1.0) && (found[1].step, found[1].value.is_nan()) == (-3, true));
     }
 }

@@ -57,6 +57,16 @@ pub(in super::super) enum Words {
     Tags,
 }
 
+impl Words {
+    /// Where they are kept.
+    pub(super) fn table(self) -> &'static str {
+        match self {
+            Words::Params => "run_params",
+            Words::Tags => "run_tags",
+        }
+    }
+}
+
 /// A statement over any number of rows.
 struct ManyRows {
     head: &'static str,

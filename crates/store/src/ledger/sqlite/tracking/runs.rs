@@ -112,7 +112,7 @@ pub(super) async fn by_numbers(db: &mut SqliteConnection, numbers: &[i64]) -> Re
     whole(db, numbers.iter().filter_map(|number| found.remove(number)).collect()).await
 }
 
-/// Adds what hangs on runs: five statements per 512 runs.
+/// Adds what hangs on runs: four statements per 512 runs.
 pub(super) async fn whole(db: &mut SqliteConnection, mut found: Vec<Found>) -> Result<Vec<TrackedRun>> {
     let place: HashMap<i64, usize> = found.iter().enumerate().map(|(i, one)| (one.seq, i)).collect();
     let numbers: Vec<i64> = found.iter().map(|one| one.seq).collect();
@@ -123,15 +123,13 @@ pub(super) async fn whole(db: &mut SqliteConnection, mut found: Vec<Found>) -> R
             }
         })
         .await?;
-        for (table, is_tag) in [("run_params", false), ("run_tags", true)] {
-            packed::words(db, table, &part, |run, words| {
-                if let Some(place) = place.get(&run) {
-                    let run = &mut found[*place].run;
-                    *(if is_tag { &mut run.tags } else { &mut run.params }) = words;
-                }
-            })
-            .await?;
-        }
+        packed::words(db, &part, |kind, run, words| {
+            if let Some(place) = place.get(&run) {
+                let run = &mut found[*place].run;
+                *(if kind == Words::Tags { &mut run.tags } else { &mut run.params }) = words;
+            }
+        })
+        .await?;
         inputs::add(db, &part, |number| place.get(&number).copied(), &mut found).await?;
     }
     Ok(found.into_iter().map(|one| one.run).collect())

@@ -175,16 +175,12 @@ async fn way(db: &mut SqliteConnection, search: &Search) -> Result<Way> {
     let mut all = Sql::new("runs r WHERE ");
     of_experiments(&mut all, "r", &search.experiments);
     view(&mut all, "r", search.view);
-    if count(db, &all).await? < PROBE {
+    let counted = counts(db, std::iter::once(&all).chain(&few)).await?;
+    let Some((all, counted)) = counted.split_first() else { return Ok(Way::Scan) };
+    if *all < PROBE {
         return Ok(Way::Scan);
     }
-    let mut best: Option<(i64, Sql)> = None;
-    for rows in few {
-        let counted = count(db, &rows).await?;
-        if best.as_ref().is_none_or(|(least, _)| counted < *least) {
-            best = Some((counted, rows));
-        }
-    }
+    let best = counted.iter().copied().zip(few).min_by_key(|(counted, _)| *counted);
     Ok(match (best, along) {
         (Some((counted, rows)), _) if counted < PROBE => Way::From(rows),
         (_, Some(metric)) => Way::Along(metric),
@@ -192,11 +188,15 @@ async fn way(db: &mut SqliteConnection, search: &Search) -> Result<Way> {
     })
 }
 
-/// How many rows `table WHERE ...` has, up to [`PROBE`].
-async fn count(db: &mut SqliteConnection, rows: &Sql) -> Result<i64> {
-    let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 FROM ");
-    sql.part(rows).text(" LIMIT ").value(PROBE).text(") AS some");
-    experiments::number(sql.rows(db, "plan a search").await?.first())
+/// How many rows each `table WHERE ...` has, up to [`PROBE`], by one statement.
+async fn counts(db: &mut SqliteConnection, of: impl Iterator<Item = &Sql>) -> Result<Vec<i64>> {
+    let mut sql = Sql::new("SELECT json_array(");
+    for (i, rows) in of.enumerate() {
+        sql.text(if i == 0 { "" } else { ", " });
+        sql.text("(SELECT count(*) FROM (SELECT 1 FROM ").part(rows).text(" LIMIT ").value(PROBE).text(") AS some)");
+    }
+    sql.text(")");
+    packed::list(db, &sql, "runs").await
 }
 
 /// The tests that all must hold.
