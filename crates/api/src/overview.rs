@@ -2,7 +2,7 @@
 
 use crate::Api;
 use gristmill_kernel::port::RunFilter;
-use gristmill_kernel::prediction::{ArmFigures, Deployment, EndpointFigures};
+use gristmill_kernel::prediction::{ArmFigures, Canary, Deployment, EndpointFigures};
 use gristmill_kernel::version::Which;
 use gristmill_kernel::{Address, AliasName, AssetKind, Name, Result, Run, RunStatus, Span, StageKind, Timestamp, Verdict, VersionRef};
 
@@ -67,7 +67,7 @@ pub struct EndpointState {
     pub name: Name,
     pub deployment: VersionRef,
     pub stable: VersionRef,
-    pub canary: Option<(VersionRef, u32)>,
+    pub canary: Option<Canary>,
     pub figures: Option<EndpointFigures>,
     pub parity: Option<Parity>,
 }
@@ -151,11 +151,17 @@ async fn endpoints(api: &Api, now: Timestamp) -> Result<Vec<EndpointState>> {
         // A deployment written by a newer binary is not a reason to show nothing at all.
         let Ok(deployment) = serde_json::from_value::<Deployment>(version.meta) else { continue };
         let figures = api.figures.figures(&asset.name, now.minus(FIGURES_SPAN));
-        let canary = deployment.canary.map(|c| (c.model, c.permille));
         let monitor = Address::new(AssetKind::Monitors, asset.name.clone());
         let report = api.ports.ledger.version(&monitor, &Which::Latest).await?;
         let parity = report.and_then(|report| serde_json::from_value(report.meta.get("parity")?.clone()).ok());
-        found.push(EndpointState { name: asset.name, deployment: version.id, stable: deployment.stable, canary, figures, parity });
+        found.push(EndpointState {
+            name: asset.name,
+            deployment: version.id,
+            stable: deployment.stable,
+            canary: deployment.canary,
+            figures,
+            parity,
+        });
     }
     Ok(found)
 }

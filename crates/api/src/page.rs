@@ -69,17 +69,20 @@ fn endpoints(page: &mut String, endpoints: &[EndpointState]) {
          <th class=\"n\">features that differ</th></tr></thead><tbody>"
     );
     for endpoint in endpoints {
-        let canary_share = endpoint.canary.as_ref().map_or(0, |(_, permille)| *permille);
-        let mut arms = vec![("stable", &endpoint.stable, 1_000 - canary_share.min(1_000))];
-        arms.extend(endpoint.canary.as_ref().map(|(model, permille)| ("canary", model, *permille)));
-        for (arm, model, permille) in arms {
+        let canary_share = endpoint.canary.as_ref().map_or(0, |canary| canary.permille);
+        let percent = |permille: u32| format!("{} %", f64::from(permille) / 10.0);
+        let mut arms = vec![("stable", &endpoint.stable, percent(1_000 - canary_share.min(1_000)))];
+        arms.extend(endpoint.canary.as_ref().map(|canary| match canary.mirrored {
+            0 => ("canary", &canary.model, percent(canary.permille)),
+            copies => ("shadow", &canary.model, format!("copies of {}", percent(copies))),
+        }));
+        for (arm, model, share) in arms {
             let figures = endpoint.figures.iter().flatten().find(|(a, f)| a.as_str() == arm && f.model == *model).map(|(_, f)| f);
             let _ = write!(
                 page,
-                "<tr><td>{}</td><td>{arm}</td><td>{}</td><td class=\"n\">{} %</td>{}<td class=\"n\">{}</td></tr>",
+                "<tr><td>{}</td><td>{arm}</td><td>{}</td><td class=\"n\">{share}</td>{}<td class=\"n\">{}</td></tr>",
                 esc(endpoint.name.as_str()),
                 esc(&model.to_string()),
-                f64::from(permille) / 10.0,
                 figure_cells(figures),
                 parity_cell(endpoint.parity.as_ref().filter(|_| arm == "stable"))
             );

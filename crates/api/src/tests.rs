@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use gristmill_kernel::condition::{Figures, Judged};
 use gristmill_kernel::port::*;
-use gristmill_kernel::prediction::{Arm, ArmFigures, Canary, Deployment, EndpointFigures};
+use gristmill_kernel::prediction::{Arm, ArmFigures, Canary, Compared, Deployment, EndpointFigures};
 use gristmill_kernel::run::{Finish, NewRun};
 use gristmill_kernel::table::{Catalog, TableInfo, TableName, TableWrite, Written};
 use gristmill_kernel::version::{AliasMove, AliasState, Place, Which};
@@ -136,7 +136,13 @@ impl LiveFigures for Live {
     fn figures(&self, _: &Name, _: Timestamp) -> Option<EndpointFigures> {
         let model = VersionRef { asset: "models.churn".parse().expect("an address"), number: 1 };
         let (p50_ms, p99_ms, score_mean, score_bins) = (1.5, 9.25, f64::NAN, vec![0; 20]);
-        Some([(Arm::Stable, ArmFigures { model, rows: 40, errors: 1, p50_ms, p99_ms, score_mean, score_bins })].into())
+        Some(
+            [(
+                Arm::Stable,
+                ArmFigures { model, rows: 40, errors: 1, p50_ms, p99_ms, score_mean, score_bins, compared: Compared::default() },
+            )]
+            .into(),
+        )
     }
 }
 
@@ -416,7 +422,7 @@ async fn the_status_shows_the_loop_and_escapes_what_others_wrote() {
     let bench = Bench::new().await;
     let model = |number| VersionRef { asset: "models.churn".parse().expect("an address"), number };
     let at = bench.ports.clock.now();
-    let canary = Some(Canary { model: model(2), permille: 250, step: 1, began_at: at, since: at });
+    let canary = Some(Canary { model: model(2), permille: 250, mirrored: 0, step: 1, began_at: at, since: at });
     let deployment = Deployment { format: 1, endpoint: Name::new("churn").expect("a name"), stable: model(1), canary, serve: json!({}) };
     bench.version(StageKind::Deploy, "endpoints.churn", serde_json::to_value(deployment).expect("json")).await;
     let (asset, alias) = ("endpoints.churn".parse().expect("an address"), AliasName::live());
@@ -426,7 +432,7 @@ async fn the_status_shows_the_loop_and_escapes_what_others_wrote() {
     bench.run(StageKind::Monitor, "monitors.churn", |end| (end.verdict, end.checks) = (Some(Verdict::Fail), vec![check])).await;
     let (status, body) = bench.get("/api/v1/status").await;
     assert_eq!((status, body["health"].as_str()), (200, Some("bad")), "{body}");
-    assert_eq!(body["endpoints"][0]["canary"], json!({ "model": "models.churn@2", "share": 0.25 }));
+    assert_eq!(body["endpoints"][0]["canary"], json!({ "model": "models.churn@2", "share": 0.25, "copies": 0.0 }));
     assert_eq!(body["endpoints"][0]["figures"]["stable"]["error_rate"], 0.025);
     assert_eq!(body["endpoints"][0]["figures"]["stable"]["score_mean"], Value::Null);
     assert_eq!(body["alerts"][0]["text"], "psi > 0.2 (psi(spend) = 0.41 <script>)");

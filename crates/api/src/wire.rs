@@ -30,7 +30,11 @@ fn endpoint(endpoint: &EndpointState) -> Value {
         "endpoint": endpoint.name,
         "deployment": endpoint.deployment.to_string(),
         "stable": endpoint.stable.to_string(),
-        "canary": endpoint.canary.as_ref().map(|(model, permille)| json!({ "model": model.to_string(), "share": f64::from(*permille) / 1_000.0 })),
+        "canary": endpoint.canary.as_ref().map(|canary| json!({
+            "model": canary.model.to_string(),
+            "share": f64::from(canary.permille) / 1_000.0,
+            "copies": f64::from(canary.mirrored) / 1_000.0,
+        })),
         "figures": endpoint.figures.as_ref().map(|_| arms.collect::<serde_json::Map<_, _>>()),
         "parity": endpoint.parity.as_ref().map(|p| json!({
             "checked": p.checked, "late": p.late, "behind": p.behind, "mismatched": p.mismatched, "mismatch_rate": p.mismatch_rate(),
@@ -48,6 +52,7 @@ fn arm_figures(figures: &ArmFigures) -> Value {
         "p99_ms": figures.p99_ms,
         "score_mean": figures.score_mean,
         "score_bins": figures.score_bins,
+        "agreement": (figures.compared.rows > 0).then(|| figures.compared.same as f64 / figures.compared.rows as f64),
     })
 }
 

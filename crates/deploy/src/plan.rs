@@ -3,10 +3,11 @@
 //! An endpoint of the project's own model follows the model's `challenger` and `champion`, and moves them. One of a registered model follows the
 //! version that its choice names ([`crate::registered`]) and leaves the client's aliases alone; only `rejected` is set on either.
 
+use crate::freeze;
 use crate::registered;
 use crate::spec::{DeploySpec, Rollout};
-use crate::strategy::Step;
-use crate::strategy::canary::{ALL, Evidence, first_share, percent};
+use crate::strategy::evidence::Evidence;
+use crate::strategy::{self, Leave, Step, Traffic};
 use gristmill_kernel::prediction::{Canary, Deployment};
 use gristmill_kernel::version::AliasState;
 use gristmill_kernel::{Address, AliasName, AssetKind, ModelChoice, Name, Timestamp, Verdict, VersionRef};
@@ -28,8 +29,22 @@ pub struct Facts<'a> {
     pub wanted: Option<&'a VersionRef>,
     /// Of a registered model: whether that version was found not to be servable.
     pub unservable: bool,
+    /// Why the version that is on its way has no approval, if it has none.
+    pub unapproved: Option<String>,
     /// Now.
     pub now: Timestamp,
+}
+
+impl Facts<'_> {
+    /// Why no new version takes a step now.
+    pub fn frozen(&self) -> Option<String> {
+        let (freeze, until) = freeze::frozen(&self.spec.freeze, self.now)?;
+        Some(format!("frozen until {until} ({freeze})"))
+    }
+    /// What a step of the rollout needs besides good figures.
+    pub fn leave(&self) -> Leave {
+        Leave { unapproved: self.unapproved.clone(), frozen: self.frozen() }
+    }
 }
 
 /// A move of one of a model's aliases.
@@ -122,6 +137,12 @@ fn follow_own(facts: &Facts, name: &Name) -> Result<Change, String> {
     }
     let running = live.canary.as_ref().map(|c| c.model.number);
     match (facts.challenger.filter(|c| *c != live.stable.number).map(|c| model(name, c)), running) {
+        (Some(challenger), running)
+            if (running != Some(challenger.number) || facts.spec.rollout == Rollout::Direct)
+                && let Some(why) = facts.frozen() =>
+        {
+            Err(format!("{challenger} waits: {why}"))
+        }
         (Some(challenger), _) if facts.spec.rollout == Rollout::Direct => {
             let reason = format!("{challenger} takes over from {} at once", live.stable);
             Ok(swap(facts, challenger, What::Swapped, reason))
@@ -162,17 +183,15 @@ pub(crate) fn swap(facts: &Facts, version: VersionRef, what: What, reason: Strin
 
 /// A version begins its rollout, in the place of another one if one is running.
 pub(crate) fn begin(facts: &Facts, live: &Deployment, version: VersionRef) -> Change {
-    let permille = match &facts.spec.rollout {
-        Rollout::Direct => ALL,
-        Rollout::Canary { steps, .. } => first_share(steps),
-    };
+    let traffic = strategy::first(&facts.spec.rollout);
+    let (permille, mirrored) = traffic.permilles();
     let reason = match &live.canary {
         None => format!("{version} begins its rollout beside {}", live.stable),
         Some(running) => format!("{version} replaces {} in the rollout", running.model),
     };
-    let canary = Canary { model: version, permille, step: 0, began_at: facts.now, since: facts.now };
+    let canary = Canary { model: version, permille, mirrored, step: 0, began_at: facts.now, since: facts.now };
     let deployment = Deployment { canary: Some(canary), ..with_settings(facts, live) };
-    Change { what: What::Began, deployment, moves: vec![], reason: format!("{reason}, at {}", percent(permille)), verdict: None }
+    Change { what: What::Began, deployment, moves: vec![], reason: format!("{reason}, at {traffic}"), verdict: None }
 }
 
 /// A running rollout ends without anybody having lost.
@@ -225,13 +244,19 @@ pub fn apply(facts: &Facts, step: &Step, evidence: &Evidence) -> Option<Change> 
     let live = facts.live?;
     let canary = live.canary.as_ref()?;
     let lasted = facts.now.since(canary.since);
-    let proof = format!("{} rows in {lasted} at {}, {}", evidence.rows, percent(canary.permille), evidence.observed);
+    let present = Traffic::of(canary);
+    let proof = match facts.spec.rollout.judging() {
+        Some(_) if present != Traffic::None => format!("{} rows in {lasted} at {present}, {}", evidence.rows, evidence.observed),
+        _ => format!("after {lasted} at {present}"),
+    };
+    let proof = if facts.spec.rollout.asks() && !matches!(present, Traffic::Share(_)) { format!("{proof}; approved") } else { proof };
     match step {
         Step::Hold(_) | Step::Pause(_) => None,
-        Step::Advance { permille, step } => {
-            let next = Canary { permille: *permille, step: *step, since: facts.now, ..canary.clone() };
+        Step::Advance { traffic, step } => {
+            let (permille, mirrored) = traffic.permilles();
+            let next = Canary { permille, mirrored, step: *step, since: facts.now, ..canary.clone() };
             let deployment = Deployment { canary: Some(next), ..with_settings(facts, live) };
-            let reason = format!("{} goes to {}: {proof}", canary.model, percent(*permille));
+            let reason = format!("{} goes to {traffic}: {proof}", canary.model);
             Some(Change { what: What::Advanced, deployment, moves: vec![], reason, verdict: Some(Verdict::Pass) })
         }
         Step::Complete => {

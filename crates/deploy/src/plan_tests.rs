@@ -1,12 +1,14 @@
 use super::*;
+use crate::spec::Judging;
 use gristmill_kernel::{Name, Span};
 
 fn spec(rollout: Rollout) -> DeploySpec {
     let name = Name::new("churn").expect("name");
-    DeploySpec { endpoint: name.clone(), model: name.into(), rollout, serve: serde_json::json!({ "cache": "10m" }) }
+    DeploySpec { endpoint: name.clone(), model: name.into(), rollout, freeze: Vec::new(), serve: serde_json::json!({ "cache": "10m" }) }
 }
 fn canary_spec() -> DeploySpec {
-    spec(Rollout::Canary { steps: vec![50, 1000], every: Span::from_secs(60), abort: None, at_least: 10, patience: Span::from_secs(600) })
+    let judging = Judging { abort: None, at_least: 10, patience: Span::from_secs(600), approve: false };
+    spec(Rollout::Canary { steps: vec![50, 1000], every: Span::from_secs(60), judging })
 }
 fn model(_: &DeploySpec, number: u64) -> VersionRef {
     super::model(&Name::new("churn").expect("name"), number)
@@ -19,12 +21,12 @@ fn live(spec: &DeploySpec, stable: u64, canary: Option<u64>) -> Deployment {
         format: 1,
         endpoint: spec.endpoint.clone(),
         stable: model(spec, stable),
-        canary: canary.map(|n| Canary { model: model(spec, n), permille: 50, step: 0, began_at: at(0), since: at(0) }),
+        canary: canary.map(|n| Canary { model: model(spec, n), permille: 50, mirrored: 0, step: 0, began_at: at(0), since: at(0) }),
         serve: spec.serve.clone(),
     }
 }
 fn facts<'a>(spec: &'a DeploySpec, live: Option<&'a Deployment>, champion: Option<u64>, challenger: Option<u64>) -> Facts<'a> {
-    Facts { spec, live, champion, challenger, rejected: None, wanted: None, unservable: false, now: at(100) }
+    Facts { spec, live, champion, challenger, rejected: None, wanted: None, unservable: false, unapproved: None, now: at(100) }
 }
 fn moved(change: &Change) -> Vec<(String, Option<u64>, Option<u64>)> {
     change.moves.iter().map(|m| (m.alias.to_string(), m.from, m.to)).collect()
@@ -119,7 +121,7 @@ fn completion_and_abort_move_the_aliases() {
     let gone = apply(&facts, &Step::Abort("error_rate > 0.01".into()), &proof()).expect("a change");
     assert_eq!((gone.what, gone.deployment.stable.number, &gone.deployment.canary), (What::Aborted, 1, &None));
     assert_eq!(moved(&gone), [("challenger".into(), Some(2), None), ("rejected".into(), None, Some(2))]);
-    let next = apply(&facts, &Step::Advance { permille: 1000, step: 1 }, &proof()).expect("a change");
+    let next = apply(&facts, &Step::Advance { traffic: Traffic::Share(1000), step: 1 }, &proof()).expect("a change");
     let canary = next.deployment.canary.expect("a canary");
     assert_eq!((canary.permille, canary.step, canary.began_at, canary.since), (1000, 1, at(0), at(100)));
     assert!(apply(&facts, &Step::Hold("w".into()), &proof()).is_none() && apply(&facts, &Step::Pause("w".into()), &proof()).is_none());

@@ -50,15 +50,20 @@ fn first(facts: &Facts, choice: &RegisteredChoice) -> Result<Change, String> {
 }
 
 fn toward(facts: &Facts, live: &Deployment, wanted: &VersionRef, running: Option<&VersionRef>) -> Result<Change, String> {
+    if (running != Some(wanted) || facts.spec.rollout == Rollout::Direct)
+        && let Some(why) = facts.frozen()
+    {
+        return Err(format!("{wanted} waits: {why}"));
+    }
     match (&facts.spec.rollout, running) {
         (Rollout::Direct, _) => {
             let reason = format!("{wanted} takes over from {} at once", live.stable);
             Ok(swap(facts, wanted.clone(), What::Swapped, reason))
         }
-        (Rollout::Canary { .. }, Some(running)) if running == wanted => match live.serve == facts.spec.serve {
+        (_, Some(running)) if running == wanted => match live.serve == facts.spec.serve {
             true => Err(format!("{wanted} is being rolled out")),
             false => Ok(settings(facts, live)),
         },
-        (Rollout::Canary { .. }, _) => Ok(begin(facts, live, wanted.clone())),
+        (_, _) => Ok(begin(facts, live, wanted.clone())),
     }
 }

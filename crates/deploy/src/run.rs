@@ -1,8 +1,9 @@
 //! The stage, the clockwork and a person's rollback: three ways to the same plan, one way to write it.
 
 use crate::plan::{self, Change, Facts, What};
-use crate::spec::{DeploySpec, Rollout};
-use crate::strategy::{Step, canary};
+use crate::spec::{DeploySpec, Judging};
+use crate::strategy::evidence;
+use crate::strategy::{self, ALL, Step, Traffic};
 use async_trait::async_trait;
 use gristmill_kernel::condition::Figures;
 use gristmill_kernel::port::{LiveFigures, Ports, RegisteredVersions, RunFilter};
@@ -118,7 +119,7 @@ pub async fn tick(watch: &Watch<'_>, spec: &DeploySpec) -> Result<Option<StepTak
     let Some((_, deployment)) = &state.live else { return Ok(None) };
     let Some(canary) = &deployment.canary else { return Ok(None) };
     let evidence = judge(ports, figures, spec, deployment).await?;
-    let step = canary::decide(&spec.rollout, deployment, &evidence.judged, facts.now);
+    let step = strategy::decide(&spec.rollout, deployment, &evidence.judged, &facts.leave(), facts.now);
     if let Step::Pause(why) = &step {
         let mark = canary.since.to_string();
         if said_before(ports, &address(&spec.endpoint), ("paused", &mark)).await? {
@@ -128,7 +129,7 @@ pub async fn tick(watch: &Watch<'_>, spec: &DeploySpec) -> Result<Option<StepTak
             what: What::Paused,
             deployment: deployment.clone(),
             moves: vec![],
-            reason: format!("rollout of {} paused at {}: {why}", canary.model, canary::percent(canary.permille)),
+            reason: format!("rollout of {} paused at {}: {why}", canary.model, Traffic::of(canary)),
             verdict: Some(Verdict::Inconclusive),
         };
         return write(ports, &state, spec, Written { change, evidence, actor, worker }).await;
@@ -178,6 +179,7 @@ struct State {
     /// Of a registered model: what its choice names, and whether that was refused.
     wanted: Option<VersionRef>,
     unservable: bool,
+    unapproved: Option<String>,
 }
 
 impl State {
@@ -198,7 +200,11 @@ impl State {
             Some(model) => ports.ledger.aliases(model).await?,
             None => Vec::new(),
         };
-        Ok(State { endpoint: address(&spec.endpoint), live, aliases, wanted, unservable: false })
+        let unapproved = match live.as_ref().and_then(|(_, live)| live.canary.as_ref()).filter(|_| spec.rollout.asks()) {
+            Some(canary) => unapproved(ports, &canary.model, &aliases).await?,
+            None => None,
+        };
+        Ok(State { endpoint: address(&spec.endpoint), live, aliases, wanted, unservable: false, unapproved })
     }
     fn facts<'a>(&'a self, spec: &'a DeploySpec, now: Timestamp) -> Facts<'a> {
         Facts {
@@ -209,6 +215,7 @@ impl State {
             rejected: plan::alias(&self.aliases, AliasName::rejected()),
             wanted: self.wanted.as_ref(),
             unservable: self.unservable,
+            unapproved: self.unapproved.clone(),
             now,
         }
     }
@@ -228,6 +235,22 @@ impl State {
         moves.extend(change.moves.iter().map(|m| wish(&m.asset, m.alias.clone(), m.from, m.to)));
         moves
     }
+}
+
+/// Why a version may not answer callers yet, where somebody must approve it: the alias `approved` does not name it, or was moved there by whoever
+/// made the version.
+async fn unapproved(ports: &Ports, version: &VersionRef, aliases: &[AliasState]) -> Result<Option<String>> {
+    let approved = aliases.iter().find(|state| state.alias == AliasName::approved() && state.number == Some(version.number));
+    let Some(approved) = approved else {
+        return Ok(Some(format!("{version} waits for approval: gristmill promote {version} --to approved --reason ...")));
+    };
+    let run = match ports.ledger.version(&version.asset, &Which::Number(version.number)).await? {
+        Some(made) => ports.ledger.run(&made.run).await?,
+        None => None,
+    };
+    let maker = run.map(|run| run.actor);
+    Ok((maker.as_ref() == Some(&approved.actor))
+        .then(|| format!("{version} waits for approval by somebody else: {} made it and approved it", approved.actor)))
 }
 
 /// The registered version to which a change gives its first traffic.
@@ -296,7 +319,10 @@ fn params(change: &Change) -> BTreeMap<String, String> {
         BTreeMap::from([("what".to_owned(), change.what.as_str().to_owned()), ("stable".to_owned(), change.deployment.stable.to_string())]);
     if let Some(canary) = &change.deployment.canary {
         params.insert("canary".into(), canary.model.to_string());
-        params.insert("share".into(), canary::percent(canary.permille));
+        params.insert("share".into(), strategy::percent(canary.permille));
+        if canary.mirrored > 0 {
+            params.insert("copies".into(), strategy::percent(canary.mirrored));
+        }
         if change.what == What::Paused {
             params.insert("paused".into(), canary.since.to_string());
         }
@@ -322,27 +348,30 @@ fn made(state: &State, order: &Order, change: Change) -> Result<Made> {
 /// What was known when a step was decided.
 #[derive(Default)]
 struct Evidence {
-    judged: canary::Evidence,
+    judged: evidence::Evidence,
     checks: Vec<Check>,
     metrics: Vec<Metric>,
 }
 
 /// Judges the abort condition over what the arms did in this step.
 async fn judge(ports: &Ports, live: &dyn LiveFigures, spec: &DeploySpec, deployment: &Deployment) -> Result<Evidence> {
-    let (Rollout::Canary { every, abort, at_least, .. }, Some(canary)) = (&spec.rollout, &deployment.canary) else {
+    let (Some(Judging { abort, at_least, .. }), Some(canary)) = (spec.rollout.judging(), &deployment.canary) else {
         return Ok(Evidence::default());
     };
+    if Traffic::of(canary) == Traffic::None {
+        return Ok(Evidence::default());
+    }
     let step = live.figures(&spec.endpoint, canary.since);
-    let stable = live.figures(&spec.endpoint, canary::compare_since(canary.began_at, *every));
-    let figures = canary::figures(deployment, step.as_ref(), stable.as_ref(), *at_least);
+    let stable = live.figures(&spec.endpoint, evidence::compare_since(canary.began_at, strategy::lasts(&spec.rollout, canary)));
+    let figures = evidence::figures(deployment, step.as_ref(), stable.as_ref(), *at_least);
     let rows = figures.get("rows").unwrap_or(0.0) as u64;
     let Some(condition) = abort else {
-        let judged = canary::Evidence { rows, abort: Some(false), observed: observed(&figures) };
+        let judged = evidence::Evidence { rows, abort: Some(false), observed: observed(&figures) };
         return Ok(Evidence { judged, checks: vec![], metrics: metrics(&figures) });
     };
     let mut judged = ports.engine.judge(condition, &figures).await?;
-    if judged.holds.is_none() && canary.permille >= canary::ALL && canary.step > 0 {
-        judged = ports.engine.judge(condition, &canary::without_comparison(&figures)).await?;
+    if judged.holds.is_none() && canary.permille >= ALL && canary.step > 0 {
+        judged = ports.engine.judge(condition, &evidence::without_comparison(&figures)).await?;
     }
     // The check reads "this must not hold".
     let verdict = match judged.holds {
@@ -351,7 +380,7 @@ async fn judge(ports: &Ports, live: &dyn LiveFigures, spec: &DeploySpec, deploym
         None => Verdict::Inconclusive,
     };
     let check = Check { condition: format!("not ({condition})"), verdict, observed: judged.observed.clone() };
-    let judged = canary::Evidence { rows, abort: judged.holds, observed: judged.observed };
+    let judged = evidence::Evidence { rows, abort: judged.holds, observed: judged.observed };
     Ok(Evidence { judged, checks: vec![check], metrics: metrics(&figures) })
 }
 
@@ -360,7 +389,7 @@ fn metrics(figures: &Figures) -> Vec<Metric> {
 }
 
 fn observed(figures: &Figures) -> String {
-    let shown = ["error_rate", "p99_ms", "score_psi"];
+    let shown = ["error_rate", "p99_ms", "score_psi", "agreement", "score_distance"];
     shown.iter().filter_map(|key| figures.get(key).map(|v| format!("{key} = {v:.4}"))).collect::<Vec<_>>().join(", ")
 }
 

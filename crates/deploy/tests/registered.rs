@@ -5,10 +5,10 @@ mod support;
 
 use async_trait::async_trait;
 use gristmill_deploy::plan::What;
-use gristmill_deploy::{DeploySpec, DeployStage, Rollout, Watch, live, rollback, tick};
+use gristmill_deploy::{DeploySpec, DeployStage, Judging, Rollout, Watch, live, rollback, tick};
 use gristmill_kernel::choice::RegisteredChoice;
 use gristmill_kernel::port::{LiveFigures, RegisteredVersions};
-use gristmill_kernel::prediction::{Arm, ArmFigures, EndpointFigures};
+use gristmill_kernel::prediction::{Arm, ArmFigures, Compared, EndpointFigures};
 use gristmill_kernel::{Actor, Code, Fault, Name, Result, RunStatus, Span, Timestamp, VersionRef};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,7 +58,19 @@ impl LiveFigures for Arms {
         let one = |arm, number: u64| {
             let errors = errors.get(&number).copied().unwrap_or(0);
             let (model, rows) = (version(number), 200);
-            (arm, ArmFigures { model, rows, errors, p50_ms: 1.0, p99_ms: 2.0, score_mean: 0.5, score_bins: vec![10; 20] })
+            (
+                arm,
+                ArmFigures {
+                    model,
+                    rows,
+                    errors,
+                    p50_ms: 1.0,
+                    p99_ms: 2.0,
+                    score_mean: 0.5,
+                    score_bins: vec![10; 20],
+                    compared: Compared::default(),
+                },
+            )
         };
         Some([one(Arm::Stable, 1), one(Arm::Canary, 2)].into())
     }
@@ -66,15 +78,19 @@ impl LiveFigures for Arms {
 
 fn spec(rollout: Rollout) -> DeploySpec {
     let endpoint = Name::new("churn").expect("a name");
-    DeploySpec { endpoint, model: "mlflow:Churn@prod".parse().expect("a choice"), rollout, serve: serde_json::json!({}) }
+    DeploySpec {
+        endpoint,
+        model: "mlflow:Churn@prod".parse().expect("a choice"),
+        rollout,
+        freeze: Vec::new(),
+        serve: serde_json::json!({}),
+    }
 }
 fn canary() -> DeploySpec {
     spec(Rollout::Canary {
         steps: vec![50, 1000],
         every: Span::from_secs(60),
-        abort: Some("error_rate > 0.01".into()),
-        at_least: 100,
-        patience: Span::from_secs(300),
+        judging: Judging { abort: Some("error_rate > 0.01".into()), at_least: 100, patience: Span::from_secs(300), approve: false },
     })
 }
 

@@ -4,27 +4,31 @@
 mod support;
 
 use gristmill_deploy::plan::What;
-use gristmill_deploy::{DeploySpec, DeployStage, Rollout, StepTaken, Watch, live, rollback, tick};
+use gristmill_deploy::{DeploySpec, DeployStage, Judging, Rollout, StepTaken, Watch, live, rollback, tick};
 use gristmill_kernel::port::LiveFigures;
-use gristmill_kernel::prediction::{Arm, ArmFigures, EndpointFigures};
+use gristmill_kernel::prediction::{Arm, ArmFigures, Compared, EndpointFigures};
 use gristmill_kernel::{Actor, Name, RunStatus, Span, StageKind, Timestamp, Verdict, VersionRef};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use support::World;
 
-/// Figures set by hand: rows and errors of each arm.
+/// Figures set by hand: rows, errors and rows answered alike of each arm.
 #[derive(Default)]
-struct Arms(Mutex<BTreeMap<Arm, (u64, u64, u64)>>);
+struct Arms(Mutex<BTreeMap<Arm, (u64, u64, u64, u64)>>);
 
 impl Arms {
     fn set(&self, arm: Arm, model: u64, rows: u64, errors: u64) {
-        self.0.lock().expect("lock").insert(arm, (model, rows, errors));
+        self.0.lock().expect("lock").insert(arm, (model, rows, errors, rows));
+    }
+    /// Of these rows, some were answered as the stable version did.
+    fn set_agreeing(&self, arm: Arm, model: u64, rows: u64, same: u64) {
+        self.0.lock().expect("lock").insert(arm, (model, rows, 0, same));
     }
 }
 impl LiveFigures for Arms {
     fn figures(&self, _: &Name, _: Timestamp) -> Option<EndpointFigures> {
         let arms = self.0.lock().expect("lock").clone();
-        let one = |(number, rows, errors): (u64, u64, u64)| ArmFigures {
+        let one = |(number, rows, errors, same): (u64, u64, u64, u64)| ArmFigures {
             model: VersionRef { asset: "models.churn".parse().expect("address"), number },
             rows,
             errors,
@@ -32,6 +36,7 @@ impl LiveFigures for Arms {
             p99_ms: 2.0,
             score_mean: 0.5,
             score_bins: vec![rows / 20; 20],
+            compared: Compared { rows, same, distance: 0.0 },
         };
         Some(arms.into_iter().map(|(arm, of)| (arm, one(of))).collect())
     }
@@ -39,15 +44,18 @@ impl LiveFigures for Arms {
 
 fn spec(rollout: Rollout) -> DeploySpec {
     let name = Name::new("churn").expect("name");
-    DeploySpec { endpoint: name.clone(), model: name.into(), rollout, serve: serde_json::json!({}) }
+    DeploySpec { endpoint: name.clone(), model: name.into(), rollout, freeze: Vec::new(), serve: serde_json::json!({}) }
 }
 fn canary() -> DeploySpec {
     spec(Rollout::Canary {
         steps: vec![50, 1000],
         every: Span::from_secs(60),
-        abort: Some("error_rate > 0.01 or score_psi > 0.3".into()),
-        at_least: 100,
-        patience: Span::from_secs(300),
+        judging: Judging {
+            abort: Some("error_rate > 0.01 or score_psi > 0.3".into()),
+            at_least: 100,
+            patience: Span::from_secs(300),
+            approve: false,
+        },
     })
 }
 /// A world where version 1 answers and version 2 waits.
@@ -196,4 +204,125 @@ async fn a_rollback_ends_a_rollout() {
     rollback(&world.ports, &spec, &Actor::user("ada"), "looks odd", "test").await.expect("rolled back");
     assert_eq!((stable(&world).await, world.alias("models.churn", "rejected").await), ((1, None), Some(2)));
     assert!(ticked(&world, &arms, &spec).await.is_none());
+}
+
+fn judging(approve: bool) -> Judging {
+    Judging { abort: Some("error_rate > 0.01 or agreement < 0.9".into()), at_least: 100, patience: Span::from_secs(300), approve }
+}
+async fn beside(world: &World) -> Option<(u64, u32, u32)> {
+    let (_, d) = live(&world.ports, &Name::new("churn").expect("name")).await.expect("reads").expect("deployed");
+    d.canary.map(|c| (c.model.number, c.permille, c.mirrored))
+}
+
+#[tokio::test]
+async fn blue_green_looks_at_copies_and_bakes() {
+    let (sample, minute) = (200, Span::from_secs(60));
+    let spec = spec(Rollout::BlueGreen { sample, preview: minute, bake: minute, judging: judging(false) });
+    let arms = Arms::default();
+    let world = waiting(&spec).await;
+    assert_eq!(ticked(&world, &arms, &spec).await.map(|s| s.what), Some(What::Began));
+    assert_eq!((stable(&world).await.0, beside(&world).await), (1, Some((2, 0, 200))));
+    arms.set(Arm::Shadow, 2, 400, 0);
+    world.pass(60);
+    assert_eq!(ticked(&world, &arms, &spec).await.map(|s| s.what), Some(What::Advanced));
+    assert_eq!((stable(&world).await.0, beside(&world).await), (1, Some((2, 1000, 0))));
+    arms.set(Arm::Canary, 2, 400, 0);
+    world.pass(60);
+    let done = ticked(&world, &arms, &spec).await.expect("done");
+    assert_eq!((done.what, stable(&world).await), (What::Completed, (2, None)));
+    assert_eq!(world.alias("models.churn", "champion").await, Some(2));
+}
+
+#[tokio::test]
+async fn blue_goes_back_when_green_turns_bad_while_it_bakes() {
+    let (sample, minute) = (1000, Span::from_secs(60));
+    let spec = spec(Rollout::BlueGreen { sample, preview: minute, bake: minute, judging: judging(false) });
+    let arms = Arms::default();
+    let world = waiting(&spec).await;
+    ticked(&world, &arms, &spec).await.expect("begins");
+    arms.set(Arm::Shadow, 2, 400, 0);
+    world.pass(60);
+    ticked(&world, &arms, &spec).await.expect("answers everything");
+    arms.set(Arm::Canary, 2, 50, 50);
+    let gone = ticked(&world, &arms, &spec).await.expect("goes back");
+    assert_eq!((gone.what, stable(&world).await, world.alias("models.churn", "rejected").await), (What::Aborted, (1, None), Some(2)));
+}
+
+#[tokio::test]
+async fn a_shadow_that_disagrees_answers_nobody_ever() {
+    let spec = spec(Rollout::Shadow { sample: 1000, lasts: Span::from_secs(60), judging: judging(false) });
+    let arms = Arms::default();
+    let world = waiting(&spec).await;
+    ticked(&world, &arms, &spec).await.expect("begins");
+    arms.set_agreeing(Arm::Shadow, 2, 400, 300);
+    let gone = ticked(&world, &arms, &spec).await.expect("is given up");
+    assert_eq!((gone.what, stable(&world).await), (What::Aborted, (1, None)));
+    assert!(gone.run.summary.contains("agreement = 0.75"), "{}", gone.run.summary);
+}
+
+#[tokio::test]
+async fn a_second_person_approves_before_anybody_gets_an_answer() {
+    let spec = spec(Rollout::Shadow { sample: 1000, lasts: Span::from_secs(60), judging: judging(true) });
+    let arms = Arms::default();
+    let world = World::new().await;
+    world.trained("models.churn", &[], &[]).await;
+    world.point("models.churn", "challenger", Some(1)).await;
+    world.step(&DeployStage::default(), "endpoints.churn", &spec, &[]).await.expect("first");
+    // Made by the one who will approve it.
+    let made = |finish: &mut gristmill_kernel::run::Finish| finish.outputs = vec![support::version("models.churn", "by ada", None)];
+    world.ended_by("user:ada", StageKind::Train, "models.churn", &[], serde_json::Value::Null, made).await;
+    world.point("models.churn", "challenger", Some(2)).await;
+    ticked(&world, &arms, &spec).await.expect("begins");
+    arms.set(Arm::Shadow, 2, 400, 0);
+    world.pass(120);
+    assert!(ticked(&world, &arms, &spec).await.is_none(), "nobody has approved it");
+    world.point("models.churn", "approved", Some(2)).await;
+    assert!(ticked(&world, &arms, &spec).await.is_none(), "its maker has");
+    let bob = gristmill_kernel::version::AliasMove {
+        asset: "models.churn".parse().expect("address"),
+        alias: gristmill_kernel::AliasName::approved(),
+        to: Some(2),
+        expect: None,
+        actor: Actor::user("bob"),
+        reason: "looked at its shadow".into(),
+        run: None,
+    };
+    world.ports.ledger.move_alias(bob, world.now()).await.expect("moves");
+    let done = ticked(&world, &arms, &spec).await.expect("goes on");
+    assert_eq!((done.what, stable(&world).await), (What::Completed, (2, None)));
+    assert!(done.run.summary.contains("approved"), "{}", done.run.summary);
+}
+
+#[tokio::test]
+async fn by_hand_a_version_stands_by_until_it_is_approved() {
+    let (spec, arms) = (spec(Rollout::Manual), Arms::default());
+    let world = waiting(&spec).await;
+    assert_eq!(ticked(&world, &arms, &spec).await.map(|s| s.what), Some(What::Began));
+    assert_eq!((stable(&world).await.0, beside(&world).await), (1, Some((2, 0, 0))));
+    world.pass(100_000);
+    assert!(ticked(&world, &arms, &spec).await.is_none());
+    world.point("models.churn", "approved", Some(2)).await;
+    assert_eq!(ticked(&world, &arms, &spec).await.map(|s| s.what), Some(What::Completed));
+    assert_eq!(stable(&world).await, (2, None));
+}
+
+#[tokio::test]
+async fn while_it_is_frozen_nothing_begins_and_bad_ones_still_go() {
+    let mut spec = canary();
+    let arms = Arms::default();
+    let world = waiting(&spec).await;
+    let freeze = |from: Timestamp, to: Timestamp| vec![format!("{from} to {to}").parse().expect("a freeze")];
+    spec.freeze = freeze(world.now(), world.now().plus(Span::from_secs(3_600)));
+    assert!(ticked(&world, &arms, &spec).await.is_none());
+    let asked = world.step(&DeployStage::default(), "endpoints.churn", &spec, &[]).await.expect("runs");
+    assert!(asked.summary.contains("frozen until") && stable(&world).await == (1, None), "{}", asked.summary);
+    world.pass(3_600);
+    ticked(&world, &arms, &spec).await.expect("begins when it is over");
+    spec.freeze = freeze(world.now(), world.now().plus(Span::from_secs(3_600)));
+    arms.set(Arm::Stable, 1, 5_000, 3);
+    arms.set(Arm::Canary, 2, 400, 0);
+    world.pass(60);
+    assert!(ticked(&world, &arms, &spec).await.is_none(), "it does not go on");
+    arms.set(Arm::Canary, 2, 400, 40);
+    assert_eq!(ticked(&world, &arms, &spec).await.map(|s| s.what), Some(What::Aborted));
 }

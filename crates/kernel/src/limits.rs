@@ -28,6 +28,8 @@ pub const PREDICT_ROWS_MAX: usize = 10_000;
 pub const PREDICT_FIELDS_MAX: usize = 256;
 /// Rows of one prediction request from which scoring moves off the threads that answer requests.
 pub const PREDICT_ROWS_INLINE_MAX: usize = 256;
+/// Copies of requests that one endpoint shows to a version at the same time; more are not shown, and counted.
+pub const COPIES_MAX: usize = 16;
 /// Answers kept by the prediction cache of one endpoint.
 pub const PREDICTION_CACHE_ROWS_MAX: u64 = 100_000;
 /// Predictions waiting to be written; beyond it the oldest wait is shortened and new ones are refused.

@@ -216,6 +216,10 @@ impl AliasName {
     pub fn rejected() -> AliasName {
         AliasName("rejected".into())
     }
+    /// The model version that somebody has approved, for endpoints that ask for it.
+    pub fn approved() -> AliasName {
+        AliasName("approved".into())
+    }
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

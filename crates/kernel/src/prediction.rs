@@ -11,6 +11,8 @@ pub enum Arm {
     Stable,
     /// The version being rolled out.
     Canary,
+    /// The version being rolled out, where it was shown a copy and answered nobody.
+    Shadow,
 }
 
 impl Arm {
@@ -19,6 +21,7 @@ impl Arm {
         match self {
             Arm::Stable => "stable",
             Arm::Canary => "canary",
+            Arm::Shadow => "shadow",
         }
     }
 }
@@ -40,6 +43,19 @@ pub struct ArmFigures {
     pub score_mean: f64,
     /// Counts of scores in 20 equal bins over the range [0, 1]; scores outside fall into the first or last bin.
     pub score_bins: Vec<u64>,
+    /// How its answers compare with those that callers got, where it was shown copies of their requests.
+    pub compared: Compared,
+}
+
+/// Answers of two versions to the same rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Compared {
+    /// Rows that both answered.
+    pub rows: u64,
+    /// Those where both gave the same outcome; without outcomes, scores that are equal to six digits.
+    pub same: u64,
+    /// Sum of the absolute differences of the scores.
+    pub distance: f64,
 }
 
 /// How an endpoint answers: the content of an `endpoints.NAME` version. `serve` follows the alias `live`.
@@ -67,14 +83,21 @@ impl Deployment {
 pub struct Canary {
     /// The version.
     pub model: VersionRef,
-    /// Its share of the traffic in per mille, 0 to 1000.
+    /// Its share of the traffic in per mille, 0 to 1000; 0 while it stands by or is only shown copies.
     pub permille: u32,
+    /// The share of the requests that it is shown a copy of, in per mille. Nobody waits for what it says about them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mirrored: u32,
     /// Which step of the rollout, from 0.
     pub step: u32,
     /// When the rollout began.
     pub began_at: Timestamp,
     /// When this step began.
     pub since: Timestamp,
+}
+
+fn is_zero(permille: &u32) -> bool {
+    *permille == 0
 }
 
 /// The format of the rows of a prediction log that this binary writes, and the newest it reads. Rows of format 1 have no column `format` and do not say

@@ -37,6 +37,8 @@ pub const METRICS: &[(&str, Task)] = &[
 
 /// What `abort` sees of the new version's traffic; the same of the old one as `stable.NAME`.
 pub const LIVE: [&str; 6] = ["error_rate", "p50_ms", "p99_ms", "score_psi", "score_mean", "rows"];
+/// What `abort` sees besides of a version that is shown copies.
+pub const COPIES: [&str; 2] = ["agreement", "score_distance"];
 /// What `drift` sees of each feature and of the score.
 pub const DRIFT: [&str; 8] = ["psi", "ks", "ks_p", "chi2", "chi2_p", "missing_rate", "missing_shift", "rows"];
 /// What `parity` sees of the features that were computed again.
@@ -80,9 +82,10 @@ pub fn gates(task: Option<Task>, conditions: &[String]) -> Vec<String> {
     ["", "champion.", "worst.", "train."].into_iter().flat_map(with).collect()
 }
 
-/// The names that `abort` may use.
-pub fn live() -> Vec<String> {
-    LIVE.iter().map(|n| (*n).to_owned()).chain(LIVE.iter().map(|n| format!("stable.{n}"))).collect()
+/// The names that `abort` may use; `copies`: the new version is shown some.
+pub fn live(copies: bool) -> Vec<String> {
+    let own = LIVE.iter().chain(COPIES.iter().filter(|_| copies)).map(|n| (*n).to_owned());
+    own.chain(LIVE.iter().map(|n| format!("stable.{n}"))).collect()
 }
 
 #[cfg(test)]

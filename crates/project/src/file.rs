@@ -302,10 +302,15 @@ pub struct Endpoint {
     /// The model that answers: one of the project's, or a registered version: `"mlflow:churn@champion"`, `"mlflow:churn@3"`.
     #[schemars(with = "String")]
     pub model: ModelChoice,
-    /// How a new version takes over: `"direct"` (the default) or `{ canary = ["5%", "25%", "100%"], every = "30m", abort = "..." }`.
+    /// How a new version takes over: `"direct"` (the default), `"manual"`, `{ canary = ["5%", "25%", "100%"], every = "30m", abort = "..." }`,
+    /// `{ shadow = "1h", sample = "20%" }` or `{ blue_green = "30m", preview = "10m" }`.
     #[serde(default)]
     #[schemars(with = "serde_json::Value")]
     pub rollout: Rollout,
+    /// When no new version takes a step, in UTC: `["fri 16:00 to mon 07:00", "2026-12-20 to 2027-01-03"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub freeze: Vec<gristmill_deploy::Freeze>,
     /// How long an answer may be reused: `"10m"`; not at all unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -335,12 +340,18 @@ pub enum Rollout {
     #[default]
     #[serde(serialize_with = "word_direct")]
     Direct,
+    /// When a person approves it.
+    #[serde(serialize_with = "word_manual")]
+    Manual,
     /// As the table says.
     Table(Box<RolloutTable>),
 }
 
 fn word_direct<S: serde::Serializer>(to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str("direct")
+}
+fn word_manual<S: serde::Serializer>(to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str("manual")
 }
 
 impl<'de> Deserialize<'de> for Rollout {
@@ -349,15 +360,17 @@ impl<'de> Deserialize<'de> for Rollout {
         impl<'de> Visitor<'de> for V {
             type Value = Rollout;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"direct\" or a table such as { canary = [\"5%\", \"100%\"], every = \"30m\" }")
+                f.write_str("\"direct\", \"manual\" or a table such as { canary = [\"5%\", \"100%\"], every = \"30m\" }")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Rollout, E> {
-                if text == "direct" {
-                    return Ok(Rollout::Direct);
+                match text {
+                    "direct" => return Ok(Rollout::Direct),
+                    "manual" => return Ok(Rollout::Manual),
+                    _ => {}
                 }
                 Err(crate::words::custom(
                     gristmill_kernel::Fault::invalid(gristmill_kernel::Code::BAD_VALUE, format!("`{text}` is not a rollout"))
-                        .fix("write \"direct\" or { canary = [\"5%\", \"25%\", \"100%\"], every = \"30m\" }"),
+                        .fix("write \"direct\", \"manual\" or { canary = [\"5%\", \"25%\", \"100%\"], every = \"30m\" }"),
                 ))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Rollout, A::Error> {
@@ -368,7 +381,7 @@ impl<'de> Deserialize<'de> for Rollout {
     }
 }
 
-/// A rollout by steps. Exactly one of `canary`, `shadow` and `ab` says which kind.
+/// A rollout by steps. Exactly one of `canary`, `shadow`, `blue_green` and `ab` says which kind.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutTable {
@@ -387,9 +400,21 @@ pub struct RolloutTable {
     /// How long a step without enough rows waits before the rollout pauses.
     #[serde(default = "default_patience")]
     pub patience: Span,
-    /// Runs beside the old version for this long and answers nobody.
+    /// It is shown copies of the traffic for this long and answers nobody; then it takes over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Span>,
+    /// It answers everything at once, and the old version stays warm for its return for this long. Before that it is shown copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blue_green: Option<Span>,
+    /// How long it is shown copies before it answers: the preview of `blue_green`; `10m` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Span>,
+    /// The share of the requests of which it is shown copies, for `shadow` and `blue_green`; all unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Share>,
+    /// Whether somebody must move the model's alias `approved` to a version before it answers callers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approve: bool,
     /// The share of an experiment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ab: Option<Share>,

@@ -105,6 +105,7 @@ impl Project {
                 endpoint: name.clone(),
                 model: endpoint.model.clone(),
                 rollout: resolve::rollout(endpoint),
+                freeze: endpoint.freeze.clone(),
                 serve,
             });
             push(nodes, StageKind::Deploy, (AssetKind::Endpoints, name), spec, gates.into_iter().collect());

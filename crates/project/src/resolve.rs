@@ -4,11 +4,11 @@
 
 use crate::file::{Endpoint, Model, Rollout, SplitBy};
 use crate::project::Project;
-use gristmill_deploy::spec as deploy;
+use gristmill_deploy as deploy;
 use gristmill_ingest::spec::SourceSpec;
 use gristmill_kernel::model::Task;
 use gristmill_kernel::training::Split;
-use gristmill_kernel::{AliasName, Name};
+use gristmill_kernel::{AliasName, Name, Span};
 use gristmill_monitor::spec::MonitorSpec;
 use gristmill_registry::spec::GateSpec;
 use gristmill_retrain::spec::RetrainSpec;
@@ -130,16 +130,24 @@ pub fn serve(project: &Project, name: &Name) -> Option<ServeSpec> {
 
 /// How a new version takes over; kinds that are not built yet count as direct here and are refused by [`crate::check`].
 pub fn rollout(endpoint: &Endpoint) -> deploy::Rollout {
-    let Rollout::Table(table) = &endpoint.rollout else { return deploy::Rollout::Direct };
-    let Some(steps) = &table.canary else { return deploy::Rollout::Direct };
-    deploy::Rollout::Canary {
-        steps: steps.iter().map(|s| s.0).collect(),
-        every: table.every,
-        abort: table.abort.clone(),
-        at_least: table.at_least,
-        patience: table.patience,
+    let table = match &endpoint.rollout {
+        Rollout::Direct => return deploy::Rollout::Direct,
+        Rollout::Manual => return deploy::Rollout::Manual,
+        Rollout::Table(table) => table,
+    };
+    let judging =
+        deploy::Judging { abort: table.abort.clone(), at_least: table.at_least, patience: table.patience, approve: table.approve };
+    let sample = table.sample.map_or(deploy::strategy::ALL, |share| share.0);
+    match (&table.canary, table.shadow, table.blue_green) {
+        (Some(steps), ..) => deploy::Rollout::Canary { steps: steps.iter().map(|s| s.0).collect(), every: table.every, judging },
+        (_, Some(lasts), _) => deploy::Rollout::Shadow { sample, lasts, judging },
+        (_, _, Some(bake)) => deploy::Rollout::BlueGreen { sample, preview: table.preview.unwrap_or(PREVIEW), bake, judging },
+        _ => deploy::Rollout::Direct,
     }
 }
+
+/// How long a version that shall answer everything is shown copies before.
+const PREVIEW: Span = Span::from_secs(10 * 60);
 
 /// The label set that says what happened: the one written, else the model's own.
 pub fn outcomes(project: &Project, endpoint: &Endpoint) -> Option<Name> {

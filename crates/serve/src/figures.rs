@@ -3,7 +3,7 @@
 //! Invariant: a row is counted exactly once, on the arm it was meant for; a canary row that fails and is answered by the stable
 //! version is an error of the canary and nothing of the stable arm. Figures of different model versions are never mixed.
 
-use gristmill_kernel::prediction::{Arm, ArmFigures, EndpointFigures};
+use gristmill_kernel::prediction::{Arm, ArmFigures, Compared, EndpointFigures};
 use gristmill_kernel::{Timestamp, VersionRef};
 use hdrhistogram::Histogram;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,6 +25,8 @@ pub struct Tally {
     pub scores: Vec<f64>,
     /// The time the arm took.
     pub micros: u64,
+    /// Of a copy: how the answers compare with those that the caller got.
+    pub compared: Compared,
 }
 
 /// The figures of one endpoint.
@@ -62,6 +64,7 @@ struct Slot {
     errors: u64,
     score_sum: f64,
     bins: [u64; SCORE_BINS],
+    compared: Compared,
     latency: Option<Histogram<u32>>,
 }
 
@@ -69,7 +72,7 @@ impl Slot {
     fn new(number: i64) -> Slot {
         // One percent of error over a microsecond to a hundred seconds; these bounds are valid, so there is always a histogram.
         let latency = Histogram::new_with_bounds(1, 100_000_000, 2).ok();
-        Slot { number, rows: 0, errors: 0, score_sum: 0.0, bins: [0; SCORE_BINS], latency }
+        Slot { number, rows: 0, errors: 0, score_sum: 0.0, bins: [0; SCORE_BINS], compared: Compared::default(), latency }
     }
 }
 
@@ -94,6 +97,7 @@ impl Figures {
         if let Some(slot) = track.slots.back_mut() {
             slot.rows += rows;
             slot.errors += tally.errors;
+            add(&mut slot.compared, &tally.compared);
             for score in &tally.scores {
                 slot.score_sum += score;
                 slot.bins[((score * SCORE_BINS as f64).max(0.0) as usize).min(SCORE_BINS - 1)] += 1;
@@ -163,12 +167,19 @@ fn family(metric: &'static str) -> &'static str {
     if metric.starts_with("gristmill_predict_seconds") { "gristmill_predict_seconds" } else { metric }
 }
 
+fn add(sum: &mut Compared, more: &Compared) {
+    sum.rows += more.rows;
+    sum.same += more.same;
+    sum.distance += more.distance;
+}
+
 fn merge<'a>(model: &VersionRef, slots: impl Iterator<Item = &'a Slot>) -> ArmFigures {
     let mut all = Slot::new(0);
     for slot in slots {
         all.rows += slot.rows;
         all.errors += slot.errors;
         all.score_sum += slot.score_sum;
+        add(&mut all.compared, &slot.compared);
         all.bins.iter_mut().zip(slot.bins).for_each(|(sum, n)| *sum += n);
         if let (Some(sum), Some(latency)) = (&mut all.latency, &slot.latency) {
             // Both have the same bounds, so adding cannot fail.
@@ -186,6 +197,7 @@ fn merge<'a>(model: &VersionRef, slots: impl Iterator<Item = &'a Slot>) -> ArmFi
         p99_ms: quantile_ms(0.99),
         score_mean: if scored == 0 { f64::NAN } else { all.score_sum / scored as f64 },
         score_bins: all.bins.to_vec(),
+        compared: all.compared,
     }
 }
 
@@ -204,7 +216,7 @@ mod tests {
     #[test]
     fn figures_are_kept_per_arm_version_and_slot() {
         let figures = Figures::default();
-        let tally = |scores: &[f64], errors, micros| Tally { errors, scores: scores.to_vec(), micros };
+        let tally = |scores: &[f64], errors, micros| Tally { errors, scores: scores.to_vec(), micros, ..Tally::default() };
         figures.record(Arm::Stable, &model(1), &tally(&[0.0, 1.0, 7.0], 0, 2_000), at(5));
         figures.record(Arm::Stable, &model(1), &tally(&[0.5], 1, 4_000), at(25));
         figures.record(Arm::Canary, &model(2), &tally(&[], 2, 100), at(25));
@@ -236,7 +248,7 @@ mod tests {
     #[test]
     fn prometheus_lines_are_cumulative() {
         let figures = Figures::default();
-        figures.record(Arm::Stable, &model(3), &Tally { errors: 1, scores: vec![0.1], micros: 3_000 }, at(1));
+        figures.record(Arm::Stable, &model(3), &Tally { errors: 1, scores: vec![0.1], micros: 3_000, ..Tally::default() }, at(1));
         let mut out = BTreeMap::new();
         figures.prometheus("churn", &mut out);
         let text: String = out.into_values().collect();

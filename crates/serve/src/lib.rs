@@ -16,7 +16,9 @@ mod predict;
 mod protocol;
 mod registered;
 mod runtime;
+mod shadow;
 pub mod spec;
+mod table;
 
 #[cfg(test)]
 mod tests;

@@ -211,7 +211,7 @@ mod tests {
 
     fn canary(permille: u32) -> Canary {
         let model = gristmill_kernel::VersionRef { asset: "models.churn".parse().expect("an address"), number: 2 };
-        Canary { model, permille, step: 0, began_at: Timestamp::from_micros(7), since: Timestamp::from_micros(9) }
+        Canary { model, permille, mirrored: 0, step: 0, began_at: Timestamp::from_micros(7), since: Timestamp::from_micros(9) }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::model::LoadedModel;
 use crate::predict::Cached;
 use crate::spec::ServeSpec;
 use arc_swap::ArcSwap;
-use gristmill_kernel::limits::PREDICTION_CACHE_ROWS_MAX;
+use gristmill_kernel::limits::{COPIES_MAX, PREDICTION_CACHE_ROWS_MAX};
 use gristmill_kernel::port::{Clock, FeatureReader, LiveFigures, Ports, ViewRef};
 use gristmill_kernel::prediction::{Arm, Canary, Deployment, EndpointFigures};
 use gristmill_kernel::version::{Place, Which};
@@ -17,6 +17,7 @@ use gristmill_kernel::{Address, AliasName, AssetKind, Code, Fault, Kind, Name, R
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
+use tokio::sync::Semaphore;
 
 /// What a plane needs.
 #[derive(Clone)]
@@ -63,25 +64,46 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// The arms and the versions behind them.
+    /// The arms that may answer and the versions behind them.
     pub fn arms(&self) -> Vec<(Arm, VersionRef)> {
         let canary = self.canary.as_ref().map(|(_, model)| (Arm::Canary, model.id.clone()));
         std::iter::once((Arm::Stable, self.stable.id.clone())).chain(canary).collect()
     }
+    /// The arms that do something, and the versions behind them.
+    pub fn working_arms(&self) -> Vec<(Arm, VersionRef)> {
+        let shadow = self.canary.as_ref().map(|(_, model)| (Arm::Shadow, model.id.clone()));
+        self.arms().into_iter().chain(shadow).collect()
+    }
     /// The model of an arm; without a canary it is the stable one.
     pub fn model(&self, arm: Arm) -> &Arc<LoadedModel> {
         match (arm, &self.canary) {
-            (Arm::Canary, Some((_, model))) => model,
+            (Arm::Canary | Arm::Shadow, Some((_, model))) => model,
             _ => &self.stable,
         }
+    }
+    /// Whether rows of numbers mean the same to both versions: the same features in the same order.
+    pub fn alike(&self) -> bool {
+        let Some((_, canary)) = &self.canary else { return false };
+        let (ours, theirs) = (&self.stable.shape.features, &canary.shape.features);
+        ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| a.view == b.view && a.column == b.column)
     }
 }
 
 /// What an endpoint has across deployments.
-#[derive(Default)]
 pub(crate) struct Lane {
     pub figures: Figures,
     in_flight: AtomicU32,
+    /// Places for copies that are being shown to a version.
+    pub copies: Arc<Semaphore>,
+    /// Copies that found no place.
+    pub skipped: AtomicU64,
+}
+
+impl Default for Lane {
+    fn default() -> Lane {
+        let (in_flight, skipped) = (AtomicU32::new(0), AtomicU64::new(0));
+        Lane { figures: Figures::default(), in_flight, copies: Arc::new(Semaphore::new(COPIES_MAX)), skipped }
+    }
 }
 
 /// A request in flight.
@@ -132,6 +154,9 @@ pub struct EndpointHealth {
     pub canary: Option<String>,
     /// Its share of the traffic.
     pub canary_permille: Option<u32>,
+    /// The share of the requests that it is shown copies of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copied_permille: Option<u32>,
 }
 
 impl Plane {
@@ -198,7 +223,7 @@ impl Plane {
             match self.load(&asset, before).await {
                 Ok(Some((endpoint, trouble))) => {
                     if before.is_none_or(|b| b.deployment != endpoint.deployment) {
-                        let arms = endpoint.arms();
+                        let arms = endpoint.working_arms();
                         endpoint.lane.figures.forget(&arms, self.parts.ports.clock.now());
                         tracing::info!(endpoint = %asset.name, deployment = %endpoint.deployment, stable = %endpoint.stable.id, "endpoint answers");
                     }
@@ -290,6 +315,7 @@ impl Plane {
             stable: endpoint.stable.id.to_string(),
             canary: endpoint.canary.as_ref().map(|(_, model)| model.id.to_string()),
             canary_permille: endpoint.canary.as_ref().map(|(canary, _)| canary.permille),
+            copied_permille: endpoint.canary.as_ref().map(|(canary, _)| canary.mirrored).filter(|copies| *copies > 0),
         };
         Health {
             ready: self.loaded_once.load(Ordering::Acquire) && !draining && !unanswered,
@@ -327,10 +353,12 @@ impl Plane {
     pub fn metrics(&self) -> String {
         let snapshot = self.snapshot();
         let mut families: BTreeMap<&'static str, String> = BTreeMap::new();
-        let mut in_flight = String::new();
+        let (mut in_flight, mut skipped) = (String::new(), String::new());
         for (name, lane) in self.lanes.read().unwrap_or_else(|e| e.into_inner()).iter() {
             lane.figures.prometheus(name.as_str(), &mut families);
             in_flight.push_str(&format!("gristmill_predict_in_flight{{endpoint=\"{name}\"}} {}\n", lane.in_flight()));
+            let missed = lane.skipped.load(Ordering::Relaxed);
+            skipped.push_str(&format!("gristmill_copies_skipped_total{{endpoint=\"{name}\"}} {missed}\n"));
         }
         let share = |(name, endpoint): (&Name, &Arc<Endpoint>)| {
             let share = endpoint.canary.as_ref().map_or(0.0, |(canary, _)| f64::from(canary.permille) / 1_000.0);
@@ -350,6 +378,7 @@ impl Plane {
             family(name, kind, help, lines);
         }
         family("gristmill_predict_in_flight", "gauge", "Prediction requests being answered.", &in_flight);
+        family("gristmill_copies_skipped_total", "counter", "Requests that were not shown to a shadow because it had too many.", &skipped);
         family(
             "gristmill_canary_share",
             "gauge",
@@ -376,7 +405,7 @@ impl LiveFigures for Plane {
     fn figures(&self, endpoint: &Name, since: Timestamp) -> Option<EndpointFigures> {
         let snapshot = self.snapshot();
         let endpoint = snapshot.endpoints.get(endpoint)?;
-        Some(endpoint.lane.figures.since(&endpoint.arms(), since))
+        Some(endpoint.lane.figures.since(&endpoint.working_arms(), since))
     }
 }
 

@@ -7,13 +7,13 @@
 use crate::figures::Tally;
 use crate::log::LogRow;
 use crate::model::{LoadedModel, Scored, row_json};
-use crate::plan::{Row, arm_of, check_row_count, columns_of, entity_of};
+use crate::plan::{Row, arm_of, check_row_count, entity_of};
 use crate::plane::{Endpoint, Plane};
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use crate::shadow;
+use crate::table::{Features, Table};
+use arrow::array::RecordBatch;
 use gristmill_kernel::limits::PREDICT_ROWS_INLINE_MAX;
 use gristmill_kernel::logged;
-use gristmill_kernel::port::{FeatureRequest, FeatureRows};
 use gristmill_kernel::prediction::Arm;
 use gristmill_kernel::{Code, Fault, Kind, Name, Result, Timestamp, VersionRef};
 use serde_json::Value;
@@ -123,7 +123,8 @@ pub(crate) async fn predict(plane: &Plane, endpoint: &str, ask: Ask) -> Result<A
         Ok(predictions) => predictions,
         Err(fault) => {
             if !matches!(fault.kind, Kind::Invalid | Kind::NotFound | Kind::TooLarge) {
-                let tally = Tally { errors: rows as u64, scores: Vec::new(), micros: began.elapsed().as_micros() as u64 };
+                let micros = began.elapsed().as_micros() as u64;
+                let tally = Tally { errors: rows as u64, micros, ..Tally::default() };
                 let arm = work.pinned.unwrap_or(Arm::Stable);
                 endpoint.lane.figures.record(arm, &endpoint.model(arm).id, &tally, plane.parts.ports.clock.now());
             }
@@ -145,7 +146,9 @@ pub(crate) async fn predict(plane: &Plane, endpoint: &str, ask: Ask) -> Result<A
         error: p.error.clone(),
     });
     plane.log.append(&name, &endpoint.deployment, logged.collect(), room);
-    Ok(Answered { endpoint: name, as_of: work.at, predictions })
+    let as_of = work.at;
+    shadow::show(plane, &endpoint, as_of, work.pinned, work.input, &predictions);
+    Ok(Answered { endpoint: name, as_of, predictions })
 }
 
 /// A request, split over the arms.
@@ -166,19 +169,6 @@ struct Work<'a> {
     keys: Vec<String>,
 }
 
-/// The features of some rows.
-struct Table {
-    features: Features,
-    newest: Vec<Option<Timestamp>>,
-    basis: Option<Arc<str>>,
-}
-
-#[derive(Clone)]
-enum Features {
-    Columns(RecordBatch),
-    Encoded(Vec<f64>),
-}
-
 /// What a model said about a row, and on what.
 struct Judged {
     scored: Scored,
@@ -197,14 +187,19 @@ impl<'a> Work<'a> {
         };
         let canary = endpoint.canary.as_ref().map(|(canary, _)| canary);
         let pinned = match &ask.input {
-            // Numbers without names fit one version only.
-            Input::Encoded { .. } => Some(only.unwrap_or(Arm::Stable)),
-            Input::Entities(_) | Input::Features(_) => only,
+            // Numbers without names fit one version only, unless both name them alike.
+            Input::Encoded { .. } if !endpoint.alike() => Some(only.unwrap_or(Arm::Stable)),
+            Input::Encoded { .. } | Input::Entities(_) | Input::Features(_) => only,
         };
         let arm = |row: usize| match (pinned, &ask.input) {
             (Some(arm), _) => arm,
             (None, Input::Features(columns)) if canary.is_some() => {
                 arm_of(name, canary, &Value::Object(row_json(columns, row)).to_string())
+            }
+            (None, Input::Encoded { rows, matrix }) if canary.is_some() => {
+                let width = matrix.len() / (*rows).max(1);
+                let bits = matrix[row * width..(row + 1) * width].iter().map(|x| format!("{:016x}", x.to_bits()));
+                arm_of(name, canary, &bits.collect::<String>())
             }
             // Without an entity to go by, equal rows take the same arm.
             (None, Input::Entities(rows)) if canary.is_some() && endpoint.spec.entity.is_empty() => {
@@ -312,30 +307,7 @@ impl<'a> Work<'a> {
 
     /// The features a model reads, for some rows.
     async fn table(&self, model: &LoadedModel, rows: &[usize]) -> Result<Table> {
-        let nothing = || vec![None; rows.len()];
-        match &self.input {
-            Input::Encoded { matrix, .. } => {
-                let width = model.shape.features.len();
-                let row = |row: &usize| matrix.get(row * width..(row + 1) * width).unwrap_or_default().to_vec();
-                Ok(Table { features: Features::Encoded(rows.iter().flat_map(row).collect()), newest: nothing(), basis: None })
-            }
-            Input::Features(columns) => Ok(Table { features: Features::Columns(take(columns, rows)?), newest: nothing(), basis: None }),
-            Input::Entities(all) => {
-                let asked: Vec<&Row> = rows.iter().map(|row| &all[*row]).collect();
-                if model.shape.asks_request() {
-                    let features = Features::Columns(model.request_columns(&asked)?);
-                    return Ok(Table { features, newest: nothing(), basis: None });
-                }
-                let batch = columns_of(&asked, &self.endpoint.spec.entity)?;
-                let request = FeatureRequest { views: model.views.clone(), rows: batch, at: self.at };
-                let FeatureRows { columns, newest, basis } = self.plane.parts.features.read(request).await?;
-                if columns.num_rows() != rows.len() || newest.len() != rows.len() {
-                    return Err(Fault::internal(format!("{} rows were asked for features, {} came back", rows.len(), columns.num_rows())));
-                }
-                let basis = serde_json::to_string(&basis).map_err(|e| Fault::internal("a basis does not serialise").because(e))?;
-                Ok(Table { features: Features::Columns(columns), newest, basis: Some(basis.into()) })
-            }
-        }
+        Table::read(self.plane.parts.features.as_ref(), self.endpoint, model, &self.input, rows, self.at).await
     }
 
     /// What a model says about some rows of a table. A fault of one row is that row's; a fault of all (a missing column) is the outer one.
@@ -344,18 +316,10 @@ impl<'a> Work<'a> {
             return Ok(Vec::new());
         }
         let width = model.shape.features.len();
-        let features = match &table.features {
-            Features::Columns(columns) => Features::Columns(take(columns, places)?),
-            Features::Encoded(matrix) => {
-                Features::Encoded(places.iter().flat_map(|p| matrix[p * width..(p + 1) * width].to_vec()).collect())
-            }
-        };
+        let features = table.features.of(places, width)?;
         let (model, explain, rows) = (model.clone(), self.explain, places.len());
         let work = move || -> Result<Vec<Result<Judged>>> {
-            let matrix = match features {
-                Features::Columns(columns) => model.encode(&columns)?,
-                Features::Encoded(matrix) => matrix,
-            };
+            let matrix = features.encoded(&model)?;
             let method = model.contributions_method().filter(|_| explain);
             let one = |(row, scored): (usize, Result<Scored>)| {
                 let row = &matrix[row * width..(row + 1) * width];
@@ -437,7 +401,7 @@ impl<'a> Work<'a> {
                 continue;
             }
             let scores: Vec<f64> = rows.iter().filter(|p| p.error.is_none()).filter_map(|p| p.scored.as_ref()).map(|s| s.score).collect();
-            let tally = Tally { errors: (rows.len() - scores.len()) as u64, scores, micros };
+            let tally = Tally { errors: (rows.len() - scores.len()) as u64, scores, micros, ..Tally::default() };
             self.endpoint.lane.figures.record(arm, &self.endpoint.model(arm).id, &tally, now);
         }
     }
@@ -450,13 +414,4 @@ fn arm_of_version(endpoint: &Endpoint, name: &Name, number: u64) -> Result<Arm> 
         Fault::not_found(Code::UNKNOWN_MODEL, format!("endpoint `{name}` does not serve version {number}"))
             .fix(format!("it serves {}", versions.join(" and ")))
     })
-}
-
-fn take(columns: &RecordBatch, rows: &[usize]) -> Result<RecordBatch> {
-    if rows.len() == columns.num_rows() {
-        // The places are ascending and each stands once, so these are all of them.
-        return Ok(columns.clone());
-    }
-    let places = UInt32Array::from_iter_values(rows.iter().map(|row| *row as u32));
-    take_record_batch(columns, &places).map_err(|e| Fault::internal("rows of a batch cannot be taken").because(e))
 }

@@ -41,7 +41,7 @@ impl Status {
         cx.out.data(format!("ledger     {chain} lines"));
         for endpoint in &standing {
             let canary = match endpoint["canary"].as_object() {
-                Some(c) => format!(", rolling out {} at {} %", c["model"].as_str().unwrap_or("?"), c["percent"]),
+                Some(c) => format!(", rolling out {} at {}", c["model"].as_str().unwrap_or("?"), c["sees"].as_str().unwrap_or("?")),
                 None => String::new(),
             };
             cx.out.data(format!(
@@ -98,7 +98,9 @@ pub async fn endpoints(ports: &Ports) -> Result<Vec<Value>> {
             "endpoint": deployment.endpoint,
             "stable": deployment.stable.to_string(),
             "canary": deployment.canary.map(|c| json!({
-                "model": c.model.to_string(), "percent": f64::from(c.permille) / 10.0, "step": c.step, "since": c.since,
+                "model": c.model.to_string(), "percent": f64::from(c.permille) / 10.0,
+                "copies_percent": f64::from(c.mirrored) / 10.0, "sees": gristmill_deploy::strategy::Traffic::of(&c).to_string(),
+                "step": c.step, "since": c.since,
             })),
         }));
     }

@@ -31,7 +31,8 @@ pub(super) fn all(project: &Project, engine: &dyn Engine, columns: &BTreeMap<Nam
         if let Rollout::Table(table) = &endpoint.rollout
             && let Some(abort) = &table.abort
         {
-            check(abort, &figures::live(), &format!("endpoints.{name}.rollout.abort"));
+            let copies = table.shadow.is_some() || table.blue_green.is_some();
+            check(abort, &figures::live(copies), &format!("endpoints.{name}.rollout.abort"));
         }
     }
     for (name, endpoint) in project.file.endpoints.iter().filter(|(_, e)| e.monitor.audit > PARITY_ROWS_MAX) {

@@ -104,10 +104,19 @@ pub(super) fn endpoints(project: &Project, found: &mut Vec<Diagnostic>) {
     for (name, endpoint) in &project.file.endpoints {
         let mut error = |fault: Fault, key: &str| found.push(Diagnostic::error(project.at(fault, &format!("endpoints.{name}.{key}"))));
         if let Rollout::Table(table) = &endpoint.rollout {
-            let kinds = [table.canary.is_some(), table.shadow.is_some(), table.ab.is_some()].iter().filter(|k| **k).count();
-            if kinds != 1 {
-                let fault = Fault::invalid(Code::BAD_VALUE, "a rollout is exactly one of `canary`, `shadow` and `ab`");
+            let kinds = [table.canary.is_some(), table.shadow.is_some(), table.blue_green.is_some(), table.ab.is_some()];
+            if kinds.iter().filter(|kind| **kind).count() != 1 {
+                let fault = Fault::invalid(Code::BAD_VALUE, "a rollout is exactly one of `canary`, `shadow`, `blue_green` and `ab`");
                 error(fault.fix("write { canary = [\"5%\", \"25%\", \"100%\"], every = \"30m\" }"), "rollout");
+            }
+            let copies = table.shadow.is_some() || table.blue_green.is_some();
+            for (key, given, fits) in
+                [("sample", table.sample.is_some(), copies), ("preview", table.preview.is_some(), table.blue_green.is_some())]
+            {
+                if given && !fits {
+                    let fault = Fault::invalid(Code::BAD_VALUE, format!("this kind of rollout has no `{key}`"));
+                    error(fault.fix(format!("remove `{key}`: it says how a new version is shown copies")), &format!("rollout.{key}"));
+                }
             }
             if let Some(steps) = &table.canary {
                 let ascending = steps.windows(2).all(|w| w[0] < w[1]);

@@ -66,9 +66,6 @@ pub(super) fn parts(project: &Project, found: &mut Vec<Diagnostic>) {
         }
         if let Rollout::Table(table) = &endpoint.rollout {
             let canary = "use { canary = [\"5%\", \"25%\", \"100%\"], every = \"30m\" }";
-            if table.shadow.is_some() {
-                refuse("a shadow rollout".into(), canary, &at("rollout.shadow"));
-            }
             if table.ab.is_some() {
                 refuse("an experiment (ab)".into(), canary, &at("rollout.ab"));
             }

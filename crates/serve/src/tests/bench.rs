@@ -31,6 +31,8 @@ pub struct Reader {
     pub delay_ms: AtomicU64,
     pub broken: AtomicBool,
     pub extra_broken: AtomicBool,
+    /// How long `extra` takes longer.
+    pub extra_delay_ms: AtomicU64,
     /// `orders` is minus infinity for everybody.
     pub infinite: AtomicBool,
     pub reads: AtomicU64,
@@ -42,6 +44,9 @@ impl FeatureReader for Reader {
         self.reads.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(std::time::Duration::from_millis(self.delay_ms.load(Ordering::SeqCst))).await;
         let wants_extra = request.views.iter().any(|v| v.name.as_str() == "extra");
+        if wants_extra {
+            tokio::time::sleep(std::time::Duration::from_millis(self.extra_delay_ms.load(Ordering::SeqCst))).await;
+        }
         if self.broken.load(Ordering::SeqCst) || (wants_extra && self.extra_broken.load(Ordering::SeqCst)) {
             return Err(Fault::new(Kind::Unavailable, Code::PART_UNAVAILABLE, "the online store is away"));
         }
@@ -301,8 +306,20 @@ impl Bench {
     }
 
     pub async fn deploy(&self, stable: u64, canary: Option<(u64, u32)>) {
+        self.deploy_beside(stable, canary.map(|(number, permille)| (number, permille, 0))).await;
+    }
+
+    /// The version beside the stable one: its number, its share and the share of which it is shown copies.
+    pub async fn deploy_beside(&self, stable: u64, canary: Option<(u64, u32, u32)>) {
         let at = self.clock.now();
-        let canary = canary.map(|(number, permille)| Canary { model: model(number), permille, step: 0, began_at: at, since: at });
+        let canary = canary.map(|(number, permille, mirrored)| Canary {
+            model: model(number),
+            permille,
+            mirrored,
+            step: 0,
+            began_at: at,
+            since: at,
+        });
         let spec = self.spec.lock().expect("a lock").clone();
         let serve = serde_json::to_value(&spec).expect("json");
         let deployment = Deployment { format: 1, endpoint: spec.endpoint, stable: model(stable), canary, serve };

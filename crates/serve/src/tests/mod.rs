@@ -4,6 +4,7 @@ mod bench;
 mod grpc;
 mod registered;
 mod rows;
+mod shadow;
 mod v2;
 
 use bench::{Bench, model, model_file};

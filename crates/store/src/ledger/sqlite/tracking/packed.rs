@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn numbers_that_do_not_fit_are_no_points() {
-        for [steps, moments, values] in [["", "2", "z"], ["1", "", "z"], ["1", "2", ""], ["1", "2", "y7"], ["1", "2", "c"], ["1", "z", "z"]] {
+        for [steps, moments, values] in [["", "2", "z"], ["1", "", "z"], ["1", "2", ""], ["1", "2", "y7"], ["1", "2", "c"], ["1", "z", "z"]]
+        {
             assert!(points(vec!["a".into()], [steps, moments, values]).is_none(), "{steps} {moments} {values}");
         }
         assert!(points(vec!["a".into(), "b".into()], ["1", "2 2", "z z"]).is_none(), "a step is missing");
