@@ -364,15 +364,46 @@ async fn a_changed_source() {
 }
 
 #[tokio::test]
+async fn a_rollout_is_of_one_kind_and_its_keys_fit() {
+    let canary = "{ canary = [\"5%\", \"100%\"], every = \"30m\", abort = \"error_rate > 0.01\" }";
+    let told = async |rollout: &str| {
+        let folder = Folder::new(&TOML.replace(canary, rollout).replace("[env.fast]\nendpoints.churn.rollout.every = \"2s\"", ""));
+        match folder.load(None) {
+            Ok(_) => found(&folder, Severity::Error).await,
+            Err(faults) => all(&faults),
+        }
+    };
+    for good in [
+        "\"manual\"",
+        "{ shadow = \"1h\", sample = \"20%\", abort = \"agreement < 0.99 or score_distance > 0.1\", approve = true }",
+        "{ blue_green = \"30m\", preview = \"5m\", abort = \"error_rate > 0.01\" }",
+        "\"direct\"\nfreeze = [\"fri 16:00 to mon 07:00\", \"2026-12-20 to 2027-01-03\"]",
+    ] {
+        assert_eq!(told(good).await, "", "{good}");
+    }
+    for (bad, why) in [
+        ("{ shadow = \"1h\", blue_green = \"1h\" }", "a rollout is exactly one of"),
+        ("{ canary = [\"100%\"], sample = \"20%\" }", "this kind of rollout has no `sample`"),
+        ("{ shadow = \"1h\", preview = \"1m\" }", "this kind of rollout has no `preview`"),
+        ("{ canary = [\"100%\"], abort = \"agreement < 0.9\" }", "agreement"),
+        ("\"by hand\"", "`by hand` is not a rollout"),
+        ("\"direct\"\nfreeze = [\"friday\"]", "`friday` is no time to freeze"),
+    ] {
+        let errors = told(bad).await;
+        assert!(errors.contains(why), "{bad}: {errors}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_built_is_refused() {
     let folder = Folder::new(
         &TOML
             .replace("data/events.csv", "kafka://broker:9092/events")
-            .replace("{ canary = [\"5%\", \"100%\"], every = \"30m\", abort = \"error_rate > 0.01\" }", "{ shadow = \"48h\" }")
+            .replace("{ canary = [\"5%\", \"100%\"], every = \"30m\", abort = \"error_rate > 0.01\" }", "{ ab = \"50%\" }")
             .replace("[env.fast]\nendpoints.churn.rollout.every = \"2s\"", "[alerts]\nto = \"mailto:me@x.example\"\nwhen = [\"drift\"]"),
     );
     let errors = found(&folder, Severity::Error).await;
-    for what in ["reading a source from kafka", "a shadow rollout", "alerting by `mailto`", "choosing what is told (alerts.when)"] {
+    for what in ["reading a source from kafka", "an experiment (ab)", "alerting by `mailto`", "choosing what is told (alerts.when)"] {
         assert!(errors.contains(&format!("error[E0607]: {what} is not built yet")), "{what}\n{errors}");
     }
 }

@@ -14,6 +14,20 @@ const PATTERN_BYTES_MAX: usize = 20_000;
 /// Characters of a value in the index over parameters and tags.
 const INDEXED_CHARS: usize = 64;
 
+/// What is searched.
+#[derive(Clone, Copy)]
+pub(super) struct Of {
+    pub kind: Searched,
+    /// What stands for a run's number. Where an index with it is walked anyway, a test that reads it from there needs no look at the run.
+    pub run: &'static str,
+}
+
+impl From<Searched> for Of {
+    fn from(kind: Searched) -> Of {
+        Of { kind, run: "r.seq" }
+    }
+}
+
 /// Where a field's values are.
 enum Source {
     /// One value or NULL.
@@ -32,16 +46,17 @@ fn keyed(from: &str, key: &str, value: &'static str, number: bool) -> Result<Sou
     Ok(Source::Rows { from: sql, value, number })
 }
 
-fn source(kind: Searched, field: &Field) -> Result<Source> {
-    match (kind, field) {
-        (_, Field::Attribute(name)) => attribute(kind, name),
-        (Searched::Runs, Field::Metric(key)) => keyed("run_metrics_latest x WHERE x.run = r.seq AND x.name = ", key, "x.value", true),
-        (Searched::Runs, Field::Param(key)) => keyed("run_params x WHERE x.run = r.seq AND x.name = ", key, "x.value", false),
-        (Searched::Runs, Field::Tag(key)) => keyed("run_tags x WHERE x.run = r.seq AND x.name = ", key, "x.value", false),
+fn source(of: Of, field: &Field) -> Result<Source> {
+    let run = |table: &str| format!("{table} x WHERE x.run = {} AND x.name = ", of.run);
+    match (of.kind, field) {
+        (kind, Field::Attribute(name)) => attribute(kind, name),
+        (Searched::Runs, Field::Metric(key)) => keyed(&run("run_metrics_latest"), key, "x.value", true),
+        (Searched::Runs, Field::Param(key)) => keyed(&run("run_params"), key, "x.value", false),
+        (Searched::Runs, Field::Tag(key)) => keyed(&run("run_tags"), key, "x.value", false),
         (Searched::Runs, Field::Dataset(key)) => match key.as_str() {
-            "context" => keyed("run_dataset_tags x WHERE x.run = r.seq AND x.name = ", CONTEXT_TAG, "x.value", false),
-            "digest" => used("x.digest"),
-            _ => used("x.name"),
+            "context" => keyed(&run("run_dataset_tags"), CONTEXT_TAG, "x.value", false),
+            "digest" => used(of, "x.digest"),
+            _ => used(of, "x.name"),
         },
         (Searched::Experiments, Field::Tag(key)) => {
             keyed("experiment_tags x WHERE x.experiment = e.id AND x.name = ", key, "x.value", false)
@@ -59,8 +74,8 @@ fn source(kind: Searched, field: &Field) -> Result<Source> {
     }
 }
 
-fn used(value: &'static str) -> Result<Source> {
-    let from = Sql::new("run_datasets u JOIN datasets x ON x.id = u.dataset WHERE u.run = r.seq");
+fn used(of: Of, value: &'static str) -> Result<Source> {
+    let from = Sql::new(&format!("run_datasets u JOIN datasets x ON x.id = u.dataset WHERE u.run = {}", of.run));
     Ok(Source::Rows { from, value, number: false })
 }
 
@@ -127,21 +142,26 @@ fn moment(kind: Searched, name: &str) -> Option<&'static str> {
 }
 
 /// Adds the condition of a checked filter.
-pub(super) fn condition(kind: Searched, filter: &Filter, sql: &mut Sql) -> Result<()> {
+pub(super) fn condition(of: Of, filter: &Filter, sql: &mut Sql) -> Result<()> {
     match filter {
-        Filter::All(parts) => joined(kind, parts, "1 = 1", " AND ", sql),
-        Filter::Any(parts) => joined(kind, parts, "1 = 0", " OR ", sql),
+        Filter::All(parts) => {
+            // SQLite asks in the order in which they are written; a run has far fewer parameters and tags than metrics.
+            let mut parts: Vec<&Filter> = parts.iter().collect();
+            parts.sort_by_key(|part| matches!(part, Filter::Test(Test { field: Field::Metric(_), .. })));
+            joined(of, &parts, "1 = 1", " AND ", sql)
+        }
+        Filter::Any(parts) => joined(of, &parts.iter().collect::<Vec<_>>(), "1 = 0", " OR ", sql),
         Filter::Not(part) => {
             sql.text("NOT (");
-            condition(kind, part, sql)?;
+            condition(of, part, sql)?;
             sql.text(")");
             Ok(())
         }
-        Filter::Test(one) => test(kind, one, sql),
+        Filter::Test(one) => test(of, one, sql),
     }
 }
 
-fn joined(kind: Searched, parts: &[Filter], empty: &str, by: &str, sql: &mut Sql) -> Result<()> {
+fn joined(of: Of, parts: &[&Filter], empty: &str, by: &str, sql: &mut Sql) -> Result<()> {
     if parts.is_empty() {
         sql.text(empty);
         return Ok(());
@@ -151,14 +171,14 @@ fn joined(kind: Searched, parts: &[Filter], empty: &str, by: &str, sql: &mut Sql
         if i > 0 {
             sql.text(by);
         }
-        condition(kind, part, sql)?;
+        condition(of, part, sql)?;
     }
     sql.text(")");
     Ok(())
 }
 
-fn test(kind: Searched, test: &Test, sql: &mut Sql) -> Result<()> {
-    match source(kind, &test.field)? {
+fn test(of: Of, test: &Test, sql: &mut Sql) -> Result<()> {
+    match source(of, &test.field)? {
         Source::Column { expression, number } => {
             match (&test.op, test.or_absent) {
                 (Op::IsNull, _) => {
@@ -332,7 +352,7 @@ pub(super) fn order_key(kind: Searched, order: &OrderBy) -> Result<Sql> {
     }
     let found = match (&order.field, &order.dataset) {
         (Field::Metric(key), on) if kind == Searched::Models => measured(key, on.as_ref())?,
-        (field, _) => source(kind, field)?,
+        (field, _) => source(kind.into(), field)?,
     };
     Ok(match found {
         Source::Column { expression, .. } => Sql::new(expression),
@@ -411,7 +431,7 @@ mod tests {
             test(Field::Attribute("run_name".into()), Op::ILike(evil.into())),
         ]);
         let mut sql = Sql::default();
-        condition(Searched::Runs, &filter, &mut sql).expect("a condition");
+        condition(Searched::Runs.into(), &filter, &mut sql).expect("a condition");
         assert!(!sql.told().contains("1=1"), "{}", sql.told());
     }
 }

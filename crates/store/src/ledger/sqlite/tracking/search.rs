@@ -6,7 +6,7 @@
 //! - *scan*: the runs of the experiments, along the index of their starts if that is the order.
 
 use super::experiments;
-use super::filter::{condition, direction, index_rows, order_key};
+use super::filter::{Of, condition, direction, index_rows, order_key};
 use super::models;
 use super::packed;
 use super::runs;
@@ -68,7 +68,7 @@ pub(super) async fn experiments(db: &mut SqliteConnection, search: &Search) -> R
     let search = &checked(Searched::Experiments, search)?;
     let mut sql = Sql::new("SELECT ");
     sql.text(experiments::COLUMNS).text(" FROM experiments e WHERE ");
-    condition(Searched::Experiments, &search.filter, &mut sql)?;
+    condition(Searched::Experiments.into(), &search.filter, &mut sql)?;
     view(&mut sql, "e", search.view);
     sql.text(" ORDER BY ");
     ordered(Searched::Experiments, search, 0, "e.created_at DESC, e.id DESC", &mut sql)?;
@@ -84,7 +84,7 @@ pub(super) async fn models(db: &mut SqliteConnection, search: &Search) -> Result
     of_experiments(&mut sql, "m", &search.experiments);
     view(&mut sql, "m", search.view);
     sql.text(" AND ");
-    condition(Searched::Models, &search.filter, &mut sql)?;
+    condition(Searched::Models.into(), &search.filter, &mut sql)?;
     sql.text(" ORDER BY ");
     ordered(Searched::Models, search, 0, "m.created_at DESC, m.id", &mut sql)?;
     let rows = sql.rows(db, "search logged models").await?;
@@ -113,7 +113,7 @@ async fn numbers(db: &mut SqliteConnection, search: &Search) -> Result<Vec<i64>>
     if let Way::Along(metric) = &way {
         let mut sql = Sql::new("SELECT r.seq FROM run_metrics_latest o CROSS JOIN runs r WHERE o.name = ");
         sql.value(metric.as_str()).text(" AND o.value IS NOT NULL AND r.seq = o.run AND ");
-        these(search, &mut sql)?;
+        these(search, "o.run", &mut sql)?;
         sql.text(" ORDER BY o.value").text(direction(&search.order[0])).text(", ");
         ordered(Searched::Runs, search, 1, &ties(&search.order), &mut sql)?;
         let found = listed(db, &sql).await?;
@@ -129,7 +129,7 @@ async fn numbers(db: &mut SqliteConnection, search: &Search) -> Result<Vec<i64>>
         }
         Way::Scan | Way::Along(_) => sql.text("runs r WHERE "),
     };
-    these(search, &mut sql)?;
+    these(search, "r.seq", &mut sql)?;
     sql.text(" ORDER BY ");
     ordered(Searched::Runs, search, 0, &ties(&search.order), &mut sql)?;
     listed(db, &sql).await
@@ -142,12 +142,12 @@ async fn listed(db: &mut SqliteConnection, found: &Sql) -> Result<Vec<i64>> {
     packed::list(db, &sql, "runs").await
 }
 
-/// Adds the experiments, the view and the filter.
-fn these(search: &Search, sql: &mut Sql) -> Result<()> {
+/// Adds the experiments, the view and the filter; `run` stands for a run's number.
+fn these(search: &Search, run: &'static str, sql: &mut Sql) -> Result<()> {
     of_experiments(sql, "r", &search.experiments);
     view(sql, "r", search.view);
     sql.text(" AND ");
-    condition(Searched::Runs, &search.filter, sql)
+    condition(Of { kind: Searched::Runs, run }, &search.filter, sql)
 }
 
 /// Newest start first, then id; without what the order says already, so that an index can give it.
