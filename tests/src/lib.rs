@@ -3,6 +3,7 @@
 //! The binary is the one of the same profile (`target/PROFILE/gristmill`), built before the tests: `cargo xtask ci` does so, by hand it is
 //! `cargo build --release && cargo test --release -p gristmill-tests`.
 
+pub mod boosters;
 pub mod clients;
 pub mod mlflow;
 

@@ -3,7 +3,7 @@
 //! The first tests speak MLflow's REST as a client does, with models that LightGBM and XGBoost wrote; the last one is a real client's.
 
 use gristmill_tests::mlflow::{python, scripts};
-use gristmill_tests::{Project, Ran, Server, client};
+use gristmill_tests::{Project, Ran, Server, boosters};
 use serde_json::{Value, json};
 use std::process::Command;
 
@@ -24,29 +24,12 @@ fn cases(name: &str) -> (Vec<Value>, Vec<f64>) {
     (rows, case["predictions"].as_array().expect("predictions").iter().map(|p| p[0].as_f64().expect("a number")).collect())
 }
 
-fn ask(server: &Server, path: &str, body: &Value) -> Value {
-    let (status, answer) = server.post(&format!("/api/2.0/mlflow/{path}"), body);
-    assert_eq!(status, 200, "{path}: {answer}");
-    answer
-}
-
-/// Registers files as the next version of `Upsell EU`, as a client does: a run, its artifacts, a version.
 fn register(server: &Server, files: &[(&str, Vec<u8>)]) -> String {
-    let run = ask(server, "runs/create", &json!({ "experiment_id": "0", "start_time": 1_700_000_000_000_i64 }));
-    let (id, root) = (run["run"]["info"]["run_id"].clone(), run["run"]["info"]["artifact_uri"].as_str().expect("a place").to_owned());
-    let folder = root.strip_prefix("mlflow-artifacts:/").expect("a proxied place").trim_start_matches('/').to_owned();
-    for (key, bytes) in files {
-        let url = format!("{}/api/2.0/mlflow-artifacts/artifacts/{folder}/model/{key}", server.url);
-        let answer = client().put(url).body(bytes.clone()).send().expect("an answer");
-        assert_eq!(answer.status().as_u16(), 200, "{key}");
-    }
-    let (_, _already_there) = server.post("/api/2.0/mlflow/registered-models/create", &json!({ "name": "Upsell EU" }));
-    let version = ask(server, "model-versions/create", &json!({ "name": "Upsell EU", "source": format!("{root}/model"), "run_id": id }));
-    version["model_version"]["version"].as_str().expect("a number").to_owned()
+    boosters::register(server, "Upsell EU", files)
 }
 
 fn point(server: &Server, version: &str) {
-    ask(server, "registered-models/alias", &json!({ "name": "Upsell EU", "alias": "champion", "version": version }));
+    boosters::point(server, "Upsell EU", version);
 }
 
 /// The version that answers, once every row is answered by one.
