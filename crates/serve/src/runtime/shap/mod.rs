@@ -233,18 +233,22 @@ impl<E: Ensemble> Walk<'_, E> {
             }
             self.path[split.feature] = factor;
             self.node(child, depth + 1);
-            // Leaves below count with this factor of the feature, no longer with that of the node before.
-            let gain = (factor.0 - factor.1) - (before.0 - before.1);
-            let mut sum = 0.0;
+            // The leaves below count with this factor of the feature. The node before, which gets them in its sum, must not count them.
+            let mut gain = 0.0;
             for (k, point) in self.rule.points.iter().enumerate() {
                 let leaves = self.up[below + k];
                 self.up[here + k] += leaves;
-                sum += point.1 * leaves / at(factor, point.0);
+                gain += point.1 * leaves * (pull(factor, point.0) - pull(before, point.0));
             }
-            self.found[split.feature] += gain * sum;
+            self.found[split.feature] += gain;
         }
         self.path[split.feature] = before;
     }
+}
+
+/// What a feature adds by being in the set, in place of its factor in a product.
+fn pull(factor: Factor, point: f64) -> f64 {
+    (factor.0 - factor.1) / at(factor, point)
 }
 
 /// A factor at a point: its feature is in the set with this probability.
