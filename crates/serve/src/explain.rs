@@ -73,3 +73,70 @@ fn weighted(linear: &Linear, row: &[f64], output: usize) -> Vec<f64> {
     }
     sums
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gristmill_kernel::VersionRef;
+    use gristmill_kernel::model::{Forest, LEAF, Link, ModelFile, Tree};
+    use gristmill_kernel::view::FeatureType;
+
+    /// Three classes and two features: a tree per class, whose root asks about the feature of its number.
+    fn model(cover: &[u64], link: Link) -> LoadedModel {
+        let feature = |column: &str| Feature { view: "v".into(), column: column.into(), kind: FeatureType::Number, categories: vec![] };
+        let tree = |output: u32| Tree {
+            output,
+            feature: vec![output % 2, LEAF, LEAF],
+            threshold: vec![0.5, 0.0, 0.0],
+            left: vec![1, 0, 0],
+            right: vec![2, 0, 0],
+            missing: vec![1, 0, 0],
+            value: vec![0.0, -1.0, 3.0 + f64::from(output)],
+            cover: cover.to_vec(),
+            ..Tree::default()
+        };
+        let file = ModelFile {
+            format: ModelFile::FORMAT,
+            name: "m".into(),
+            algorithm: "gbdt".into(),
+            task: Task::Multiclass,
+            classes: ["a", "b", "c"].map(String::from).into(),
+            entity: vec![],
+            features: vec![feature("x"), feature("y")],
+            body: Body::Forest(Forest { base: vec![0.5; 3], trees: (0..3).map(tree).collect(), link }),
+            reference: BTreeMap::new(),
+            importance: BTreeMap::new(),
+        };
+        let file = ModelFile::read(&file.write().expect("writes")).expect("reads");
+        LoadedModel::new(VersionRef { asset: "models.m".parse().expect("an address"), number: 1 }, file).expect("loads")
+    }
+
+    fn parts(explained: &Explained) -> Vec<(&str, f64)> {
+        explained.contributions.iter().map(|(name, part)| (name.as_str(), *part)).collect()
+    }
+
+    #[test]
+    fn trees_of_our_own_are_explained_for_the_predicted_class() {
+        let model = model(&[4, 3, 1], Link::Softmax);
+        // Class b: a quarter of the rows went to its leaf of 4, the others to that of -1.
+        let explained = model.explain(&[0.0, 1.0]).expect("explained");
+        assert_eq!((explained.method, explained.base), ("tree_shap", Some(0.5 + 0.25)));
+        assert_eq!(parts(&explained), [("v.x", 0.0), ("v.y", 3.75)]);
+        // Class c; missing values go to the right.
+        let explained = model.explain(&[f64::NAN, 0.0]).expect("explained");
+        assert_eq!((explained.base, parts(&explained)), (Some(1.0), vec![("v.x", 4.5), ("v.y", 0.0)]));
+    }
+
+    #[test]
+    fn a_mean_of_trees_is_explained_as_it_is() {
+        let explained = model(&[2, 1, 1], Link::Mean).explain(&[0.0, 1.0]).expect("explained");
+        assert_eq!((explained.base, parts(&explained)), (Some(2.0), vec![("v.x", 0.0), ("v.y", 2.5)]));
+    }
+
+    #[test]
+    fn trees_without_covers_are_explained_by_occlusion() {
+        let explained = model(&[], Link::Softmax).explain(&[0.0, 0.0]).expect("explained");
+        assert_eq!((explained.method, explained.base), ("occlusion", None));
+        assert!(parts(&explained)[0].1 > 0.0, "without x the first class is likelier: {explained:?}");
+    }
+}

@@ -8,9 +8,10 @@
 //!
 //! How: for a leaf, the game is a product over the features on its path, of 1 or 0 (the row goes that way or not) inside S and of a share of the
 //! covers outside. The Shapley value of such a product is an integral over [0, 1] of a polynomial with one factor per feature (Owen, "Multilinear
-//! extensions of games", 1972), which [`quadrature`] computes without error. Nothing but positive terms is added up on the way, so deep trees lose no
-//! digits, and one walk serves all leaves: O(nodes * d / 2) per tree and row where d is the most features on one path, against O(leaves *
-//! depth^2) of the paper's second algorithm.
+//! extensions of games", 1972), which [`quadrature`] computes without error. At each of its points a walk carries the product of the factors down
+//! and the sum of the leaves up, so one walk serves all leaves: O(nodes * d) per tree and row where d is half of the most features on one path,
+//! against O(leaves * depth^2) of the paper's second algorithm. Factors lie between 0 and 1 and are only multiplied or replaced by smaller
+//! ones, so deep trees lose no digits.
 
 mod quadrature;
 #[cfg(test)]

@@ -246,8 +246,7 @@ fn what_cannot_be_explained_is_refused() {
     assert_eq!(forest(|tree| tree.right[0] = tree.left[0]), None, "two ways to one node");
     for cover in [-1.0, f64::NAN, f64::INFINITY] {
         let mut builder = Builder::new(1, vec![0.0], Precision::Double, forest::Link::Identity).expect("a builder");
-        let split =
-            FileNode::Split { feature: 0, test: Test::Below(0.0), left: 1, right: 2, missing: Missing::NaN, default_left: true };
+        let split = FileNode::Split { feature: 0, test: Test::Below(0.0), left: 1, right: 2, missing: Missing::NaN, default_left: true };
         builder.covered_tree(0, 3, |node| Ok(if node == 0 { split } else { FileNode::Leaf(1.0) }), |_| Some(cover)).expect("a tree");
         assert_eq!(Explainer::of(&builder.finish()), None, "{cover}");
     }
@@ -278,9 +277,8 @@ fn as_the_library(kind: &str, tolerance: f64, read: impl Fn(&[u8], bool) -> Resu
             continue;
         }
         cases += 1;
-        let numbers = |list: &Value| -> Vec<f64> {
-            list.as_array().expect("a list").iter().map(|x| x.as_f64().unwrap_or(f64::NAN)).collect()
-        };
+        let numbers =
+            |list: &Value| -> Vec<f64> { list.as_array().expect("a list").iter().map(|x| x.as_f64().unwrap_or(f64::NAN)).collect() };
         let model = read(&golden("foreign", case["file"].as_str().expect("a file")), case["best"] == true).expect(&name);
         let explainer = Explainer::of(&model.forest).unwrap_or_else(|| panic!("{name} has covers"));
         let rows = library["contributions"].as_array().expect("rows");
