@@ -107,7 +107,7 @@ fn grown_elsewhere(random: &mut SmallRng, width: usize, depth: usize) -> forest:
             let (feature, default_left) = (random.random_range(0..width), random.random());
             Ok(FileNode::Split { feature, test, left: 2 * node + 1, right: 2 * node + 2, missing, default_left })
         };
-        let cover = |node: usize| Some(if node % 7 == 0 { 0.0 } else { (node % 13) as f64 + 0.5 });
+        let cover = |node: usize| Some(if node.is_multiple_of(7) { 0.0 } else { (node % 13) as f64 + 0.5 });
         builder.covered_tree(0, all, read, cover).expect("a tree");
     }
     (if random.random_bool(0.3) { builder.averaged(rounds) } else { builder }).finish()
