@@ -178,6 +178,10 @@ pub const MODEL_NODES_MAX: usize = 20_000_000;
 pub const MODEL_CATEGORIES_MAX: usize = 1 << 24;
 /// Values in the JSON or UBJSON of a model that was trained elsewhere.
 pub const MODEL_VALUES_MAX: usize = 100_000_000;
+/// Longest way through a tree whose contributions are exact: the work of a row grows with it, node by node.
+pub const SHAP_DEPTH_MAX: usize = 256;
+/// Rows of a training that are counted node by node, evenly spaced over all of them.
+pub const COVER_ROWS_MAX: usize = 1 << 18;
 /// Largest body of a tracking request that brings descriptions of datasets along.
 pub const TRACK_BODY_BYTES_MAX: usize = 32 << 20;
 /// Longest filter of a search.

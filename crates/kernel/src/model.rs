@@ -97,6 +97,10 @@ pub struct Tree {
     /// A leaf's value; 0 in inner nodes.
     #[serde(with = "exact_floats")]
     pub value: Vec<f64>,
+    /// How many of the training rows that were counted reach each node, which exact contributions need; scores do not. Empty in files that
+    /// were written before it was kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cover: Vec<u64>,
 }
 
 /// Marks a leaf in [`Tree::feature`].
@@ -339,29 +343,36 @@ impl Tree {
     pub fn score(&self, row: &[f64]) -> f64 {
         let mut at = 0usize;
         while self.feature[at] != LEAF {
-            let x = row[self.feature[at] as usize];
-            at = if x.is_nan() {
-                match self.missing[at] {
-                    0 => self.left[at],
-                    1 => self.right[at],
-                    _ => self.missing_child[at],
-                }
-            } else {
-                let goes_left = match self.categories.get(&(at as u32)) {
-                    Some(codes) => codes.iter().any(|c| f64::from(*c) == x),
-                    None => x < self.threshold[at],
-                };
-                if goes_left { self.left[at] } else { self.right[at] }
-            } as usize;
+            at = self.child(at, row[self.feature[at] as usize]);
         }
         self.value[at]
+    }
+
+    /// Where an inner node sends a value of its feature.
+    #[inline]
+    pub fn child(&self, at: usize, x: f64) -> usize {
+        let child = if x.is_nan() {
+            match self.missing[at] {
+                0 => self.left[at],
+                1 => self.right[at],
+                _ => self.missing_child[at],
+            }
+        } else {
+            let goes_left = match self.categories.get(&(at as u32)) {
+                Some(codes) => codes.iter().any(|c| f64::from(*c) == x),
+                None => x < self.threshold[at],
+            };
+            if goes_left { self.left[at] } else { self.right[at] }
+        };
+        child as usize
     }
 
     fn check(&self, features: u32, outputs: u32) -> std::result::Result<(), String> {
         let nodes = self.feature.len();
         let same =
             [self.threshold.len(), self.left.len(), self.right.len(), self.missing.len(), self.value.len()].iter().all(|n| *n == nodes);
-        if nodes == 0 || !same || self.output >= outputs {
+        let covered = self.cover.is_empty() || self.cover.len() == nodes;
+        if nodes == 0 || !same || !covered || self.output >= outputs {
             return Err("arrays of different lengths".into());
         }
         for at in 0..nodes {
@@ -476,6 +487,22 @@ mod tests {
             f.trees[0].categories.insert(0, vec![1, 3]);
         }
         assert_eq!(ModelFile::read(&model.write().expect("writes")).expect("reads"), model);
+    }
+
+    #[test]
+    fn covers_round_trip_and_files_without_them_are_read() {
+        let mut model = stump();
+        let text = String::from_utf8(model.write().expect("writes")).expect("text");
+        assert!(!text.contains("cover"), "{text}");
+        assert_eq!(ModelFile::read(text.as_bytes()).expect("reads"), model);
+        let set = |model: &mut ModelFile, cover: Vec<u64>| match &mut model.body {
+            Body::Forest(forest) => forest.trees[0].cover = cover,
+            Body::Linear(_) => unreachable!("a stump is a tree"),
+        };
+        set(&mut model, vec![10, 7, 3]);
+        assert_eq!(ModelFile::read(&model.write().expect("writes")).expect("reads"), model);
+        set(&mut model, vec![10, 7]);
+        assert_eq!(ModelFile::read(&serde_json::to_vec(&model).expect("json")).expect_err("too few").code, Code::BAD_MODEL);
     }
 
     #[test]

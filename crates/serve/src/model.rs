@@ -6,19 +6,20 @@
 use crate::plan::Row;
 use crate::registered::{self, REQUEST};
 use crate::runtime::Runtime;
+use crate::runtime::shap::Explainer;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use gristmill_kernel::logged;
-use gristmill_kernel::model::{Body, Feature, ModelFile, Task};
+use gristmill_kernel::model::{Feature, ModelFile, Task};
 use gristmill_kernel::port::{Blobs, FeatureReader, Ledger, ViewRef};
 use gristmill_kernel::tracking::manifest::Manifest;
 use gristmill_kernel::version::{Place, Which};
 use gristmill_kernel::view::FeatureType;
 use gristmill_kernel::{AssetKind, Code, Digest, Fault, Name, Result, Version, VersionRef};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 /// A model that answers.
 pub struct LoadedModel {
@@ -28,7 +29,10 @@ pub struct LoadedModel {
     pub shape: Shape,
     /// The views it reads, each once, in the order of its features. A registered model reads none.
     pub views: Vec<ViewRef>,
-    runtime: Runtime,
+    /// What computes.
+    pub(crate) runtime: Runtime,
+    /// Made when the first row is explained.
+    pub(crate) explainer: OnceLock<Option<Explainer>>,
     dictionaries: Vec<HashMap<String, f64>>,
 }
 
@@ -191,7 +195,7 @@ impl LoadedModel {
             codes
         };
         let dictionaries = shape.features.iter().map(|f| dictionary(&f.categories)).collect();
-        LoadedModel { id, shape, views, runtime, dictionaries }
+        LoadedModel { id, shape, views, runtime, explainer: OnceLock::new(), dictionaries }
     }
 
     fn check_view(&self, view: &Name, schema: &SchemaRef) -> Result<()> {
@@ -321,71 +325,15 @@ impl LoadedModel {
         };
         Scored { score, outcome, outputs }
     }
-
-    /// How [`Self::contributions`] explains this model; `None` if it cannot.
-    pub fn contributions_method(&self) -> Option<&'static str> {
-        match &self.runtime {
-            Runtime::Own(file) => Some(match &file.body {
-                Body::Linear(_) => "linear",
-                Body::Forest(_) => "occlusion",
-            }),
-            Runtime::Forest(_) => Some("occlusion"),
-            // What a missing value means to a graph is not known.
-            Runtime::Onnx(_) => None,
-        }
-    }
-
-    /// What each feature did to the score of a row, by the method of [`Self::contributions_method`].
-    ///
-    /// `linear`: exact, the feature's weights times its inputs, on the scale before the link (log-odds for a classifier); with the intercept
-    /// they add up to it. `occlusion` (trees): the score minus the score of the same row with that feature missing; features that act
-    /// together share an effect twice or not at all, so these do not add up. Exact Shapley values would need the rows behind each leaf,
-    /// which a model file does not carry.
-    pub fn contributions(&self, row: &[f64]) -> BTreeMap<String, f64> {
-        let output = self.explained_output(row);
-        let each = |feature: usize| match &self.runtime {
-            Runtime::Own(file) if matches!(file.body, Body::Linear(_)) => {
-                let Body::Linear(linear) = &file.body else { return 0.0 };
-                let own = linear.inputs.iter().zip(&linear.weights[output]).filter(|(input, _)| input_feature(input) == feature);
-                own.map(|(input, weight)| weight * input.encode(row)).sum::<f64>()
-            }
-            _ => {
-                let mut without = row.to_vec();
-                without[feature] = f64::NAN;
-                self.output(row, output) - self.output(&without, output)
-            }
-        };
-        let name = |f: &Feature| format!("{}.{}", f.view, f.column);
-        self.shape.features.iter().enumerate().map(|(place, feature)| (name(feature), each(place))).collect()
-    }
-
-    fn explained_output(&self, row: &[f64]) -> usize {
-        match self.shape.task {
-            Task::Binary => self.shape.outputs - 1,
-            Task::Multiclass => best(&self.runtime.run(row, 1).unwrap_or_default()),
-            Task::Regression | Task::Ranking => 0,
-        }
-    }
-
-    fn output(&self, row: &[f64], output: usize) -> f64 {
-        self.runtime.run(row, 1).ok().and_then(|outputs| outputs.get(output).copied()).unwrap_or(f64::NAN)
-    }
 }
 
 /// The place of the largest output, the first of equal ones.
-fn best(outputs: &[f64]) -> usize {
+pub(crate) fn best(outputs: &[f64]) -> usize {
     (0..outputs.len()).fold(0, |best, i| if outputs[i] > outputs[best] { i } else { best })
 }
 
 async fn content(version: &Version, blobs: &dyn Blobs) -> Result<bytes::Bytes> {
     blobs.get(&version.blob()?).await?.ok_or_else(|| Fault::damaged(format!("the blob of {} is gone", version.id)))
-}
-
-fn input_feature(input: &gristmill_kernel::model::LinearInput) -> usize {
-    use gristmill_kernel::model::LinearInput::{Missing, OneHot, Scaled};
-    match *input {
-        Scaled { feature, .. } | OneHot { feature, .. } | Missing { feature } => feature as usize,
-    }
 }
 
 /// Whether a column's type can stand for a feature's.

@@ -4,6 +4,7 @@
 //! or for which it takes too long, is answered by the stable version and counted as an error of the canary. What both arms
 //! share (reading the features of the stable version) is never blamed on the canary.
 
+use crate::explain::Explained;
 use crate::figures::Tally;
 use crate::log::LogRow;
 use crate::model::{LoadedModel, Scored, row_json};
@@ -17,7 +18,6 @@ use gristmill_kernel::logged;
 use gristmill_kernel::prediction::Arm;
 use gristmill_kernel::{Code, Fault, Kind, Name, Result, Timestamp, VersionRef};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -55,8 +55,8 @@ pub(crate) struct Prediction {
     /// What the features were computed from.
     pub grounds: Grounds,
     pub scored: Option<Scored>,
-    /// How it was explained, and what each feature did.
-    pub contributions: Option<Contributions>,
+    /// What each feature did, where it was asked.
+    pub explained: Option<Explained>,
     /// Why there is no score, or why the canary did not answer.
     pub error: Option<String>,
 }
@@ -81,9 +81,6 @@ impl Grounds {
         Value::Object(whole).to_string()
     }
 }
-
-/// An explained row: the method, and what each feature (`view.column`) did to the score by it.
-pub(crate) type Contributions = (&'static str, BTreeMap<String, f64>);
 
 /// An answered request.
 pub(crate) struct Answered {
@@ -172,7 +169,7 @@ struct Work<'a> {
 /// What a model said about a row, and on what.
 struct Judged {
     scored: Scored,
-    contributions: Option<Contributions>,
+    explained: Option<Explained>,
 }
 
 impl<'a> Work<'a> {
@@ -320,10 +317,9 @@ impl<'a> Work<'a> {
         let (model, explain, rows) = (model.clone(), self.explain, places.len());
         let work = move || -> Result<Vec<Result<Judged>>> {
             let matrix = features.encoded(&model)?;
-            let method = model.contributions_method().filter(|_| explain);
             let one = |(row, scored): (usize, Result<Scored>)| {
                 let row = &matrix[row * width..(row + 1) * width];
-                Ok(Judged { scored: scored?, contributions: method.map(|method| (method, model.contributions(row))) })
+                Ok(Judged { scored: scored?, explained: if explain { model.explain(row) } else { None } })
             };
             Ok(model.score(&matrix, rows)?.into_iter().enumerate().map(one).collect())
         };
@@ -348,8 +344,8 @@ impl<'a> Work<'a> {
             Features::Encoded(_) => Vec::new(),
         };
         let grounds = Grounds { basis: table.basis.clone(), beyond };
-        let (scored, contributions, error) = match judged {
-            Ok(judged) => (Some(judged.scored), judged.contributions, None),
+        let (scored, explained, error) = match judged {
+            Ok(judged) => (Some(judged.scored), judged.explained, None),
             Err(fault) => (None, None, Some(fault.to_string())),
         };
         if let (Some(scored), Some(cache), Some(key)) = (&scored, &self.endpoint.cache, self.keys.get(row)) {
@@ -361,7 +357,7 @@ impl<'a> Work<'a> {
             }
         }
         let (arm, model) = (self.arms[row], model.id.clone());
-        Prediction { id: self.new_id(), arm, model, as_of: self.at, newest, features, grounds, scored, contributions, error }
+        Prediction { id: self.new_id(), arm, model, as_of: self.at, newest, features, grounds, scored, explained, error }
     }
 
     /// The answer given before, if it is not older than the endpoint's `cache`. The moment it was true at is part of it.
@@ -381,7 +377,7 @@ impl<'a> Work<'a> {
             features: known.features.clone(),
             grounds: known.grounds.clone(),
             scored: Some(known.scored.clone()),
-            contributions: None,
+            explained: None,
             error: None,
         })
     }

@@ -9,6 +9,7 @@
 //! [`metric::METRICS`]. To add a way of searching: a file in `search/`.
 
 pub mod algorithm;
+pub mod cover;
 pub mod metric;
 pub mod plan;
 pub mod reference;

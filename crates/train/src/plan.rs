@@ -2,6 +2,7 @@
 //! memory of earlier trials apart.
 
 use crate::algorithm::{self, Effort, params::Params};
+use crate::cover;
 use crate::metric::find;
 use crate::reference;
 use crate::report::{Subject, importance, report, slice_columns};
@@ -58,8 +59,9 @@ pub fn train(work: &Work) -> Result<Trained> {
     let params = Params::new(algorithm, &written)?;
     effort.cancel.check()?;
     effort.progress.say(&format!("{} learns from {} rows", algorithm.name, thousands(data.train.len())));
-    let fitted = (algorithm.fit)(&data.sample(&data.train, balance), &params, effort)?;
+    let mut fitted = (algorithm.fit)(&data.sample(&data.train, balance), &params, effort)?;
     effort.cancel.check()?;
+    cover::count(&mut fitted.body, &data.columns, &data.train, effort)?;
 
     let mut model = ModelFile {
         format: ModelFile::FORMAT,

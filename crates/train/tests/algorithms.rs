@@ -1,7 +1,7 @@
 //! What every algorithm promises, and that a rewritten model answers as the library that fitted it.
 
 use crate::common::{Label, made_up, spec};
-use gristmill_kernel::model::{Body, Link, ModelFile, Task};
+use gristmill_kernel::model::{Body, LEAF, Link, ModelFile, Task};
 use gristmill_kernel::stage::{CancelFlag, NoProgress};
 use gristmill_kernel::{Code, Digest};
 use gristmill_train::algorithm::{ALGORITHMS, Effort, find, params::Params};
@@ -62,6 +62,20 @@ fn every_algorithm_learns_every_task_it_lists_and_beats_the_prior() {
             assert_eq!(trained.model.task, task);
             let again = ModelFile::read(&trained.model.write().expect("writes")).expect("reads");
             assert_eq!(again, trained.model, "{} on {task:?}", algorithm.name);
+            counts_its_rows(&trained.model, Dataset::new(&table, Some(task)).expect("a data set").train.len());
+        }
+    }
+}
+
+/// Every tree says how many rows of the training reach each of its nodes.
+fn counts_its_rows(model: &ModelFile, rows: usize) {
+    let Body::Forest(forest) = &model.body else { return };
+    for tree in &forest.trees {
+        assert_eq!((tree.cover.len(), tree.cover[0]), (tree.feature.len(), rows as u64));
+        for at in (0..tree.feature.len()).filter(|at| tree.feature[*at] != LEAF) {
+            let missing = if tree.missing[at] == 2 { tree.cover[tree.missing_child[at] as usize] } else { 0 };
+            let below = tree.cover[tree.left[at] as usize] + tree.cover[tree.right[at] as usize] + missing;
+            assert_eq!(tree.cover[at], below, "node {at}");
         }
     }
 }

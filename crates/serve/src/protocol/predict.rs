@@ -1,5 +1,6 @@
 //! `POST /predict/NAME`: our own protocol.
 
+use crate::explain::Explained;
 use crate::model::Scored;
 use crate::plan::read_wish;
 use crate::plane::Plane;
@@ -50,6 +51,8 @@ struct ReplyRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     contributions_method: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    contributions_base: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
 }
 
@@ -70,7 +73,10 @@ impl ReplyRow {
             Some(Scored { score, outcome, .. }) => (Some(score), outcome),
             None => (None, None),
         };
-        let (contributions_method, contributions) = prediction.contributions.unzip();
+        let (contributions, method, base) = match prediction.explained {
+            Some(Explained { method, base, contributions }) => (Some(contributions), Some(method), base),
+            None => (None, None, None),
+        };
         ReplyRow {
             prediction_id: prediction.id,
             score,
@@ -81,7 +87,8 @@ impl ReplyRow {
             feature_age_seconds: prediction.newest.map(|newest| prediction.as_of.since(newest).micros() as f64 / 1e6),
             features: explain.then_some(prediction.features),
             contributions,
-            contributions_method,
+            contributions_method: method,
+            contributions_base: base,
             // The details are in the prediction log under the id.
             error: failed.then_some("this row could not be scored; the prediction log says why"),
         }

@@ -186,10 +186,11 @@ async fn instances(plane: &Plane, target: &Target, mut body: Map<String, Value>,
         "model_version": scores::versions(&answered).join(","),
     });
     if explain {
-        let of_row = |p: &crate::predict::Prediction| p.contributions.as_ref().map(|(_, contributions)| contributions.clone());
-        let method = answered.predictions.iter().find_map(|p| p.contributions.as_ref()).map(|(method, _)| *method);
-        reply["explanations"] = answered.predictions.iter().map(|p| json!(of_row(p))).collect();
-        reply["method"] = json!(method);
+        let explained: Vec<_> = answered.predictions.iter().map(|p| p.explained.as_ref()).collect();
+        reply["explanations"] = explained.iter().map(|row| json!(row.map(|e| &e.contributions))).collect();
+        reply["method"] = json!(explained.iter().flatten().map(|e| e.method).next());
+        // A row of its own each: with several classes, and between two versions, they differ.
+        reply["base_values"] = explained.iter().map(|row| json!(row.and_then(|e| e.base))).collect();
     }
     json(&reply)
 }

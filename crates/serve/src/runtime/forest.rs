@@ -6,6 +6,7 @@
 //!
 //! A forest of our own training is another thing: its meaning is in `kernel::model`.
 
+use super::shap::{Ensemble, Split};
 use gristmill_kernel::limits::{MODEL_CATEGORIES_MAX, MODEL_INPUTS_MAX, MODEL_NODES_MAX, MODEL_OUTPUTS_MAX};
 
 /// Trees whose leaves are added up, and what is done with the sums.
@@ -25,6 +26,8 @@ pub struct Forest {
     bits: Vec<u32>,
     /// What leaves with several values add to which output.
     many: Vec<(u32, f64)>,
+    /// Per node what stands for the rows of the training that reached it; empty if the file does not say so of every leaf.
+    covers: Vec<f64>,
 }
 
 /// How numbers are compared and added.
@@ -253,6 +256,7 @@ pub enum Test<'a> {
 #[derive(Debug)]
 pub struct Builder {
     forest: Forest,
+    covered: bool,
 }
 
 impl Builder {
@@ -268,11 +272,23 @@ impl Builder {
             return Err(format!("its start value is {bad}"));
         }
         let (nodes, trees, sets, bits, many) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Ok(Builder { forest: Forest { width, base, precision, divisor: 1.0, link, nodes, trees, sets, bits, many } })
+        let forest = Forest { width, base, precision, divisor: 1.0, link, nodes, trees, sets, bits, many, covers: Vec::new() };
+        Ok(Builder { forest, covered: true })
     }
 
     /// Adds the tree whose root is node 0 of `count` nodes that `read` describes. Nodes that no walk reaches are left out.
     pub fn tree<'a>(&mut self, output: usize, count: usize, read: impl Fn(usize) -> Result<FileNode<'a>, String>) -> Result<(), String> {
+        self.covered_tree(output, count, read, |_| None)
+    }
+
+    /// The same for a tree whose file says how many rows of the training reached a leaf, or what stands for that.
+    pub fn covered_tree<'a>(
+        &mut self,
+        output: usize,
+        count: usize,
+        read: impl Fn(usize) -> Result<FileNode<'a>, String>,
+        cover: impl Fn(usize) -> Option<f64>,
+    ) -> Result<(), String> {
         let forest = &mut self.forest;
         if output >= forest.base.len() {
             return Err(format!("a tree adds to output {output} of {}", forest.base.len()));
@@ -328,7 +344,26 @@ impl Builder {
                     Node { ask, feature: feature as u32, left: 0, right: 0, missing, default_left }
                 }
             };
+            // One leaf with several values, or without a cover, and nothing is known of the whole.
+            let covers = match node.ask {
+                Ask::Leaf(_) => cover(number),
+                Ask::Leaves(..) => None,
+                Ask::Below(_) | Ask::AtMost(_) | Ask::Within(_) => Some(0.0),
+            };
+            self.covered &= covers.is_some();
+            if self.covered {
+                forest.covers.push(covers.unwrap_or_default());
+            }
             forest.nodes.push(node);
+        }
+        if self.covered {
+            // Children stand behind their parents.
+            for place in (root as usize..forest.nodes.len()).rev() {
+                let node = &forest.nodes[place];
+                if !matches!(node.ask, Ask::Leaf(_)) {
+                    forest.covers[place] = forest.covers[node.left as usize] + forest.covers[node.right as usize];
+                }
+            }
         }
         forest.trees.push((root, output as u32));
         Ok(())
@@ -341,7 +376,10 @@ impl Builder {
     }
 
     /// The forest.
-    pub fn finish(self) -> Forest {
+    pub fn finish(mut self) -> Forest {
+        if !self.covered {
+            self.forest.covers = Vec::new();
+        }
         self.forest
     }
 }
@@ -354,6 +392,48 @@ impl Forest {
         self.sets.push((self.bits.len() as u32, bits.len() as u32));
         self.bits.extend_from_slice(bits);
         Ok(self.sets.len() as u32 - 1)
+    }
+}
+
+impl Ensemble for Forest {
+    fn outputs(&self) -> usize {
+        self.base.len()
+    }
+    fn trees(&self) -> usize {
+        self.trees.len()
+    }
+    fn root(&self, tree: usize) -> usize {
+        self.trees[tree].0 as usize
+    }
+    fn output(&self, tree: usize) -> usize {
+        self.trees[tree].1 as usize
+    }
+    fn split(&self, _: usize, node: usize) -> Option<Split> {
+        let node = &self.nodes[node];
+        let inner = !matches!(node.ask, Ask::Leaf(_) | Ask::Leaves(..));
+        inner.then(|| Split::new(node.feature as usize, node.left as usize, node.right as usize, None))
+    }
+    fn child(&self, _: usize, node: usize, row: &[f64]) -> usize {
+        let node = &self.nodes[node];
+        let x = row[node.feature as usize];
+        let x = if self.precision == Precision::Single { f64::from(x as f32) } else { x };
+        if node.goes_left(x, self) { node.left as usize } else { node.right as usize }
+    }
+    fn value(&self, _: usize, leaf: usize) -> f64 {
+        match self.nodes[leaf].ask {
+            Ask::Leaf(value) => value,
+            // With several values there are no covers, and so no contributions.
+            _ => 0.0,
+        }
+    }
+    fn cover(&self, _: usize, node: usize) -> Option<f64> {
+        self.covers.get(node).copied()
+    }
+    fn start(&self, output: usize) -> f64 {
+        self.base[output]
+    }
+    fn divisor(&self, _: usize) -> f64 {
+        self.divisor
     }
 }
 

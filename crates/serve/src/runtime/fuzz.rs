@@ -1,6 +1,7 @@
-//! Bytes that nobody wrote: every golden file cut, flipped and spliced, by a seed. A reader refuses or reads, and what it reads scores.
+//! Bytes that nobody wrote: every golden file cut, flipped and spliced, by a seed. A reader refuses or reads, and what it reads scores and is explained.
 
 use super::onnx::Onnx;
+use super::shap::Explainer;
 use super::{ReadModel, lightgbm, xgboost};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -45,19 +46,25 @@ fn changed(bytes: &[u8], random: &mut SmallRng) -> Vec<u8> {
 
 fn try_all(ending: &str, read: impl Fn(&[u8]) -> Result<ReadModel, String>) {
     let mut random = SmallRng::seed_from_u64(7);
-    let mut read_anyway = 0;
+    let (mut read_anyway, mut explained) = (0, 0);
     for (path, bytes) in files(ending) {
         for _ in 0..COPIES {
             let Ok(model) = read(&changed(&bytes, &mut random)) else { continue };
             read_anyway += 1;
             let mut out = vec![0.0; model.forest.outputs()];
+            let explainer = Explainer::of(&model.forest);
             for x in [f64::NAN, 0.0, 1e300, -1e300, 3.0, f64::INFINITY] {
                 model.forest.score(&vec![x; model.names.len()], &mut out);
+                if let Some(explainer) = &explainer {
+                    let each = explainer.contributions(&model.forest, &vec![x; model.names.len()], out.len() - 1);
+                    assert_eq!(each.len(), model.names.len(), "{}", path.display());
+                }
             }
+            explained += usize::from(explainer.is_some());
         }
         assert!(read(&bytes[..100]).is_err(), "the beginning of {}", path.display());
     }
-    assert!(read_anyway > 0, "some changes do no harm");
+    assert!(read_anyway > 0 && explained > 0, "some changes do no harm");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub fn read(bytes: &[u8]) -> Result<ReadModel, String> {
     while next == Next::Tree {
         let (tree, after) = Section::read(&mut lines);
         Tree::of(&tree)
-            .and_then(|tree| builder.tree(trees % header.outputs, tree.nodes(), |node| tree.node(node)))
+            .and_then(|tree| builder.covered_tree(trees % header.outputs, tree.nodes(), |node| tree.node(node), |node| tree.cover(node)))
             .map_err(|why| format!("tree {trees}: {why}"))?;
         trees += 1;
         next = after;
@@ -194,6 +194,8 @@ struct Tree {
     right: Vec<i64>,
     boundaries: Vec<usize>,
     bits: Vec<u32>,
+    /// Rows of the training per leaf; empty if the file does not say.
+    counts: Vec<f64>,
 }
 
 impl Tree {
@@ -222,6 +224,8 @@ impl Tree {
             right: if inner == 0 { Vec::new() } else { section.list("right_child", inner)? },
             boundaries,
             bits,
+            // Scores do not need them, so a file without them is as good.
+            counts: section.list("leaf_count", leaves).unwrap_or_default(),
         })
     }
 
@@ -254,6 +258,10 @@ impl Tree {
         };
         let (left, right) = (child(self.left[number])?, child(self.right[number])?);
         Ok(FileNode::Split { feature: self.feature[number], test, left, right, missing, default_left })
+    }
+
+    fn cover(&self, number: usize) -> Option<f64> {
+        self.counts.get(number.checked_sub(self.feature.len())?).copied()
     }
 
     /// The bits of a set of categories, by its number, which the file keeps where thresholds are.

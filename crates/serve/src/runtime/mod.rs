@@ -13,9 +13,11 @@ pub mod forest;
 mod fuzz;
 pub mod lightgbm;
 pub mod onnx;
+mod own;
+pub mod shap;
 pub mod xgboost;
 
-use gristmill_kernel::model::{ModelFile, Task};
+use gristmill_kernel::model::{Body, ModelFile, Task};
 
 /// A model that computes.
 pub enum Runtime {
@@ -43,6 +45,30 @@ impl Runtime {
             Runtime::Own(file) => Ok(self.each(matrix, rows, |row, out| file.score(row, out))),
             Runtime::Forest(forest) => Ok(self.each(matrix, rows, |row, out| forest.score(row, out))),
             Runtime::Onnx(onnx) => onnx.run(matrix, rows),
+        }
+    }
+
+    /// What is needed to explain trees exactly; `None` if it has no trees, or they do not say how many rows went which way.
+    pub fn explainer(&self) -> Option<shap::Explainer> {
+        match self {
+            Runtime::Own(file) => match &file.body {
+                Body::Forest(forest) => shap::Explainer::of(forest),
+                Body::Linear(_) => None,
+            },
+            Runtime::Forest(forest) => shap::Explainer::of(forest),
+            Runtime::Onnx(_) => None,
+        }
+    }
+
+    /// The exact contributions to an output by its own [`Self::explainer`]; empty if it has none.
+    pub fn contributions(&self, explainer: &shap::Explainer, row: &[f64], output: usize) -> Vec<f64> {
+        match self {
+            Runtime::Own(file) => match &file.body {
+                Body::Forest(forest) => explainer.contributions(forest, row, output),
+                Body::Linear(_) => Vec::new(),
+            },
+            Runtime::Forest(forest) => explainer.contributions(forest, row, output),
+            Runtime::Onnx(_) => Vec::new(),
         }
     }
 

@@ -42,7 +42,7 @@ pub fn read(bytes: &[u8], rounds: Rounds) -> Result<ReadModel, String> {
     for (number, tree) in booster.trees.iter().enumerate().take(trees) {
         let (output, weight) = (booster.output(number)?, booster.weight(number)?);
         Tree::of(tree, weight)
-            .and_then(|tree| builder.tree(output, tree.count, |node| tree.node(node)))
+            .and_then(|tree| builder.covered_tree(output, tree.count, |node| tree.node(node), |node| tree.hessians?.nth(node)))
             .map_err(|why| format!("tree {number}: {why}"))?;
     }
     let names = learner.get("feature_names").and_then(Doc::list).unwrap_or_default();
@@ -174,6 +174,8 @@ struct Tree<'a> {
     default_left: &'a Doc,
     /// Whether a split is by categories; files before them have no such list.
     kinds: Option<&'a Doc>,
+    /// What stands for the rows of the training: the sums of their second derivatives.
+    hessians: Option<&'a Doc>,
     /// The bits of the categories of each split by categories, in the order of [`Self::by_category`].
     sets: Vec<Vec<u32>>,
     /// The nodes that split by categories.
@@ -197,6 +199,7 @@ impl<'a> Tree<'a> {
             condition: list("split_conditions")?,
             default_left: list("default_left")?,
             kinds: doc.get("split_type"),
+            hessians: doc.get("sum_hessian"),
             sets,
             by_category,
         })

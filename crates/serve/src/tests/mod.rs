@@ -82,6 +82,7 @@ async fn explain_adds_features_and_exact_contributions() {
     let (_, body) = bench.post("/predict/churn", json!({ "customer_id": 3, "explain": true, "as_of": "2011-01-01" })).await;
     let row = &body["predictions"][0];
     assert_eq!(row["contributions"], json!({ "activity.country": 0.25, "activity.orders": 3.0 }));
+    assert_eq!(row["contributions_base"], json!(0.0), "the intercept");
     assert_eq!((row["contributions_method"].as_str(), &row["features"]["activity.country"]), (Some("linear"), &json!("France")));
     assert_eq!(body["as_of"], "2011-01-01T00:00:00Z");
 }

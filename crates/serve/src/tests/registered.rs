@@ -51,7 +51,11 @@ async fn rows_are_the_columns_of_the_signature() {
         assert!((score - expected).abs() < 1e-12, "{score} instead of {expected}");
         let outcome = if *expected > 0.5 { "1" } else { "0" };
         assert_eq!((&prediction["outcome"], &prediction["model"]), (&json!(outcome), &json!("models.churn@1")));
-        assert_eq!((&prediction["contributions_method"], &prediction["feature_age_seconds"]), (&json!("occlusion"), &Value::Null));
+        assert_eq!((&prediction["contributions_method"], &prediction["feature_age_seconds"]), (&json!("tree_shap"), &Value::Null));
+        let each = prediction["contributions"].as_object().expect("contributions");
+        let base = prediction["contributions_base"].as_f64().expect("a base value");
+        let margin = each.values().map(|part| part.as_f64().expect("a number")).sum::<f64>() + base;
+        assert!((margin - (expected / (1.0 - expected)).ln()).abs() < 1e-12, "{prediction}");
     }
     assert_eq!(body["predictions"][0]["features"]["request.monthly fee"], rows[0]["monthly fee"]);
     assert_eq!(bench.plane.flush().await.expect("flushes"), 10, "all are logged");

@@ -40,6 +40,7 @@ async fn rows_and_columns_are_answered_in_kind() {
         (&body["explanations"][0], &body["method"]),
         (&json!({ "activity.country": 0.25, "activity.orders": 3.0 }), &json!("linear"))
     );
+    assert_eq!(body["base_values"], json!([0.0]));
     assert!(body["prediction_ids"][0].as_str().is_some_and(|id| id.len() == 32), "what happens later is told of this id: {body}");
 }
 
