@@ -97,13 +97,17 @@ fn two_hundred_versions_are_swapped_under_load_and_no_request_fails() {
 }
 
 /// nginx before two servers.
-struct Proxy(Child, tempfile::TempDir, String);
+struct Proxy {
+    nginx: Child,
+    url: String,
+    _folder: tempfile::TempDir,
+}
 
 impl Proxy {
     fn start(upstreams: &[u16]) -> Proxy {
         let folder = tempfile::tempdir().expect("a folder");
         let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
-        let servers: String = upstreams.iter().map(|port| format!("server 127.0.0.1:{port} max_fails=1 fail_timeout=1s;")).collect();
+        let servers: String = upstreams.iter().map(|port| format!("server 127.0.0.1:{port} max_fails=0;")).collect();
         let at = folder.path().display();
         let config = format!(
             "daemon off; pid {at}/pid; error_log {at}/error.log; worker_processes 1; events {{ worker_connections 512; }}\n\
@@ -113,19 +117,19 @@ impl Proxy {
              proxy_set_header Host 127.0.0.1; proxy_next_upstream error timeout http_503 non_idempotent; }} }} }}\n"
         );
         std::fs::write(folder.path().join("nginx.conf"), config).expect("a file");
-        let nginx =
-            ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| std::path::Path::new(path).exists()).expect("nginx is installed");
-        let child =
-            Command::new(nginx).arg("-p").arg(folder.path()).arg("-c").arg(folder.path().join("nginx.conf")).spawn().expect("nginx starts");
-        Proxy(child, folder, format!("http://127.0.0.1:{port}"))
+        let places = ["/usr/sbin/nginx", "/usr/bin/nginx"];
+        let program = places.into_iter().find(|path| std::path::Path::new(path).exists()).expect("nginx is installed");
+        let mut nginx = Command::new(program);
+        let nginx = nginx.arg("-p").arg(folder.path()).arg("-c").arg(folder.path().join("nginx.conf")).spawn().expect("nginx starts");
+        Proxy { nginx, url: format!("http://127.0.0.1:{port}"), _folder: folder }
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
+        let pid = nix::unistd::Pid::from_raw(self.nginx.id() as i32);
         let _gone_already = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _reaped_already = self.0.wait();
+        let _reaped_already = self.nginx.wait();
     }
 }
 
@@ -146,14 +150,14 @@ fn fifty_restarts_behind_a_proxy_fail_no_request() {
         .collect();
     let proxy = Proxy::start(&ports);
     let began = Instant::now();
-    while client().get(format!("{}/healthz", proxy.2)).send().is_err() {
+    while client().get(format!("{}/healthz", proxy.url)).send().is_err() {
         assert!(began.elapsed() < Duration::from_secs(10), "nginx does not answer");
         std::thread::sleep(Duration::from_millis(50));
     }
     let load = Load::default();
     std::thread::scope(|scope| {
         for x in [-1.0, 1.0, 2.0, -2.0] {
-            let (load, url) = (&load, proxy.2.as_str());
+            let (load, url) = (&load, proxy.url.as_str());
             scope.spawn(move || load.call(url, x));
         }
         let restarted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -163,8 +167,7 @@ fn fifty_restarts_behind_a_proxy_fail_no_request() {
                 let server = start(i);
                 server.wait_for("readiness", 30, |s| answering(s));
                 servers[i] = Some(server);
-                // The proxy looks at a server that was away again after a second.
-                std::thread::sleep(Duration::from_millis(1_100));
+                std::thread::sleep(Duration::from_millis(300));
             }
         }));
         load.stop.store(true, SeqCst);
