@@ -2,7 +2,7 @@
 //!
 //! To add one: an arm in [`add`]. What a node asks beyond what its arm knows is [`Failed::Unknown`], never an approximation.
 
-use super::graph::{Arithmetic, Build, Failed, Function, Norm, Operand, Pair, Step};
+use super::graph::{Arithmetic, Build, Column, Failed, Function, Held, Keys, Norm, Operand, Pair, Step, key};
 use super::proto::{self, Attribute, Node, Tensor};
 use crate::runtime::forest::{Builder, FileNode, Forest, Link, Missing, Precision, Test};
 use gristmill_kernel::limits::MODEL_INPUTS_MAX;
@@ -10,8 +10,36 @@ use std::collections::HashMap;
 
 type Added = Result<(usize, usize), Failed>;
 
-/// Adds the steps of a node. Gives the register of its result, and which of the node's outputs that is.
-pub fn add<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
+/// Adds the steps of a node. Gives its result, and which of the node's outputs that is.
+pub fn add<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Result<(Held, usize), Failed> {
+    match texts(build, node)? {
+        Some(columns) => Ok((Held::Texts(columns), 0)),
+        None => numbers(build, node).map(|(register, output)| (Held::Numbers(register), output)),
+    }
+}
+
+/// The columns of texts that a node passes on, if it does just that.
+fn texts<'a>(build: &Build<'a>, node: &Node<'a>) -> Result<Option<Vec<Column>>, Failed> {
+    let Some(first) = build.texts(node, 0) else { return Ok(None) };
+    match node.op {
+        "Identity" => Ok(Some(first.to_vec())),
+        "Reshape" if flat(build, node, first.len()) => Ok(Some(first.to_vec())),
+        "Concat" if side_by_side(node) => {
+            let mut all = Vec::new();
+            for place in 0..node.inputs.len() {
+                all.extend(build.texts(node, place).ok_or_else(|| unknown(node))?);
+                if all.len() > MODEL_INPUTS_MAX {
+                    return Err(broken(node, "too many inputs"));
+                }
+            }
+            Ok(Some(all))
+        }
+        "ArrayFeatureExtractor" => Ok(Some(picked(build, node, first.len())?.into_iter().map(|place| first[place]).collect())),
+        _ => Ok(None),
+    }
+}
+
+fn numbers<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
     let map = |build: &mut Build<'a>, function| {
         let (from, width) = build.input(node, 0)?;
         Ok((build.push(Step::Map(from, function), width)?, 0))
@@ -32,6 +60,22 @@ pub fn add<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
         "Tanh" => map(build, Function::Tanh),
         "Exp" => map(build, Function::Exp),
         "Sqrt" => map(build, Function::Sqrt),
+        "Log" => map(build, Function::Log),
+        "Abs" => map(build, Function::Absolute),
+        "Erf" => map(build, Function::Erf),
+        "Softplus" => map(build, Function::Softplus),
+        "LeakyRelu" => map(build, Function::Leaky(f64::from(float(node, "alpha").unwrap_or(0.01)))),
+        "Elu" => map(build, Function::Elu(f64::from(float(node, "alpha").unwrap_or(1.0)))),
+        "Gelu" if text(node, "approximate").unwrap_or("none") == "none" => map(build, Function::Gelu),
+        "Clip" => {
+            let (least, most) = (bound(build, node, 1, "min", f64::NEG_INFINITY)?, bound(build, node, 2, "max", f64::INFINITY)?);
+            map(build, Function::Clip(least, most))
+        }
+        "BatchNormalization" if int(node, "training_mode").unwrap_or(0) == 0 => batch_normalization(build, node),
+        "LayerNormalization" => layer_normalization(build, node),
+        "Gather" if int(node, "axis").unwrap_or(0) == 0 => embed(build, node),
+        "OneHotEncoder" => one_hot(build, node),
+        "LabelEncoder" => look_up(build, node),
         "Neg" => map(build, Function::Negate),
         "Softmax" if [-1, 1].contains(&int(node, "axis").unwrap_or(-1)) => {
             let (from, width) = build.input(node, 0)?;
@@ -43,7 +87,7 @@ pub fn add<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
         "Div" => arithmetic(build, node, Arithmetic::Divide),
         "MatMul" => product(build, node, Product { transposed: false, bias: None }),
         "Gemm" => gemm(build, node),
-        "Concat" if [-1, 1].contains(&int(node, "axis").unwrap_or(0)) => join(build, node),
+        "Concat" if side_by_side(node) => join(build, node),
         "FeatureVectorizer" => join(build, node),
         "ArrayFeatureExtractor" => pick(build, node),
         "Scaler" => {
@@ -117,13 +161,20 @@ fn spread(node: &Node<'_>, numbers: Vec<f64>, width: usize) -> Result<Vec<f64>, 
 
 fn reshape<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
     let (from, width) = build.input(node, 0)?;
-    // Rows stay rows: only what says the same as the shape that is there.
-    let shape = build.constant(node, 1).ok_or_else(|| unknown(node))?;
-    match shape.numbers.as_slice() {
-        [rows, columns] if [-1.0, 0.0].contains(rows) && *columns == width as f64 => Ok((from, 0)),
-        [-1.0] if width == 1 => Ok((from, 0)),
-        _ => Err(unknown(node)),
+    if flat(build, node, width) { Ok((from, 0)) } else { Err(unknown(node)) }
+}
+
+/// Whether a new shape leaves rows of this width as they are.
+fn flat<'a>(build: &Build<'a>, node: &Node<'a>, width: usize) -> bool {
+    match build.constant(node, 1).map(|shape| shape.numbers.as_slice()) {
+        Some([rows, columns]) => [-1.0, 0.0].contains(rows) && *columns == width as f64 || *rows == 0.0 && *columns == -1.0,
+        Some([-1.0]) => width == 1,
+        _ => false,
     }
+}
+
+fn side_by_side(node: &Node<'_>) -> bool {
+    [-1, 1].contains(&int(node, "axis").unwrap_or(0))
 }
 
 fn join<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
@@ -142,11 +193,131 @@ fn join<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
 
 fn pick<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
     let (from, width) = build.input(node, 0)?;
-    let columns = &build.constant(node, 1).ok_or_else(|| unknown(node))?.numbers;
-    let column = |x: &f64| if *x >= 0.0 && *x < width as f64 { Ok(*x as usize) } else { Err(broken(node, "a column that is not there")) };
-    let columns = columns.iter().map(column).collect::<Result<Vec<usize>, Failed>>()?;
+    let columns = picked(build, node, width)?;
     let count = columns.len();
     Ok((build.push(Step::Pick(from, columns), count)?, 0))
+}
+
+fn picked<'a>(build: &Build<'a>, node: &Node<'a>, width: usize) -> Result<Vec<usize>, Failed> {
+    let columns = &build.constant(node, 1).ok_or_else(|| unknown(node))?.numbers;
+    let column = |x: &f64| if *x >= 0.0 && *x < width as f64 { Ok(*x as usize) } else { Err(broken(node, "a column that is not there")) };
+    columns.iter().map(column).collect()
+}
+
+/// A bound of `Clip`: an input since version 11, an attribute before.
+fn bound<'a>(build: &Build<'a>, node: &Node<'a>, place: usize, name: &str, none: f64) -> Result<f64, Failed> {
+    match node.inputs.get(place) {
+        Some(given) if !given.is_empty() => match build.constant(node, place).map(|constant| constant.numbers.as_slice()) {
+            Some([bound]) => Ok(*bound),
+            _ => Err(unknown(node)),
+        },
+        _ => Ok(float(node, name).map_or(none, f64::from)),
+    }
+}
+
+/// A constant of one number per column.
+fn per_column<'a>(build: &Build<'a>, node: &Node<'a>, place: usize, width: usize) -> Result<&'a [f64], Failed> {
+    let numbers = &build.constant(node, place).ok_or_else(|| unknown(node))?.numbers;
+    if numbers.len() == width { Ok(numbers) } else { Err(broken(node, &format!("{} numbers for {width} columns", numbers.len()))) }
+}
+
+fn batch_normalization<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
+    let (from, width) = build.input(node, 0)?;
+    let epsilon = f64::from(float(node, "epsilon").unwrap_or(1e-5));
+    let [scale, bias, mean, variance] = [
+        per_column(build, node, 1, width)?,
+        per_column(build, node, 2, width)?,
+        per_column(build, node, 3, width)?,
+        per_column(build, node, 4, width)?,
+    ];
+    let scale = scale.iter().zip(variance).map(|(scale, variance)| scale / (variance + epsilon).sqrt()).collect();
+    let scaled = build.push(Step::Scale { from, offset: mean.to_vec(), scale }, width)?;
+    let sum = Step::Arithmetic(Operand::Register(scaled), Arithmetic::Add, Operand::Constant(bias.to_vec()));
+    Ok((build.push(sum, width)?, 0))
+}
+
+fn layer_normalization<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
+    let (from, width) = build.input(node, 0)?;
+    if ![-1, 1].contains(&int(node, "axis").unwrap_or(-1)) {
+        return Err(unknown(node));
+    }
+    let scale = per_column(build, node, 1, width)?.to_vec();
+    let bias = if node.inputs.len() > 2 { per_column(build, node, 2, width)?.to_vec() } else { vec![0.0; width] };
+    let epsilon = f64::from(float(node, "epsilon").unwrap_or(1e-5));
+    Ok((build.push(Step::Standardize { from, epsilon, scale, bias }, width)?, 0))
+}
+
+/// Rows of a constant table, chosen by numbers.
+fn embed<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
+    let table = build.constant(node, 0).filter(|table| table.dims.len() == 2).ok_or_else(|| unknown(node))?;
+    let (from, count) = build.input(node, 1)?;
+    let (rows, width) = (table.dims[0], usize::try_from(table.dims[1]).unwrap_or(0));
+    if rows < 1 || width == 0 {
+        return Err(broken(node, "a table without rows"));
+    }
+    Ok((build.push(Step::Embed { from, table: table.numbers.clone(), width }, count.saturating_mul(width))?, 0))
+}
+
+/// The columns of a value, and whether they are words.
+fn columns_of<'a>(build: &Build<'a>, node: &Node<'a>) -> Result<(Vec<Column>, bool), Failed> {
+    if let Some(columns) = build.texts(node, 0) {
+        return Ok((columns.to_vec(), true));
+    }
+    let (register, width) = build.input(node, 0)?;
+    Ok(((0..width).map(|place| Column { register, place }).collect(), false))
+}
+
+/// The categories that a node lists, by what stands for each of them in a column.
+fn keys(build: &mut Build<'_>, column: Column, words: &[&[u8]], numbers: &[f64]) -> Keys {
+    let mut keys = Keys::new();
+    for place in 0..words.len() + numbers.len() {
+        let x = match words.get(place) {
+            Some(word) => build.code(column, word),
+            None => numbers[place - words.len()],
+        };
+        // The first of two equal categories wins.
+        keys.entry(key(x)).or_insert(place);
+    }
+    keys
+}
+
+fn one_hot<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
+    let (columns, are_texts) = columns_of(build, node)?;
+    let words = attribute(node, "cats_strings").map_or(&[][..], |a| &a.texts);
+    let numbers: Vec<f64> = ints(node, "cats_int64s").iter().map(|x| *x as f64).collect();
+    // Several columns make a third dimension, which a row of numbers has not.
+    let ([column], true) = (columns.as_slice(), are_texts != words.is_empty() && words.is_empty() != numbers.is_empty()) else {
+        return Err(unknown(node));
+    };
+    let count = words.len() + numbers.len();
+    let keys = keys(build, *column, words, &numbers);
+    let strict = int(node, "zeros").unwrap_or(1) == 0;
+    Ok((build.push(Step::OneHot { from: *column, keys, strict }, count)?, 0))
+}
+
+fn look_up<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
+    let (columns, are_texts) = columns_of(build, node)?;
+    let words = attribute(node, "keys_strings").map_or(&[][..], |a| &a.texts);
+    let whole = ints(node, "keys_int64s").iter().map(|x| *x as f64);
+    let numbers: Vec<f64> = floats(node, "keys_floats").into_iter().chain(whole).collect();
+    let (values, otherwise) = match (ints(node, "values_int64s"), floats(node, "values_floats")) {
+        ([], values) => (values, f64::from(float(node, "default_float").unwrap_or(-0.0))),
+        (values, _) => (values.iter().map(|x| *x as f64).collect(), int(node, "default_int64").unwrap_or(-1) as f64),
+    };
+    let count = words.len() + numbers.len();
+    if count == 0 || values.len() != count || are_texts == words.is_empty() || words.is_empty() == numbers.is_empty() {
+        return Err(unknown(node));
+    }
+    // Each column of texts has codes of its own.
+    let mut found = Vec::with_capacity(columns.len());
+    for from in columns {
+        let keys = keys(build, from, words, &numbers);
+        found.push(build.push(Step::Lookup { from, keys, values: values.clone(), otherwise }, 1)?);
+    }
+    match found.as_slice() {
+        [one] => Ok((*one, 0)),
+        several => Ok((build.push(Step::Join(several.to_vec()), several.len())?, 0)),
+    }
 }
 
 fn impute<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
