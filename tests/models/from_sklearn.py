@@ -14,7 +14,7 @@ from sklearn.ensemble import (
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 WORDS = ["plan", "region"]
 
@@ -71,3 +71,21 @@ def make(out):
     write(out, "pipeline", pipeline(LogisticRegression(max_iter=500)).fit(train, two), mixed, "binary", columns, 1e-6)
     boosted = pipeline(GradientBoostingClassifier(n_estimators=12, random_state=1)).fit(train, three)
     write(out, "pipeline_boosting", boosted, mixed, "multiclass", columns, 1e-6, zipmap=False)
+
+    # A category for missing words, codes for words, and a number as categories. A plan that training has not seen is an error of its row.
+    encoded = make_pipeline(
+        ColumnTransformer(
+            [
+                ("plan", OneHotEncoder(drop="first"), ["plan"]),
+                ("region", OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["region"]),
+                ("calls", OneHotEncoder(handle_unknown="ignore"), ["calls"]),
+                ("numbers", "passthrough", case.NUMBERS[:-1]),
+            ]
+        ),
+        RandomForestClassifier(n_estimators=8, max_depth=6, random_state=1),
+    )
+    without_plan, asked_without = train.copy(), rows.copy()
+    without_plan.loc[::9, "plan"] = np.nan
+    asked_without.loc[::7, "plan"] = np.nan
+    asked_without.loc[40:50, "region"] = "unheard of"
+    write(out, "pipeline_forest", encoded.fit(without_plan, two), asked_without, "binary", columns, 1e-6)

@@ -57,11 +57,11 @@ impl Case {
     }
 
     /// Loads the case as a registered version.
-    async fn load(&self) -> LoadedModel {
+    async fn load(&self) -> Result<LoadedModel, String> {
         let files: Vec<(&str, Vec<u8>)> = self.files.iter().map(|(key, bytes)| (key.as_str(), bytes.clone())).collect();
         let stored = stored(&files).await;
-        let model = LoadedModel::registered(&stored.version, &stored.blobs).await;
-        model.unwrap_or_else(|fault| panic!("{}: {fault}", self.name)).expect("a registered version")
+        let model = LoadedModel::registered(&stored.version, &stored.blobs).await.map_err(|fault| fault.to_string())?;
+        model.ok_or_else(|| "it is no registered version".to_owned())
     }
 
     /// Asks for every row, and gives the largest difference; `Err` if it is above the tolerance.
@@ -138,7 +138,7 @@ fn table(bytes: &[u8]) -> (Vec<String>, Vec<Vec<String>>) {
 async fn check_all(folder: &Path) -> Vec<String> {
     let (mut names, mut wrong) = (Vec::new(), Vec::new());
     for case in Case::all(folder) {
-        match case.check(&case.load().await) {
+        match case.load().await.and_then(|model| case.check(&model)) {
             Ok(worst) => println!("{:<28} {} rows, off by {worst:.1e} of {:.1e}", case.name, case.rows.len(), case.about.tolerance),
             Err(why) => wrong.push(format!("{}: {why}", case.name)),
         }
@@ -159,7 +159,7 @@ async fn models_of_others_predict_as_their_libraries() {
 #[tokio::test]
 async fn a_wrong_expectation_is_found_in_every_case() {
     for mut case in Case::all(&models().join("fixtures")) {
-        let model = case.load().await;
+        let model = case.load().await.unwrap_or_else(|why| panic!("{}: {why}", case.name));
         let (row, output) = (case.rows.len() - 1, case.expected[0].len() - 1);
         let right = case.expected[row][output];
         case.expected[row][output] = right + 3.0 * case.about.tolerance * right.abs().max(1.0);
@@ -168,6 +168,17 @@ async fn a_wrong_expectation_is_found_in_every_case() {
         case.expected[row][output] = f64::NAN;
         assert!(case.check(&model).is_err(), "{}", case.name);
     }
+}
+
+#[tokio::test]
+async fn a_word_that_an_encoder_refuses_is_an_error_of_its_row() {
+    let case = Case::read(&models().join("fixtures/sklearn_pipeline_forest"));
+    let model = case.load().await.expect("loads");
+    let mut strange = case.rows[1].clone();
+    strange.insert("plan".into(), "unheard of".into());
+    let matrix = model.encode(&model.request_columns(&[&case.rows[1], &strange]).expect("columns")).expect("a matrix");
+    let scored = model.score(&matrix, 2).expect("scores");
+    assert!(scored[0].is_ok() && scored[1].as_ref().is_err_and(|fault| fault.message.contains("NaN")), "{scored:?}");
 }
 
 /// The last line that a Python program printed.

@@ -55,7 +55,7 @@ pub enum Step {
     Map(usize, Function),
     /// Softmax over the row.
     Softmax(usize),
-    /// One column of words or numbers as a column for each category.
+    /// One column of words or numbers as a column for each category; if `strict`, any other value has no answer.
     OneHot { from: Column, keys: Keys, strict: bool },
     /// What a table says of a word or a number.
     Lookup { from: Column, keys: Keys, values: Vec<f64>, otherwise: f64 },
@@ -165,6 +165,7 @@ impl Program {
             known: slots.iter().map(|slot| slot.name.as_str()).zip(slots.iter().enumerate().map(held)).collect(),
             constants: graph.constants.iter().map(|constant| (constant.name, constant)).collect(),
             widths: slots.iter().map(|slot| slot.width).collect(),
+            forms: vec![Form::Flat; slots.len()],
             words: slots.iter().map(|slot| vec![IndexMap::new(); if slot.kind == proto::TEXT { slot.width } else { 0 }]).collect(),
             steps: Vec::new(),
             single,
@@ -250,11 +251,24 @@ pub enum Held {
     Texts(Vec<Column>),
 }
 
+/// What a register is in the graph, where it is more than a row of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `[rows, columns]`.
+    Flat,
+    /// `[rows, 1, columns]`.
+    Row,
+    /// `[rows, several, columns]`: its last dimension is less than our row, so only what makes it flat takes it.
+    Grid,
+}
+
 /// A program being made.
 pub struct Build<'a> {
     known: HashMap<&'a str, Held>,
     constants: HashMap<&'a str, &'a Tensor<'a>>,
     widths: Vec<usize>,
+    /// What each register is in the graph.
+    forms: Vec<Form>,
     /// The words known so far, by slot and column, each with its code.
     words: Vec<Vec<IndexMap<String, usize>>>,
     steps: Vec<Step>,
@@ -262,11 +276,17 @@ pub struct Build<'a> {
     pub single: bool,
 }
 
+/// Operators that take a grid.
+const MAKES_FLAT: [&str; 4] = ["Identity", "Dropout", "Flatten", "Reshape"];
+
 impl<'a> Build<'a> {
     /// The register and the width of an input of a node.
     pub fn input(&self, node: &Node<'a>, place: usize) -> Result<(usize, usize), Failed> {
         let name = node.inputs.get(place).copied().unwrap_or_default();
         match (self.known.get(name), self.constants.contains_key(name)) {
+            (Some(Held::Numbers(register)), _) if self.forms[*register] == Form::Grid && !MAKES_FLAT.contains(&node.op) => {
+                Err(Failed::Unknown(format!("the operator {} on three dimensions", node.op.escape_debug())))
+            }
             (Some(Held::Numbers(register)), _) => Ok((*register, self.widths[*register])),
             (Some(Held::Texts(_)), _) => Err(Failed::Unknown(format!("the operator {} on texts", node.op.escape_debug()))),
             (None, true) => Err(Failed::Unknown(format!("the operator {} on a constant", node.op.escape_debug()))),
@@ -297,9 +317,35 @@ impl<'a> Build<'a> {
         if width == 0 || total + width > 10 * MODEL_INPUTS_MAX {
             return Err(Failed::Broken(format!("a value of it has {width} columns, or all of them too many")));
         }
+        self.forms.push(self.form(&step));
         self.steps.push(step);
         self.widths.push(width);
         Ok(self.widths.len() - 1)
+    }
+    /// Whether a register is a row of numbers in the graph too.
+    pub fn is_flat(&self, register: usize) -> bool {
+        self.forms[register] == Form::Flat
+    }
+    /// A register as a row of numbers.
+    pub fn flat(&mut self, register: usize) -> Result<usize, Failed> {
+        if self.is_flat(register) {
+            return Ok(register);
+        }
+        let copy = self.push(Step::Join(vec![register]), self.widths[register])?;
+        self.forms[copy] = Form::Flat;
+        Ok(copy)
+    }
+
+    fn form(&self, step: &Step) -> Form {
+        let from: Vec<usize> = match step {
+            Step::OneHot { .. } => return Form::Row,
+            Step::Embed { from, .. } => return if self.widths[*from] == 1 { Form::Row } else { Form::Grid },
+            Step::Join(from) => from.clone(),
+            Step::Pick(from, _) | Step::Map(from, _) => vec![*from],
+            Step::Arithmetic(left, _, right) => [left, right].into_iter().filter_map(Operand::register).collect(),
+            _ => Vec::new(),
+        };
+        if from.iter().any(|register| !self.is_flat(*register)) { Form::Row } else { Form::Flat }
     }
 }
 
@@ -469,6 +515,12 @@ impl Arithmetic {
 }
 
 impl Operand {
+    fn register(&self) -> Option<usize> {
+        match self {
+            Operand::Register(register) => Some(*register),
+            Operand::Constant(_) => None,
+        }
+    }
     fn at(&self, registers: &[Vec<f64>], column: usize) -> f64 {
         let numbers = match self {
             Operand::Register(register) => &registers[*register],

@@ -5,7 +5,7 @@
 //! first and decides what is asked and answered: the one output of numbers, which holds probabilities where there are labels beside it.
 //!
 //! An input of texts is a column of words: the graph's encoders say which words there are, and a row gives the place of its word among them
-//! ([`Onnx::words`]); NaN is any other word, or none. Graphs that do more with texts than encode them are refused.
+//! ([`Onnx::words`]), [`OTHER_WORD`] for any other word, NaN for none. Graphs that do more with texts than encode them are refused.
 //!
 //! Refused too: weights in other files, several outputs of numbers.
 
@@ -37,6 +37,9 @@ enum Engine {
     #[cfg(feature = "onnx")]
     Tract(tract::Plan),
 }
+
+/// What stands for a word that a graph does not know.
+pub const OTHER_WORD: f64 = -1.0;
 
 impl Engine {
     /// The words that a column of a slot may be.
@@ -277,7 +280,7 @@ fn beyond(bytes: &[u8], slots: &[Slot], scores: &str, _: &str) -> Result<(Engine
 fn beyond(_: &[u8], _: &[Slot], _: &str, what: &str) -> Result<(Engine, usize), Problem> {
     Err(Problem::new(
         format!("it needs {what}, which this gristmill was built without"),
-        "build one that runs any graph: cargo install --path crates/gristmill --features onnx",
+        "build one that has more operators: cargo install --path crates/gristmill --features onnx; or train it as LightGBM or XGBoost",
     ))
 }
 

@@ -34,7 +34,9 @@ fn texts<'a>(build: &Build<'a>, node: &Node<'a>) -> Result<Option<Vec<Column>>, 
             }
             Ok(Some(all))
         }
-        "ArrayFeatureExtractor" => Ok(Some(picked(build, node, first.len())?.into_iter().map(|place| first[place]).collect())),
+        "ArrayFeatureExtractor" | "Gather" if node.op != "Gather" || side_by_side(node) => {
+            Ok(Some(picked(build, node, first.len())?.into_iter().map(|place| first[place]).collect()))
+        }
         _ => Ok(None),
     }
 }
@@ -46,7 +48,10 @@ fn numbers<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
     };
     match node.op {
         "Identity" | "Dropout" => Ok((build.input(node, 0)?.0, 0)),
-        "Flatten" if int(node, "axis").unwrap_or(1) == 1 => Ok((build.input(node, 0)?.0, 0)),
+        "Flatten" if int(node, "axis").unwrap_or(1) == 1 => {
+            let (from, _) = build.input(node, 0)?;
+            Ok((build.flat(from)?, 0))
+        }
         "Reshape" => reshape(build, node),
         "Cast" => match int(node, "to") {
             Some(proto::FLOAT) => map(build, Function::Single),
@@ -74,6 +79,7 @@ fn numbers<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
         "BatchNormalization" if int(node, "training_mode").unwrap_or(0) == 0 => batch_normalization(build, node),
         "LayerNormalization" => layer_normalization(build, node),
         "Gather" if int(node, "axis").unwrap_or(0) == 0 => embed(build, node),
+        "Gather" if gathers_columns(build, node) => pick(build, node),
         "OneHotEncoder" => one_hot(build, node),
         "LabelEncoder" => look_up(build, node),
         "Neg" => map(build, Function::Negate),
@@ -82,6 +88,7 @@ fn numbers<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
             Ok((build.push(Step::Softmax(from), width)?, 0))
         }
         "Add" => arithmetic(build, node, Arithmetic::Add),
+        "Sum" => sum(build, node),
         "Sub" => arithmetic(build, node, Arithmetic::Subtract),
         "Mul" => arithmetic(build, node, Arithmetic::Multiply),
         "Div" => arithmetic(build, node, Arithmetic::Divide),
@@ -161,7 +168,7 @@ fn spread(node: &Node<'_>, numbers: Vec<f64>, width: usize) -> Result<Vec<f64>, 
 
 fn reshape<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
     let (from, width) = build.input(node, 0)?;
-    if flat(build, node, width) { Ok((from, 0)) } else { Err(unknown(node)) }
+    if flat(build, node, width) { Ok((build.flat(from)?, 0)) } else { Err(unknown(node)) }
 }
 
 /// Whether a new shape leaves rows of this width as they are.
@@ -200,8 +207,33 @@ fn pick<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
 
 fn picked<'a>(build: &Build<'a>, node: &Node<'a>, width: usize) -> Result<Vec<usize>, Failed> {
     let columns = &build.constant(node, 1).ok_or_else(|| unknown(node))?.numbers;
-    let column = |x: &f64| if *x >= 0.0 && *x < width as f64 { Ok(*x as usize) } else { Err(broken(node, "a column that is not there")) };
+    let column = |x: &f64| match if *x < 0.0 && node.op == "Gather" { *x + width as f64 } else { *x } {
+        x if x >= 0.0 && x < width as f64 => Ok(x as usize),
+        _ => Err(broken(node, "a column that is not there")),
+    };
     columns.iter().map(column).collect()
+}
+
+/// Whether a `Gather` takes columns of rows: along the last dimension, by a list.
+fn gathers_columns<'a>(build: &Build<'a>, node: &Node<'a>) -> bool {
+    let along = match int(node, "axis") {
+        Some(-1) => true,
+        Some(1) => build.input(node, 0).is_ok_and(|(from, _)| build.is_flat(from)),
+        _ => false,
+    };
+    along && build.constant(node, 1).is_some_and(|places| places.dims.len() == 1)
+}
+
+fn sum<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
+    let (mut all, width) = build.input(node, 0)?;
+    for place in 1..node.inputs.len() {
+        let (next, same) = build.input(node, place)?;
+        if same != width {
+            return Err(unknown(node));
+        }
+        all = build.push(Step::Arithmetic(Operand::Register(all), Arithmetic::Add, Operand::Register(next)), width)?;
+    }
+    Ok((all, 0))
 }
 
 /// A bound of `Clip`: an input since version 11, an attribute before.
@@ -277,6 +309,10 @@ fn keys(build: &mut Build<'_>, column: Column, words: &[&[u8]], numbers: &[f64])
         };
         // The first of two equal categories wins.
         keys.entry(key(x)).or_insert(place);
+    }
+    // scikit-learn puts what is missing behind the other categories, and its converter writes it as a word.
+    if let Some(b"nan" | b"None") = words.last().copied() {
+        keys.entry(key(f64::NAN)).or_insert(words.len() - 1);
     }
     keys
 }
