@@ -165,6 +165,7 @@ impl Program {
             known: slots.iter().map(|slot| slot.name.as_str()).zip(slots.iter().enumerate().map(held)).collect(),
             constants: graph.constants.iter().map(|constant| (constant.name, constant)).collect(),
             widths: slots.iter().map(|slot| slot.width).collect(),
+            categories: 0,
             forms: vec![Form::Flat; slots.len()],
             words: slots.iter().map(|slot| vec![IndexMap::new(); if slot.kind == proto::TEXT { slot.width } else { 0 }]).collect(),
             steps: Vec::new(),
@@ -267,6 +268,8 @@ pub struct Build<'a> {
     known: HashMap<&'a str, Held>,
     constants: HashMap<&'a str, &'a Tensor<'a>>,
     widths: Vec<usize>,
+    /// How many categories its encoders list, once for each column.
+    categories: usize,
     /// What each register is in the graph.
     forms: Vec<Form>,
     /// The words known so far, by slot and column, each with its code.
@@ -298,6 +301,15 @@ impl<'a> Build<'a> {
         match self.known.get(node.inputs.get(place)?) {
             Some(Held::Texts(columns)) => Some(columns),
             _ => None,
+        }
+    }
+    /// Allows for as many categories of a column.
+    pub fn allow(&mut self, categories: usize) -> Result<(), Failed> {
+        // A graph can look up many columns in one long list.
+        self.categories += categories;
+        match self.categories > 10 * MODEL_INPUTS_MAX {
+            true => Err(Failed::Broken("its encoders list too many categories".into())),
+            false => Ok(()),
         }
     }
     /// The code of a word of a column, a new one if the column did not know it.

@@ -300,7 +300,8 @@ fn columns_of<'a>(build: &Build<'a>, node: &Node<'a>) -> Result<(Vec<Column>, bo
 }
 
 /// The categories that a node lists, by what stands for each of them in a column.
-fn keys(build: &mut Build<'_>, column: Column, words: &[&[u8]], numbers: &[f64]) -> Keys {
+fn keys(build: &mut Build<'_>, column: Column, words: &[&[u8]], numbers: &[f64]) -> Result<Keys, Failed> {
+    build.allow(words.len() + numbers.len())?;
     let mut keys = Keys::new();
     for place in 0..words.len() + numbers.len() {
         let x = match words.get(place) {
@@ -314,7 +315,7 @@ fn keys(build: &mut Build<'_>, column: Column, words: &[&[u8]], numbers: &[f64])
     if let Some(b"nan" | b"None") = words.last().copied() {
         keys.entry(key(f64::NAN)).or_insert(words.len() - 1);
     }
-    keys
+    Ok(keys)
 }
 
 fn one_hot<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
@@ -326,7 +327,7 @@ fn one_hot<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
         return Err(unknown(node));
     };
     let count = words.len() + numbers.len();
-    let keys = keys(build, *column, words, &numbers);
+    let keys = keys(build, *column, words, &numbers)?;
     let strict = int(node, "zeros").unwrap_or(1) == 0;
     Ok((build.push(Step::OneHot { from: *column, keys, strict }, count)?, 0))
 }
@@ -347,7 +348,7 @@ fn look_up<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
     // Each column of texts has codes of its own.
     let mut found = Vec::with_capacity(columns.len());
     for from in columns {
-        let keys = keys(build, from, words, &numbers);
+        let keys = keys(build, from, words, &numbers)?;
         found.push(build.push(Step::Lookup { from, keys, values: values.clone(), otherwise }, 1)?);
     }
     match found.as_slice() {
