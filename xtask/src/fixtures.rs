@@ -31,3 +31,28 @@ pub fn run(root: &Path, names: &[&str]) -> Result<bool> {
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_library_has_its_script_its_versions_and_its_cases() {
+        let root = crate::workspace_root();
+        let cases: Vec<String> = std::fs::read_dir(root.join("tests/models/fixtures"))
+            .expect("the fixtures")
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        for (library, environment) in LIBRARIES {
+            assert!(root.join(format!("tests/models/from_{library}.py")).is_file(), "{library}");
+            assert!(root.join(format!("tests/clients/requirements/{environment}.txt")).is_file(), "{environment}");
+            assert!(cases.iter().any(|case| case.starts_with(&format!("{library}_"))), "{library}");
+        }
+    }
+
+    #[test]
+    fn a_library_that_is_not_there_is_named_beside_those_that_are() {
+        let why = run(Path::new("."), &["sklearn", "prophet"]).expect_err("no such library").to_string();
+        assert!(why.contains("`prophet`") && why.contains("catboost"), "{why}");
+    }
+}

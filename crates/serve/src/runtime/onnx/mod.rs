@@ -9,11 +9,14 @@
 //!
 //! Refused too: weights in other files, several outputs of numbers.
 
+mod encoders;
 mod graph;
 mod ops;
 mod proto;
+mod steps;
 #[cfg(feature = "onnx")]
 mod tract;
+mod trees;
 
 use gristmill_kernel::limits::{MODEL_INPUTS_MAX, MODEL_OUTPUTS_MAX};
 use gristmill_kernel::model::Task;
