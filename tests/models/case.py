@@ -115,7 +115,7 @@ def packed(names, rows):
 
 def described(flavour, entries, rows, names):
     """`MLmodel`, with a signature of the rows' columns."""
-    kinds = ["double" if pd.api.types.is_numeric_dtype(rows[c]) else "string" for c in rows.columns]
+    kinds = ["long" if pd.api.types.is_integer_dtype(t) else "double" if pd.api.types.is_numeric_dtype(t) else "string" for t in rows.dtypes]
     inputs = json.dumps([{"type": kind, "name": name, "required": True} for kind, name in zip(kinds, names)])
     lines = ["flavors:", f"  {flavour}:", *(f"    {key}: {value}" for key, value in entries.items()), "signature:", f"  inputs: '{inputs}'"]
     return "\n".join(lines) + "\n"

@@ -13,6 +13,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import case
 import keras
 import numpy as np
+import onnx
 
 
 def exported(model):
@@ -21,7 +22,11 @@ def exported(model):
         model.export(str(saved), verbose=False)
         convert = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(saved), "--output", str(path), "--opset", "17"]
         subprocess.run(convert, check=True, capture_output=True)
-        return path.read_bytes()
+        graph = onnx.load(path)
+        # They name the folder it was converted in.
+        graph.ClearField("doc_string")
+        graph.graph.ClearField("doc_string")
+        return graph.SerializeToString()
 
 
 def network(x, outputs, last, hidden):

@@ -3,7 +3,7 @@
 import case
 import numpy as np
 import skl2onnx
-from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -72,20 +72,22 @@ def make(out):
     boosted = pipeline(GradientBoostingClassifier(n_estimators=12, random_state=1)).fit(train, three)
     write(out, "pipeline_boosting", boosted, mixed, "multiclass", columns, 1e-6, zipmap=False)
 
-    # A category for missing words, codes for words, and a number as categories. A plan that training has not seen is an error of its row.
+    # A category for missing words, codes for words, numbers as categories, of which `branch` does not fit into `float`. A plan that training has
+    # not seen is an error of its row.
     encoded = make_pipeline(
         ColumnTransformer(
             [
                 ("plan", OneHotEncoder(drop="first"), ["plan"]),
                 ("region", OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["region"]),
-                ("calls", OneHotEncoder(handle_unknown="ignore"), ["calls"]),
+                ("codes", OneHotEncoder(handle_unknown="ignore"), ["branch", "calls"]),
                 ("numbers", "passthrough", case.NUMBERS[:-1]),
             ]
         ),
         RandomForestClassifier(n_estimators=8, max_depth=6, random_state=1),
     )
-    without_plan, asked_without = train.copy(), rows.copy()
+    branch = {name: 40_000_001 + place for place, name in enumerate(case.REGIONS)}
+    without_plan, asked_without = (t.assign(branch=t["region"].map(branch).astype("int64")) for t in (train, rows))
     without_plan.loc[::9, "plan"] = np.nan
     asked_without.loc[::7, "plan"] = np.nan
     asked_without.loc[40:50, "region"] = "unheard of"
-    write(out, "pipeline_forest", encoded.fit(without_plan, two), asked_without, "binary", columns, 1e-6)
+    write(out, "pipeline_forest", encoded.fit(without_plan, two), asked_without, "binary", [*columns, ("branch", Int64TensorType([None, 1]))], 1e-6)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import case
 import numpy as np
+import onnx
 import torch
 from torch import nn
 
@@ -50,8 +51,17 @@ def exported(model, inputs, names):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         shapes = tuple({0: torch.export.Dim("rows")} for _ in inputs)
-        torch.onnx.export(model, inputs, path, input_names=names, output_names=["score"], dynamic_shapes=shapes, dynamo=True, external_data=False)
-        return path.read_bytes()
+        ways = {"dynamic_shapes": shapes, "dynamo": True, "external_data": False, "verbose": False}
+        torch.onnx.export(model, inputs, path, input_names=names, output_names=["score"], **ways)
+        return without_notes(onnx.load(path)).SerializeToString()
+
+
+def without_notes(model):
+    """Without the lines of source code, with their paths, that the exporter notes at every node."""
+    for part in [model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output]:
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model
 
 
 def make(out):

@@ -7,7 +7,7 @@
 //! Texts never move: a value of texts is a list of columns of the row, whose words stand there by their places in [`Program::words`].
 
 use super::proto::{Graph, Node, Tensor};
-use super::steps::{Column, Operand, Step};
+use super::steps::{Column, Function, Operand, Step};
 use super::{Slot, ops, proto};
 use gristmill_kernel::limits::MODEL_INPUTS_MAX;
 use indexmap::IndexMap;
@@ -32,8 +32,8 @@ pub struct Program {
     widths: Vec<usize>,
     /// The register of the answer.
     answer: usize,
-    /// Whether values are rounded to `f32` after each step.
-    single: bool,
+    /// The registers whose values are rounded to `f32`.
+    single: Vec<bool>,
 }
 
 impl Program {
@@ -41,6 +41,8 @@ impl Program {
     pub fn of(graph: &Graph<'_>, slots: &[Slot], answer: &str) -> Result<(Program, usize), Failed> {
         let needed = needed(graph, answer);
         let single = slots.iter().all(|slot| slot.kind != proto::DOUBLE);
+        // A whole number of 64 bits, such as the code of a category, stays what it is.
+        let is_whole = |slot: &Slot| [proto::INT32, proto::INT64, proto::TEXT].contains(&slot.kind);
         let held = |(register, slot): (usize, &Slot)| match slot.kind {
             proto::TEXT => Held::Texts((0..slot.width).map(|place| Column { register, place }).collect()),
             _ => Held::Numbers(register),
@@ -51,6 +53,7 @@ impl Program {
             widths: slots.iter().map(|slot| slot.width).collect(),
             categories: 0,
             forms: vec![Form::Flat; slots.len()],
+            are_whole: slots.iter().map(is_whole).collect(),
             words: slots.iter().map(|slot| vec![IndexMap::new(); if slot.kind == proto::TEXT { slot.width } else { 0 }]).collect(),
             steps: Vec::new(),
             single,
@@ -77,6 +80,7 @@ impl Program {
         };
         let given = build.widths[answer];
         let words = build.words.into_iter().map(|columns| columns.into_iter().map(|words| words.into_keys().collect()).collect()).collect();
+        let single = build.are_whole.into_iter().map(|whole| single && !whole).collect();
         Ok((Program { slots: slots.to_vec(), words, steps: build.steps, widths: build.widths, answer, single }, given))
     }
 
@@ -92,9 +96,9 @@ impl Program {
         let mut answers = Vec::with_capacity(rows * self.widths[self.answer]);
         'rows: for row in 0..rows {
             let row = &matrix[row * width..(row + 1) * width];
-            for (register, slot) in registers.iter_mut().zip(&self.slots) {
+            for (at, (register, slot)) in registers.iter_mut().zip(&self.slots).enumerate() {
                 register.copy_from_slice(&row[slot.from..slot.from + slot.width]);
-                self.round(register);
+                self.round(at, register);
             }
             for (step, at) in self.steps.iter().zip(self.slots.len()..) {
                 let (before, behind) = registers.split_at_mut(at);
@@ -102,15 +106,15 @@ impl Program {
                     answers.extend(std::iter::repeat_n(f64::NAN, self.widths[self.answer]));
                     continue 'rows;
                 }
-                self.round(&mut behind[0]);
+                self.round(at, &mut behind[0]);
             }
             answers.extend_from_slice(&registers[self.answer]);
         }
         answers
     }
 
-    fn round(&self, values: &mut [f64]) {
-        if self.single {
+    fn round(&self, register: usize, values: &mut [f64]) {
+        if self.single[register] {
             values.iter_mut().for_each(|x| *x = f64::from(*x as f32));
         }
     }
@@ -156,6 +160,8 @@ pub struct Build<'a> {
     categories: usize,
     /// What each register is in the graph.
     forms: Vec<Form>,
+    /// Whether a register holds whole numbers.
+    are_whole: Vec<bool>,
     /// The words known so far, by slot and column, each with its code.
     words: Vec<Vec<IndexMap<String, usize>>>,
     steps: Vec<Step>,
@@ -214,6 +220,12 @@ impl<'a> Build<'a> {
             return Err(Failed::Broken(format!("a value of it has {width} columns, or all of them too many")));
         }
         self.forms.push(self.form(&step));
+        self.are_whole.push(match &step {
+            Step::Map(_, Function::Whole) => true,
+            Step::Pick(from, _) => self.are_whole[*from],
+            Step::Join(from) => from.iter().all(|register| self.are_whole[*register]),
+            _ => false,
+        });
         self.steps.push(step);
         self.widths.push(width);
         Ok(self.widths.len() - 1)
