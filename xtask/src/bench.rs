@@ -8,7 +8,7 @@
 //! for each that begins with its name. To add one: the example, a reader of its lines, and a line in [`BENCHES`]. What compares whole servers
 //! or other engines is a module of its own: [`tracking`], [`features`], [`online`], [`stream`], [`replay`].
 
-mod command;
+pub(crate) mod command;
 pub mod features;
 mod http;
 pub mod online;

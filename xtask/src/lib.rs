@@ -1,12 +1,15 @@
-//! Tools for developers: the laws of the crates, everything that must pass before a merge, and benchmarks.
+//! Tools for developers: the laws of the crates, everything that must pass before a merge, benchmarks, and models of other
+//! libraries for the tests.
 //!
 //! Promise: `cargo xtask ci` is the whole truth; whatever runs our checks elsewhere only calls it. This crate stays light (no
 //! crate of ours, no async runtime), so that it builds in seconds.
 //!
-//! To add a law: [`tidy`]. To add a step of the checks: [`ci::STEPS`]. To add a benchmark: [`bench::BENCHES`].
+//! To add a law: [`tidy`]. To add a step of the checks: [`ci::STEPS`]. To add a benchmark: [`bench::BENCHES`]. To add a library whose models are
+//! served: [`fixtures::LIBRARIES`].
 
 pub mod bench;
 pub mod ci;
+pub mod fixtures;
 pub mod tidy;
 
 use std::path::PathBuf;

@@ -14,6 +14,7 @@ usage: cargo xtask COMMAND
   bench replay ...    play the ads example at speed and audit it; see `bench replay --help`
   bench stream ...    measure events on their way to features; see `bench stream --help`
   bench tracking ...  measure tracking beside its peers; see `bench tracking --help`
+  fixtures [NAME]...  make the models of other libraries again (tests/models), all or those named; needs PyPI
 ";
 
 fn main() -> ExitCode {
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ["bench-stub", port] => xtask::bench::tracking::stub::main(port, None),
         ["bench-stub", port, file] => xtask::bench::tracking::stub::main(port, Some(file)),
         ["bench", name] => xtask::bench::run(&xtask::workspace_root(), name),
+        ["fixtures", names @ ..] => xtask::fixtures::run(&xtask::workspace_root(), names),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -6,6 +6,7 @@
 use crate::plan::Row;
 use crate::registered::{self, REQUEST};
 use crate::runtime::Runtime;
+use crate::runtime::onnx::OTHER_WORD;
 use crate::runtime::shap::Explainer;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::cast;
@@ -137,7 +138,7 @@ impl LoadedModel {
         let number = |place: usize, feature: &Feature, value: &Value| match (feature.kind, value) {
             (_, Value::Number(number)) => number.as_f64().unwrap_or(f64::NAN),
             (_, Value::Bool(flag)) => f64::from(u8::from(*flag)),
-            (FeatureType::Category, Value::String(word)) => self.dictionaries[place].get(word).copied().unwrap_or(f64::NAN),
+            (FeatureType::Category, Value::String(word)) => self.code(place, word),
             (_, Value::String(word)) if word == "inf" => f64::INFINITY,
             (_, Value::String(word)) if word == "-inf" => f64::NEG_INFINITY,
             _ => f64::NAN,
@@ -219,7 +220,14 @@ impl LoadedModel {
         Ok(())
     }
 
-    /// The numbers of all rows, one row behind the other. A word that the dictionary lacks counts as missing (NaN), as in training.
+    /// What stands for a word of a feature. A word that the dictionary lacks counts as missing (NaN), as in training, but not for a graph, whose
+    /// encoders may tell the two apart.
+    fn code(&self, place: usize, word: &str) -> f64 {
+        let other = if matches!(self.runtime, Runtime::Onnx(_)) { OTHER_WORD } else { f64::NAN };
+        self.dictionaries[place].get(word).copied().unwrap_or(other)
+    }
+
+    /// The numbers of all rows, one row behind the other; [`Self::code`] says what becomes of words.
     pub fn encode(&self, columns: &RecordBatch) -> Result<Vec<f64>> {
         let (rows, width) = (columns.num_rows(), self.shape.features.len());
         let mut matrix = vec![f64::NAN; rows * width];
@@ -238,9 +246,9 @@ impl LoadedModel {
             })?;
             let mut set = |row: usize, value: f64| matrix[row * width + place] = value;
             if feature.kind == FeatureType::Category {
-                let (words, codes) = (cast.as_string::<i32>(), &self.dictionaries[place]);
+                let words = cast.as_string::<i32>();
                 for row in (0..rows).filter(|r| words.is_valid(*r)) {
-                    set(row, codes.get(words.value(row)).copied().unwrap_or(f64::NAN));
+                    set(row, self.code(place, words.value(row)));
                 }
             } else {
                 let numbers = cast.as_primitive::<Float64Type>();

@@ -43,20 +43,33 @@ pub fn of_forest(read: &ReadModel, inputs: &Inputs) -> Result<Features, Refused>
     Ok((features, columns.iter().map(|(_, column)| !column.required).collect()))
 }
 
-/// The inputs of a model that takes numbers alone.
-pub fn of_numbers(names: &[String], inputs: &Inputs) -> Result<Features, Refused> {
+/// The inputs of a graph, of which `words` are texts.
+pub fn of_graph(names: &[String], words: &[Option<Vec<String>>], inputs: &Inputs) -> Result<Features, Refused> {
     let Some(columns) = columns(names.len(), names, inputs)? else {
-        return Ok((names.iter().map(|name| feature(name, FeatureType::Number, Vec::new())).collect(), vec![false; names.len()]));
+        let one = |(name, words): (&String, &Option<Vec<String>>)| match words {
+            Some(words) => feature(name, FeatureType::Category, words.clone()),
+            None => feature(name, FeatureType::Number, Vec::new()),
+        };
+        return Ok((names.iter().zip(words).map(one).collect(), vec![false; names.len()]));
     };
     let mut features = Vec::with_capacity(columns.len());
-    for (name, column) in &columns {
-        if column.kind == ColumnKind::Text {
-            return Err(Refused::new(
-                format!("its column `{}` is text, and the model takes numbers alone", name.escape_debug()),
-                "encode texts before the model, and register it with a signature of the encoded columns",
-            ));
-        }
-        features.push(number(name, column)?);
+    for ((name, column), words) in columns.iter().zip(words) {
+        features.push(match (&column.kind, words) {
+            (ColumnKind::Text, Some(words)) => feature(name, FeatureType::Category, words.clone()),
+            (ColumnKind::Text, None) => {
+                return Err(Refused::new(
+                    format!("its column `{}` is text, where the model takes a number", name.escape_debug()),
+                    "encode texts before the model, and register it with a signature of the encoded columns",
+                ));
+            }
+            (_, Some(_)) => {
+                return Err(Refused::new(
+                    format!("its column `{}` is no text, where the model takes text", name.escape_debug()),
+                    "register it with the signature of what it was trained on: mlflow.models.infer_signature(X, predictions)",
+                ));
+            }
+            (_, None) => number(name, column)?,
+        });
     }
     Ok((features, columns.iter().map(|(_, column)| !column.required).collect()))
 }
@@ -170,7 +183,19 @@ mod tests {
         assert!(of_forest(&model(&["age", "plan"], &[1], vec![Codes::Other]), &numbers).is_err());
         let same = of_forest(&model(&["age", "plan"], &[1], vec![Codes::Same]), &numbers).expect("codes themselves");
         assert_eq!(same.0[1].kind, FeatureType::Number);
-        assert!(of_numbers(&["age".into(), "plan".into()], &signature).is_err());
-        assert!(of_numbers(&["x".into()], &columns_of(&[("x", ColumnKind::Other("datetime".into()))])).is_err());
+        assert!(of_graph(&["x".into()], &[None], &columns_of(&[("x", ColumnKind::Other("datetime".into()))])).is_err());
+    }
+
+    #[test]
+    fn a_graph_takes_text_where_it_encodes_text() {
+        let (names, words) = (["age".to_owned(), "plan".to_owned()], [None, Some(vec!["basic".to_owned()])]);
+        let signature = columns_of(&[("plan", ColumnKind::Text), ("age", ColumnKind::Number)]);
+        let found = of_graph(&names, &words, &signature).expect("features");
+        assert_eq!((found.0[1].kind, found.0[1].categories.len()), (FeatureType::Category, 1));
+        let unsaid = of_graph(&names, &words, &Inputs::Unsaid).expect("features");
+        assert_eq!((unsaid.0[0].kind, unsaid.0[1].kind), (FeatureType::Number, FeatureType::Category));
+        assert!(of_graph(&names, &[None, None], &signature).is_err());
+        let numbers = columns_of(&[("plan", ColumnKind::Number), ("age", ColumnKind::Number)]);
+        assert!(of_graph(&names, &words, &numbers).is_err());
     }
 }

@@ -75,8 +75,8 @@ const CONVERSIONS: [(&str, &str); 9] = [
     ),
     ("catboost", "save it with model.save_model(path, format=\"onnx\") and register that with mlflow.onnx.log_model"),
     ("pytorch", "export it with torch.onnx.export and register that with mlflow.onnx.log_model(..., save_as_external_data=False)"),
-    ("tensorflow", "convert it with tf2onnx and register that with mlflow.onnx.log_model(..., save_as_external_data=False)"),
-    ("keras", "convert it with tf2onnx and register that with mlflow.onnx.log_model(..., save_as_external_data=False)"),
+    ("tensorflow", SAVED_MODEL),
+    ("keras", SAVED_MODEL),
     ("spark", "convert it with onnxmltools.convert_sparkml and register that with mlflow.onnx.log_model"),
     ("h2o", "train it as LightGBM or XGBoost, which are served as they are"),
     (
@@ -88,6 +88,9 @@ const CONVERSIONS: [(&str, &str); 9] = [
         "it is Python code, which is not run here: register the model inside it with mlflow.lightgbm, mlflow.xgboost or mlflow.onnx",
     ),
 ];
+
+const SAVED_MODEL: &str = "save it with model.export(FOLDER), convert that with python -m tf2onnx.convert --saved-model FOLDER --output model.onnx, \
+                           and register that with mlflow.onnx.log_model(..., save_as_external_data=False)";
 
 /// Loads what answers for a version.
 pub(crate) async fn load(id: &VersionRef, manifest: &Manifest, blobs: &dyn Blobs) -> Result<Answering> {
@@ -192,11 +195,13 @@ fn read_onnx(bytes: &[u8], _: &Flavor, inputs: &Inputs) -> Result<Answering, Ref
         Inputs::Tensors(_) | Inputs::Unsaid => None,
     };
     let onnx = Onnx::read(bytes, columns).map_err(|problem| Refused::new(format!("its ONNX file: {}", problem.why), problem.fix))?;
-    let (features, optional) = features::of_numbers(onnx.names(), inputs)?;
+    let (features, optional) = features::of_graph(onnx.names(), onnx.words(), inputs)?;
     let (task, classes, outputs) = (onnx.task(), onnx.classes().to_vec(), onnx.outputs());
     let shape = Shape { platform: "onnx".to_owned(), task, classes, features, outputs, optional };
     Ok(Answering { shape, runtime: Runtime::Onnx(Box::new(onnx)) })
 }
 
+#[cfg(test)]
+mod fixtures;
 #[cfg(test)]
 mod tests;

@@ -122,12 +122,12 @@ fn onnx_predicts_as_onnxruntime() {
 }
 
 /// A version with these files.
-struct Stored {
-    blobs: MemoryBlobs,
-    version: Version,
+pub(super) struct Stored {
+    pub(super) blobs: MemoryBlobs,
+    pub(super) version: Version,
 }
 
-async fn stored(files: &[(&str, Vec<u8>)]) -> Stored {
+pub(super) async fn stored(files: &[(&str, Vec<u8>)]) -> Stored {
     let blobs = MemoryBlobs::default();
     let mut listed = Vec::new();
     for (key, bytes) in files {

@@ -86,7 +86,12 @@ fn xgboost_ubjson_files() {
 fn onnx_files() {
     let mut random = SmallRng::seed_from_u64(7);
     let mut read_anyway = 0;
-    for (_, bytes) in files(".onnx") {
+    // Those of `tests/models` have words, embeddings and norms; the small ones are enough.
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/fixtures");
+    let networks =
+        ["sklearn_pipeline", "torch_network", "torch_embedding", "keras_multiclass"].map(|name| fixtures.join(name).join("model.onnx"));
+    let networks = networks.map(|path| std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())));
+    for bytes in files(".onnx").into_iter().map(|(_, bytes)| bytes).chain(networks) {
         for _ in 0..COPIES {
             let changed = changed(&bytes, &mut random);
             // Graphs that only tract knows are not its to try here: what it does with bytes that nobody wrote is looked at elsewhere.

@@ -4,13 +4,19 @@
 //! [`ops`]); any other graph runs by tract where gristmill was built with the feature `onnx`. Either way [`proto`] reads the file
 //! first and decides what is asked and answered: the one output of numbers, which holds probabilities where there are labels beside it.
 //!
-//! Refused: weights in other files, texts as inputs, several outputs of numbers.
+//! An input of texts is a column of words: the graph's encoders say which words there are, and a row gives the place of its word among them
+//! ([`Onnx::words`]), [`OTHER_WORD`] for any other word, NaN for none. Graphs that do more with texts than encode them are refused.
+//!
+//! Refused too: weights in other files, several outputs of numbers.
 
+mod encoders;
 mod graph;
 mod ops;
 mod proto;
+mod steps;
 #[cfg(feature = "onnx")]
 mod tract;
+mod trees;
 
 use gristmill_kernel::limits::{MODEL_INPUTS_MAX, MODEL_OUTPUTS_MAX};
 use gristmill_kernel::model::Task;
@@ -20,6 +26,8 @@ use std::collections::HashMap;
 /// A model that runs.
 pub struct Onnx {
     names: Vec<String>,
+    /// Per input the words that it may be, if it is text.
+    words: Vec<Option<Vec<String>>>,
     task: Task,
     classes: Vec<String>,
     /// How many numbers the graph gives per row.
@@ -31,6 +39,21 @@ enum Engine {
     Own(graph::Program),
     #[cfg(feature = "onnx")]
     Tract(tract::Plan),
+}
+
+/// What stands for a word that a graph does not know.
+pub const OTHER_WORD: f64 = -1.0;
+
+impl Engine {
+    /// The words that a column of a slot may be.
+    fn words(&self, slot: usize, column: usize) -> Vec<String> {
+        match self {
+            Engine::Own(program) => program.words()[slot][column].clone(),
+            // It is given no graph with texts.
+            #[cfg(feature = "onnx")]
+            Engine::Tract(_) => Vec::new(),
+        }
+    }
 }
 
 /// Why a file cannot answer, and what to do.
@@ -80,10 +103,15 @@ impl Onnx {
         }
         let slots = slots(&graph, width)?;
         let scores = scores(&graph)?;
-        let (engine, given) = match graph::Program::of(&graph, &slots, &scores.name) {
-            Ok((program, given)) => (Engine::Own(program), given),
-            Err(graph::Failed::Broken(why)) => return Err(Problem::new(why, "export it again")),
-            Err(graph::Failed::Unknown(what)) => beyond(bytes, &slots, &scores.name, &what)?,
+        let text = slots.iter().find(|slot| slot.kind == proto::TEXT);
+        let (engine, given) = match (graph::Program::of(&graph, &slots, &scores.name), text) {
+            (Ok((program, given)), _) => (Engine::Own(program), given),
+            (Err(graph::Failed::Broken(why)), _) => return Err(Problem::new(why, "export it again")),
+            (Err(graph::Failed::Unknown(what)), Some(text)) => {
+                let why = format!("its input `{}` is text, and it needs {what}", text.name.escape_debug());
+                return Err(Problem::new(why, "encode texts before the model, and convert the part behind them"));
+            }
+            (Err(graph::Failed::Unknown(what)), None) => beyond(bytes, &slots, &scores.name, &what)?,
         };
         if given == 0 || given > MODEL_OUTPUTS_MAX {
             return Err(Problem::new(format!("it gives {given} numbers per row"), AGAIN));
@@ -105,16 +133,23 @@ impl Onnx {
             true => scores.classes,
             false => (0..count).map(|class| class.to_string()).collect(),
         };
-        let names = match slots.as_slice() {
-            [one] if one.width > 1 => (0..one.width).map(|column| format!("{}{column}", one.name)).collect(),
-            several => several.iter().map(|slot| slot.name.clone()).collect(),
-        };
-        Ok(Onnx { names, task, classes, given, engine })
+        let (mut names, mut words) = (Vec::new(), Vec::new());
+        for (number, slot) in slots.iter().enumerate() {
+            for column in 0..slot.width {
+                names.push(if slot.width > 1 { format!("{}{column}", slot.name) } else { slot.name.clone() });
+                words.push((slot.kind == proto::TEXT).then(|| engine.words(number, column)));
+            }
+        }
+        Ok(Onnx { names, words, task, classes, given, engine })
     }
 
-    /// The inputs in order: those of the graph, or the columns of its one input.
+    /// The inputs in order: those of the graph, each column of one with several by its name and number.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+    /// Per input the words that it may be, in the order of the codes that stand for them; `None` for numbers.
+    pub fn words(&self) -> &[Option<Vec<String>>] {
+        &self.words
     }
     /// What it predicts.
     pub fn task(&self) -> Task {
@@ -153,12 +188,8 @@ fn slots(graph: &Graph<'_>, width: Option<usize>) -> Result<Vec<Slot>, Problem> 
     for input in &inputs {
         let name = input.name.escape_debug().to_string();
         let kind = match input.kind {
-            Some(kind @ (proto::FLOAT | proto::DOUBLE | proto::INT32 | proto::INT64 | proto::BOOL)) => kind,
-            Some(proto::TEXT) => {
-                let fix = "encode texts before the model, and convert the part behind them";
-                return Err(Problem::new(format!("its input `{name}` is text"), fix));
-            }
-            _ => return Err(Problem::new(format!("its input `{name}` is no tensor of numbers"), AGAIN)),
+            Some(kind @ (proto::FLOAT | proto::DOUBLE | proto::INT32 | proto::INT64 | proto::BOOL | proto::TEXT)) => kind,
+            _ => return Err(Problem::new(format!("its input `{name}` is no tensor of numbers or texts"), AGAIN)),
         };
         let alone = inputs.len() == 1;
         let width = match input.shape.as_deref() {
@@ -213,7 +244,8 @@ fn scores(graph: &Graph<'_>) -> Result<Scores, Problem> {
         return Err(Problem::new(what, "convert it with one output of scores (and, for classifiers, one of labels)"));
     };
     let classes = labels.map(|label| classes(graph, &makers, label)).unwrap_or_default();
-    let maker = makers.get(name).is_some_and(|node| node.op.ends_with("Classifier"));
+    // Softmax makes probabilities of classes, also where a network has no output of labels.
+    let maker = makers.get(name).is_some_and(|node| node.op.ends_with("Classifier") || node.op == "Softmax");
     Ok(Scores { name: (*name).to_owned(), are_classes: labels.is_some() || maker, classes })
 }
 
@@ -251,7 +283,7 @@ fn beyond(bytes: &[u8], slots: &[Slot], scores: &str, _: &str) -> Result<(Engine
 fn beyond(_: &[u8], _: &[Slot], _: &str, what: &str) -> Result<(Engine, usize), Problem> {
     Err(Problem::new(
         format!("it needs {what}, which this gristmill was built without"),
-        "build one that runs any graph: cargo install --path crates/gristmill --features onnx",
+        "build one that has more operators: cargo install --path crates/gristmill --features onnx; or train it as LightGBM or XGBoost",
     ))
 }
 

@@ -1,0 +1,305 @@
+//! The steps of a program: what each computes of a row.
+//!
+//! A step trusts its program: registers have the width that it takes, and its lists belong to each other. To add one: a variant of [`Step`], its
+//! arm in [`Step::run`], and whoever makes it, in [`super::ops`].
+
+use crate::runtime::forest::Forest;
+use std::collections::HashMap;
+
+/// One step: writes the next register.
+#[derive(Debug)]
+pub enum Step {
+    /// Registers side by side.
+    Join(Vec<usize>),
+    /// Some columns.
+    Pick(usize, Vec<usize>),
+    /// `(x - offset) * scale`, by column.
+    Scale { from: usize, offset: Vec<f64>, scale: Vec<f64> },
+    /// Another number in the place of one; NaN stands for missing ones.
+    Fill { from: usize, missing: f64, by: Vec<f64> },
+    /// Divided by a norm of the row.
+    Normalize(usize, Norm),
+    /// `weights * x + bias`; `weights[output * inputs + input]`.
+    Affine { from: usize, weights: Vec<f64>, bias: Vec<f64> },
+    /// A function of each number.
+    Map(usize, Function),
+    /// Softmax over the row.
+    Softmax(usize),
+    /// One column of words or numbers as a column for each category; if `strict`, any other value has no answer.
+    OneHot { from: Column, keys: Keys, strict: bool },
+    /// What a table says of a word or a number.
+    Lookup { from: Column, keys: Keys, values: Vec<f64>, otherwise: f64 },
+    /// The rows of a table that some numbers choose, one behind the other; each row has `width` numbers.
+    Embed { from: usize, table: Vec<f64>, width: usize },
+    /// `(x - mean) / sqrt(variance + epsilon) * scale + bias`, with mean and variance of the row.
+    Standardize { from: usize, epsilon: f64, scale: Vec<f64>, bias: Vec<f64> },
+    /// Arithmetic by column; a side with one number stands for every column.
+    Arithmetic(Operand, Arithmetic, Operand),
+    /// Trees.
+    Forest(usize, Box<Forest>),
+    /// One score, of the second of two classes, as two.
+    Pair(usize, Pair),
+}
+
+/// What a row is divided by.
+#[derive(Debug, Clone, Copy)]
+pub enum Norm {
+    Max,
+    Sum,
+    Euclid,
+}
+
+/// A function of one number.
+#[derive(Debug, Clone, Copy)]
+pub enum Function {
+    Relu,
+    Sigmoid,
+    Tanh,
+    Exp,
+    Sqrt,
+    Log,
+    Absolute,
+    Negate,
+    /// The error function.
+    Erf,
+    /// `ln(1 + exp(x))`.
+    Softplus,
+    /// `x` by the normal distribution's share below it.
+    Gelu,
+    /// `x * scale` below 0.
+    Leaky(f64),
+    /// `scale * (exp(x) - 1)` below 0.
+    Elu(f64),
+    /// Not below and not above.
+    Clip(f64, f64),
+    /// Without its fraction.
+    Whole,
+    /// 1 unless it is 0.
+    Truth,
+    /// Rounded to `f32`.
+    Single,
+}
+
+/// A column of a register.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    pub register: usize,
+    pub place: usize,
+}
+
+/// Categories by the bits of the numbers that stand for them, each with its place in the list.
+pub type Keys = HashMap<u64, usize>;
+
+/// Where a number stands in a list of categories; -0 is 0.
+pub fn key(x: f64) -> u64 {
+    (x + 0.0).to_bits()
+}
+
+/// Arithmetic of two numbers.
+#[derive(Debug, Clone, Copy)]
+pub enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+}
+
+/// A side of arithmetic.
+#[derive(Debug, Clone)]
+pub enum Operand {
+    Register(usize),
+    Constant(Vec<f64>),
+}
+
+/// How one score becomes two.
+#[derive(Debug, Clone, Copy)]
+pub enum Pair {
+    /// `1 - s`, `s`.
+    Complement,
+    /// `-s`, `s`.
+    Opposite,
+    /// `sigmoid(-s)`, `sigmoid(s)`.
+    Logistic,
+}
+
+impl Step {
+    /// Computes a row's numbers. False if the row has no answer.
+    pub fn run(&self, registers: &[Vec<f64>], out: &mut [f64]) -> bool {
+        match self {
+            Step::Join(from) => {
+                let joined = from.iter().flat_map(|register| &registers[*register]);
+                out.iter_mut().zip(joined).for_each(|(out, x)| *out = *x);
+            }
+            Step::Pick(from, columns) => {
+                out.iter_mut().zip(columns).for_each(|(out, column)| *out = registers[*from][*column]);
+            }
+            Step::Scale { from, offset, scale } => {
+                for (column, (out, x)) in out.iter_mut().zip(&registers[*from]).enumerate() {
+                    *out = (x - offset[column]) * scale[column];
+                }
+            }
+            Step::Fill { from, missing, by } => {
+                for (column, (out, x)) in out.iter_mut().zip(&registers[*from]).enumerate() {
+                    *out = if x == missing || x.is_nan() && missing.is_nan() { by[column] } else { *x };
+                }
+            }
+            Step::Normalize(from, norm) => {
+                let row = &registers[*from];
+                let norm = match norm {
+                    Norm::Max => row.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                    Norm::Sum => row.iter().map(|x| x.abs()).sum(),
+                    Norm::Euclid => row.iter().map(|x| x * x).sum::<f64>().sqrt(),
+                };
+                out.iter_mut().zip(row).for_each(|(out, x)| *out = if norm == 0.0 { *x } else { x / norm });
+            }
+            Step::Affine { from, weights, bias } => {
+                let row = &registers[*from];
+                for ((out, weights), bias) in out.iter_mut().zip(weights.chunks_exact(row.len())).zip(bias) {
+                    *out = weights.iter().zip(row).map(|(w, x)| w * x).sum::<f64>() + bias;
+                }
+            }
+            Step::Map(from, function) => {
+                out.iter_mut().zip(&registers[*from]).for_each(|(out, x)| *out = function.of(*x));
+            }
+            Step::Softmax(from) => {
+                let row = &registers[*from];
+                let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                out.iter_mut().zip(row).for_each(|(out, x)| *out = (x - top).exp());
+                let sum: f64 = out.iter().sum();
+                out.iter_mut().for_each(|x| *x /= sum);
+            }
+            Step::OneHot { from, keys, strict } => {
+                out.fill(0.0);
+                match keys.get(&key(from.of(registers))) {
+                    Some(place) => out[*place] = 1.0,
+                    None => return !strict,
+                }
+            }
+            Step::Lookup { from, keys, values, otherwise } => {
+                out[0] = keys.get(&key(from.of(registers))).map_or(*otherwise, |place| values[*place]);
+            }
+            Step::Embed { from, table, width } => {
+                let count = (table.len() / width) as f64;
+                for (out, x) in out.chunks_exact_mut(*width).zip(&registers[*from]) {
+                    // Counted from the end below 0, as arrays of Python are.
+                    let place = if *x < 0.0 { x + count } else { *x };
+                    if !(0.0..count).contains(&place) {
+                        return false;
+                    }
+                    out.copy_from_slice(&table[place as usize * width..][..*width]);
+                }
+            }
+            Step::Standardize { from, epsilon, scale, bias } => {
+                let row = &registers[*from];
+                let count = row.len() as f64;
+                let mean = row.iter().sum::<f64>() / count;
+                let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / count;
+                for (column, (out, x)) in out.iter_mut().zip(row).enumerate() {
+                    *out = (x - mean) / (variance + epsilon).sqrt() * scale[column] + bias[column];
+                }
+            }
+            Step::Arithmetic(left, by, right) => {
+                for (column, out) in out.iter_mut().enumerate() {
+                    *out = by.of(left.at(registers, column), right.at(registers, column));
+                }
+            }
+            Step::Forest(from, forest) => forest.score(&registers[*from], out),
+            Step::Pair(from, pair) => {
+                let score = registers[*from][0];
+                let (first, second) = match pair {
+                    Pair::Complement => (1.0 - score, score),
+                    Pair::Opposite => (-score, score),
+                    Pair::Logistic => (Function::Sigmoid.of(-score), Function::Sigmoid.of(score)),
+                };
+                out.copy_from_slice(&[first, second]);
+            }
+        }
+        true
+    }
+}
+
+impl Column {
+    fn of(self, registers: &[Vec<f64>]) -> f64 {
+        registers[self.register][self.place]
+    }
+}
+
+impl Function {
+    fn of(self, x: f64) -> f64 {
+        match self {
+            // NaN stays NaN.
+            Function::Relu => {
+                if x < 0.0 {
+                    0.0
+                } else {
+                    x
+                }
+            }
+            Function::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Function::Tanh => x.tanh(),
+            Function::Exp => x.exp(),
+            Function::Sqrt => x.sqrt(),
+            Function::Log => x.ln(),
+            Function::Absolute => x.abs(),
+            Function::Erf => libm::erf(x),
+            Function::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+            Function::Gelu => 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+            Function::Leaky(scale) => {
+                if x < 0.0 {
+                    x * scale
+                } else {
+                    x
+                }
+            }
+            Function::Elu(scale) => {
+                if x < 0.0 {
+                    scale * x.exp_m1()
+                } else {
+                    x
+                }
+            }
+            // NaN stays NaN.
+            Function::Clip(least, most) => {
+                if x < least {
+                    least
+                } else if x > most {
+                    most
+                } else {
+                    x
+                }
+            }
+            Function::Negate => -x,
+            Function::Whole => x.trunc(),
+            Function::Truth => f64::from(u8::from(x != 0.0)),
+            Function::Single => f64::from(x as f32),
+        }
+    }
+}
+
+impl Arithmetic {
+    fn of(self, left: f64, right: f64) -> f64 {
+        match self {
+            Arithmetic::Add => left + right,
+            Arithmetic::Subtract => left - right,
+            Arithmetic::Multiply => left * right,
+            Arithmetic::Divide => left / right,
+        }
+    }
+}
+
+impl Operand {
+    /// The register, if it is one.
+    pub fn register(&self) -> Option<usize> {
+        match self {
+            Operand::Register(register) => Some(*register),
+            Operand::Constant(_) => None,
+        }
+    }
+    fn at(&self, registers: &[Vec<f64>], column: usize) -> f64 {
+        let numbers = match self {
+            Operand::Register(register) => &registers[*register],
+            Operand::Constant(numbers) => numbers,
+        };
+        if numbers.len() == 1 { numbers[0] } else { numbers[column] }
+    }
+}
