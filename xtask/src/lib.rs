@@ -1,7 +1,7 @@
 //! Tools for developers: the laws of the crates, everything that must pass before a merge, and benchmarks.
 //!
 //! Promise: `cargo xtask ci` is the whole truth; whatever runs our checks elsewhere only calls it. This crate stays light (no
-//! crate of ours, no async runtime), so that it builds in seconds.
+//! crate of ours; an async runtime only where load is made over HTTP/2), so that it builds in seconds.
 //!
 //! To add a law: [`tidy`]. To add a step of the checks: [`ci::STEPS`]. To add a benchmark: [`bench::BENCHES`].
 
