@@ -20,8 +20,8 @@ pub enum Protocol {
     Named,
     /// Rows of values, as small services take them: `{"rows": [[...]]}`.
     Rows,
-    /// MLflow's scoring: `{"dataframe_split": ...}`.
-    Split,
+    /// The same as MLflow's scoring takes it: `{"inputs": [[...]]}`.
+    Matrix,
     /// What [`Protocol::Tensor`] sends, to a server that does not look at it.
     Unread,
 }
@@ -117,9 +117,7 @@ impl Protocol {
             }
             Protocol::Named => address.post(&format!("/predict/{}", part.model), &part.named()),
             Protocol::Rows => address.post("/predict", &json!({ "rows": part.rows })),
-            Protocol::Split => {
-                address.post("/invocations", &json!({ "dataframe_split": { "columns": part.names, "data": part.rows } }))
-            }
+            Protocol::Matrix => address.post("/invocations", &json!({ "inputs": part.rows })),
         }
     }
 
@@ -144,8 +142,10 @@ impl Protocol {
                     if answer.status != 200 {
                         bail!("status {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
                     }
-                    // The values are the last bytes; the JSON before them says how many.
-                    let end = answer.body.windows(2).rposition(|pair| pair == b"]}").context("the answer has no head")? + 2;
+                    // The values stand behind the JSON.
+                    let mut parts = serde_json::Deserializer::from_slice(&answer.body).into_iter::<Value>();
+                    parts.next().context("the answer is empty")??;
+                    let end = parts.byte_offset();
                     scores.extend(doubles(&answer.body[end..]));
                 }
             }
@@ -159,7 +159,7 @@ impl Protocol {
             Protocol::Named => answer["predictions"].as_array(),
             // Some give the list, some an object around it.
             Protocol::Rows => answer.as_array().or_else(|| answer["predictions"].as_array()),
-            Protocol::Split => answer["predictions"]["probabilities"].as_array().or_else(|| answer["predictions"].as_array()),
+            Protocol::Matrix => answer["predictions"]["probabilities"].as_array().or_else(|| answer["predictions"].as_array()),
             Protocol::Unread => None,
         };
         let list = list.with_context(|| format!("the answer has no scores: {}", shortened(answer)))?;
@@ -203,8 +203,8 @@ mod tests {
             (Protocol::Named, json!({ "predictions": [{ "score": 0.75, "model": "m@1" }] })),
             (Protocol::Rows, json!([0.75])),
             (Protocol::Rows, json!({ "predictions": [0.75] })),
-            (Protocol::Split, json!({ "predictions": { "label": [1], "probabilities": [row] } })),
-            (Protocol::Split, json!({ "predictions": [{ "label": 1, "probabilities": row }] })),
+            (Protocol::Matrix, json!({ "predictions": { "label": [1], "probabilities": [row] } })),
+            (Protocol::Matrix, json!({ "predictions": [{ "label": 1, "probabilities": row }] })),
         ] {
             assert_eq!(protocol.read(&answer).unwrap(), [0.75], "{answer}");
         }

@@ -23,7 +23,7 @@ time = "at"
 
 [models.features]
 labels   = "labels/bought.sql"
-features = ["facts"]
+features = ["profile"]
 train    = "gbdt"
 measure  = "auc"
 gates    = ["auc >= 0.5"]
@@ -51,7 +51,7 @@ pub fn write(folder: &Path) -> Result<()> {
     std::fs::write(folder.join("gristmill.toml"), PROJECT)?;
     std::fs::write(folder.join("data/facts.csv"), facts)?;
     std::fs::write(folder.join("data/outcomes.csv"), outcomes)?;
-    std::fs::write(folder.join("features/facts.sql"), format!("{head}select customer_id, {} from facts\n", names.join(", ")))?;
+    std::fs::write(folder.join("features/profile.sql"), format!("{head}select customer_id, {} from facts\n", names.join(", ")))?;
     std::fs::write(folder.join("labels/bought.sql"), format!("{label}select customer_id, at as asked_at, bought from outcomes\n"))?;
     Ok(())
 }

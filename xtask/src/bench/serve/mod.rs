@@ -71,7 +71,7 @@ const CONTENDERS: [Contender; 10] = [
     Contender { name: "FastAPI + scikit-learn", who: Who::FastapiSklearn, protocol: Protocol::Rows },
     Contender { name: "MLServer", who: Who::MlServer, protocol: Protocol::Tensor },
     Contender { name: "BentoML", who: Who::BentoMl, protocol: Protocol::Rows },
-    Contender { name: "mlflow models serve", who: Who::Mlflow, protocol: Protocol::Split },
+    Contender { name: "mlflow models serve", who: Who::Mlflow, protocol: Protocol::Matrix },
     Contender { name: "nginx, static body", who: Who::Nginx, protocol: Protocol::Unread },
 ];
 

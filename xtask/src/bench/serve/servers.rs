@@ -20,7 +20,7 @@ pub enum Who {
     MlServer,
     /// BentoML in front of ONNX Runtime, one worker.
     BentoMl,
-    /// `mlflow models serve` of the folder that is registered with us, one worker.
+    /// `mlflow models serve` of the same ONNX model, one worker.
     Mlflow,
     /// nginx answering a static body, one worker: the floor.
     Nginx,
@@ -131,7 +131,7 @@ impl Kit {
             }
             Who::BentoMl => own(&[&program("bentoml")?, "serve", "bento_onnx:Scores", "--host", "127.0.0.1", "--port", &at]),
             Who::Mlflow => {
-                let (mlflow, saved) = (program("mlflow")?, model_folder.join("mlflow").display().to_string());
+                let (mlflow, saved) = (program("mlflow")?, model_folder.join("mlflow-matrix").display().to_string());
                 own(&[&mlflow, "models", "serve", "-m", &saved, "--env-manager", "local", "-h", "127.0.0.1", "-p", &at, "--workers", "1"])
             }
             Who::Nginx => {

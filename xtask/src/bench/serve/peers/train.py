@@ -1,7 +1,7 @@
 """Trains what is served, a forest of boosted trees and a small network: train.py FOLDER.
 
-Each model has a folder with the same model in every form that a server takes: `model.onnx`, `model.joblib`, and `mlflow`, the folder that MLflow's
-client saves. Beside them stand the rows that are asked for and the probability of the second class that scikit-learn itself gives for each.
+Each model has a folder with the same model in every form that a server takes: `model.onnx`, `model.joblib`, and the folders that MLflow's client
+saves. Beside them stand the rows that are asked for and the probability of the second class that scikit-learn itself gives for each.
 Values are multiples of 1/256, so that JSON, float32 and float64 say the same numbers.
 """
 
@@ -43,8 +43,9 @@ def main(folder):
         graph = skl2onnx.to_onnx(model, asked[:1], options={"zipmap": False}, target_opset={"": 17, "ai.onnx.ml": 3})
         (place / "model.onnx").write_bytes(graph.SerializeToString())
         joblib.dump(model, place / "model.joblib")
-        signature = mlflow.models.infer_signature(pd.DataFrame(asked[:5], columns=NAMES))
-        mlflow.onnx.save_model(graph, place / "mlflow", signature=signature)
+        # Registered with named columns; MLflow's own server cannot put labels and probabilities of such into one table, and gets a matrix.
+        for form, example in {"mlflow": pd.DataFrame(asked[:5], columns=NAMES), "mlflow-matrix": asked[:5]}.items():
+            mlflow.onnx.save_model(graph, place / form, signature=mlflow.models.infer_signature(example))
         (place / "expected.json").write_text(json.dumps(model.predict_proba(asked)[:, 1].tolist()))
         print(name, "right for", float((model.predict(asked) == labels[TRAINED:]).mean()), "of the rows", file=sys.stderr)
     (Path(folder) / "rows.json").write_text(json.dumps(asked.tolist()))
