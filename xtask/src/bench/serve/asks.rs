@@ -66,9 +66,8 @@ impl Rows<'_> {
         json!({ "inputs": [{ "name": name, "shape": shape, "datatype": datatype, "data": data }], "outputs": [{ "name": "score" }] })
     }
     fn named(&self) -> Value {
-        let row = |row: &Vec<f64>| -> Map<String, Value> {
-            self.names.iter().zip(row).map(|(name, x)| (name.clone(), self.value(*x))).collect()
-        };
+        let row =
+            |row: &Vec<f64>| -> Map<String, Value> { self.names.iter().zip(row).map(|(name, x)| (name.clone(), self.value(*x))).collect() };
         json!({ "rows": self.rows.iter().map(row).collect::<Vec<_>>() })
     }
     /// JSON that says how many bytes follow it; how long the JSON is; both.

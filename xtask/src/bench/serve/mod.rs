@@ -33,14 +33,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const USAGE: &str = "\
-usage: cargo xtask bench serve [--quick] [--rounds N] [--only WORDS] [--binary FILE] [--cache DIR] [--profile SECONDS]
+usage: cargo xtask bench serve [--quick] [--rounds N] [--only WORDS] [--binary FILE] [--cache DIR] [--profile WAY/ROWS]
 
   --quick            short rounds, one that counts: to see that it works, not to know how fast it is
   --rounds N         how often each is measured (3)
   --only WORDS       of trees, network, features; separated by commas
   --binary FILE      our server (target/release/gristmill)
   --cache DIR        where the peers are installed (~/.cache/gristmill-venvs)
-  --profile SECONDS  measure nothing: ask ours for one row at a time by REST for so long, and say its process, for a profiler
+  --profile WAY/ROWS measure nothing: ask ours alone for 20 s, and name its process, for a profiler; `rest/1`; ways are
+                     rest, binary, grpc, predict
 
 It needs `nginx` (Debian's `nginx-light`); the peers are installed from PyPI.
 ";
@@ -57,22 +58,24 @@ const TOLERANCE: f64 = 2e-5;
 /// Who is asked how.
 struct Contender {
     name: &'static str,
+    /// Its word on the command line, if it has one.
+    way: &'static str,
     who: Who,
     protocol: Protocol,
 }
 
 /// In the order of the tables; what is compared with the others comes first.
 const CONTENDERS: [Contender; 10] = [
-    Contender { name: report::REST, who: Who::Gristmill, protocol: Protocol::Tensor },
-    Contender { name: report::BINARY, who: Who::Gristmill, protocol: Protocol::Binary },
-    Contender { name: report::GRPC, who: Who::Gristmill, protocol: Protocol::Grpc },
-    Contender { name: report::PREDICT, who: Who::Gristmill, protocol: Protocol::Named },
-    Contender { name: "FastAPI + ONNX Runtime", who: Who::FastapiOnnx, protocol: Protocol::Rows },
-    Contender { name: "FastAPI + scikit-learn", who: Who::FastapiSklearn, protocol: Protocol::Rows },
-    Contender { name: "MLServer", who: Who::MlServer, protocol: Protocol::Tensor },
-    Contender { name: "BentoML", who: Who::BentoMl, protocol: Protocol::Rows },
-    Contender { name: "mlflow models serve", who: Who::Mlflow, protocol: Protocol::Matrix },
-    Contender { name: "nginx, static body", who: Who::Nginx, protocol: Protocol::Unread },
+    Contender { name: report::REST, way: "rest", who: Who::Gristmill, protocol: Protocol::Tensor },
+    Contender { name: report::BINARY, way: "binary", who: Who::Gristmill, protocol: Protocol::Binary },
+    Contender { name: report::GRPC, way: "grpc", who: Who::Gristmill, protocol: Protocol::Grpc },
+    Contender { name: report::PREDICT, way: "predict", who: Who::Gristmill, protocol: Protocol::Named },
+    Contender { name: "FastAPI + ONNX Runtime", way: "", who: Who::FastapiOnnx, protocol: Protocol::Rows },
+    Contender { name: "FastAPI + scikit-learn", way: "", who: Who::FastapiSklearn, protocol: Protocol::Rows },
+    Contender { name: "MLServer", way: "", who: Who::MlServer, protocol: Protocol::Tensor },
+    Contender { name: "BentoML", way: "", who: Who::BentoMl, protocol: Protocol::Rows },
+    Contender { name: "mlflow models serve", way: "", who: Who::Mlflow, protocol: Protocol::Matrix },
+    Contender { name: "nginx, static body", way: "", who: Who::Nginx, protocol: Protocol::Unread },
 ];
 
 /// What was asked for.
@@ -82,7 +85,7 @@ struct Asked {
     only: Vec<String>,
     binary: Option<PathBuf>,
     cache: Option<PathBuf>,
-    profile: Option<f64>,
+    profile: Option<(&'static Contender, usize)>,
 }
 
 impl Asked {
@@ -97,7 +100,7 @@ impl Asked {
                 "--only" => asked.only = value()?.split(',').map(str::to_owned).collect(),
                 "--binary" => asked.binary = Some(PathBuf::from(value()?)),
                 "--cache" => asked.cache = Some(PathBuf::from(value()?)),
-                "--profile" => asked.profile = Some(value()?.parse()?),
+                "--profile" => asked.profile = Some(profiled(value()?)?),
                 other => bail!("`{other}` is not understood\n{USAGE}"),
             }
         }
@@ -109,6 +112,13 @@ impl Asked {
     fn wants(&self, part: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|o| o == part)
     }
+}
+
+/// Of whom a profile is made, asked for how many rows at once.
+fn profiled(words: &str) -> Result<(&'static Contender, usize)> {
+    let (way, rows) = words.split_once('/').with_context(|| format!("`{words}` is no way and number of rows, such as `rest/1`"))?;
+    let contender = CONTENDERS.iter().find(|c| c.way == way && c.who == Who::Gristmill);
+    Ok((contender.with_context(|| format!("`{way}` is no way to ask ours\n{USAGE}"))?, rows.parse()?))
 }
 
 /// Measures, prints tables, writes `target/bench/serve.json` and `.md`.
@@ -138,9 +148,10 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
     }
     print!("{}", bed.report.text());
     if bed.asked.profile.is_none() {
-        for (path, text) in
-            [(out.join("serve.json"), serde_json::to_string_pretty(&bed.report.json())? + "\n"), (out.join("serve.md"), bed.report.markdown())]
-        {
+        for (path, text) in [
+            (out.join("serve.json"), serde_json::to_string_pretty(&bed.report.json())? + "\n"),
+            (out.join("serve.md"), bed.report.markdown()),
+        ] {
             std::fs::write(&path, text)?;
             println!("report: {}", path.display());
         }
@@ -237,8 +248,8 @@ impl Bed {
     /// Agreement first, then every case.
     fn asked_all(&mut self, servers: &Servers, questions: Questions) -> Result<()> {
         self.agree(servers, &questions)?;
-        if let Some(seconds) = self.asked.profile {
-            return self.profiled(servers, &questions, seconds);
+        if self.asked.profile.is_some() {
+            return self.profiled(servers, &questions);
         }
         for each in ROWS {
             for connections in CONNECTIONS {
@@ -267,7 +278,8 @@ impl Bed {
             server.wake();
             // Ours has to find the version that was registered just now.
             wait_for(contender.name, 60, || {
-                let first = Questions { rows: questions.rows[..1].to_vec(), names: questions.names.clone(), expected: Vec::new(), ..*questions };
+                let first =
+                    Questions { rows: questions.rows[..1].to_vec(), names: questions.names.clone(), expected: Vec::new(), ..*questions };
                 protocol.scores(&first.of(protocol, server, 1))
             })?;
             for each in ROWS {
@@ -310,14 +322,23 @@ impl Bed {
         Ok(Case { measured, contenders: names, ..case })
     }
 
-    /// One row at a time by REST, for so long.
-    fn profiled(&self, servers: &Servers, questions: &Questions, seconds: f64) -> Result<()> {
+    /// Ours alone, long enough for a profiler.
+    fn profiled(&self, servers: &Servers, questions: &Questions) -> Result<()> {
+        let (contender, rows) = self.asked.profile.context("a profile is asked for")?;
         let server = &servers[&Who::Gristmill];
         server.wake();
         println!("our server is process {}", server.pid());
-        let requests = questions.of(Protocol::Tensor, server, 1);
-        let measured = self.worker(Load { requests, connections: CONNECTIONS[1], seconds })?;
-        println!("{} {:.0} requests a second, p99 {:.0} us", questions.model, measured.rate(), measured.p99_us);
+        let requests = questions.of(contender.protocol, server, rows);
+        let before = server.processor();
+        let measured = self.worker(Load { requests, connections: CONNECTIONS[1], seconds: 20.0 })?;
+        let each = (server.processor() - before).as_secs_f64() * 1e6 / measured.count as f64;
+        println!(
+            "{}, {}: {:.0} requests a second, p99 {:.0} us, {each:.1} us of the core each",
+            questions.model,
+            contender.name,
+            measured.rate(),
+            measured.p99_us
+        );
         Ok(())
     }
 
@@ -341,7 +362,10 @@ impl Bed {
             ("load before", read("/proc/loadavg").trim().to_owned()),
             ("rounds", self.asked.rounds.to_string()),
             ("our server", self.kit.binary.display().to_string()),
-            ("models", "100 boosted trees of at most 63 leaves; a network of 20 x 64 x 32 x 1; 20 features, 1,024 different rows".to_owned()),
+            (
+                "models",
+                "100 boosted trees of at most 63 leaves; a network of 20 x 64 x 32 x 1; 20 features, 1,024 different rows".to_owned(),
+            ),
             ("peers", self.versions()),
         ];
         self.report.facts.extend(facts.map(|(k, v)| (k.to_owned(), v)));

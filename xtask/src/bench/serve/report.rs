@@ -89,7 +89,8 @@ impl Case {
         let number = |figure: &str, who: &str| self.median(figure, who).map_or_else(|| "-".to_owned(), shown);
         let row = |who: &&'static str| {
             let (low, high) = self.measured.get(RATE).and_then(|by| by.get(*who)).map_or((f64::NAN, f64::NAN), Series::range);
-            let ratio = self.median(RATE, REST).zip(self.median(RATE, who)).map_or_else(|| "-".to_owned(), |(ours, theirs)| shown(ours / theirs));
+            let ratio =
+                self.median(RATE, REST).zip(self.median(RATE, who)).map_or_else(|| "-".to_owned(), |(ours, theirs)| shown(ours / theirs));
             let range = format!("{}-{}", shown(low), shown(high));
             [(*who).to_owned(), number(RATE, who), range, number(P50, who), number(P99, who), number(CORE, who), ratio]
         };
@@ -97,7 +98,17 @@ impl Case {
     }
     /// For a terminal.
     pub fn text(&self) -> String {
-        let mut text = format!("\n{}\n{:<26} {:>9} {:>15} {:>9} {:>9} {:>9} {:>9}\n", self.name(), HEAD[0], HEAD[1], HEAD[2], HEAD[3], HEAD[4], HEAD[5], HEAD[6]);
+        let mut text = format!(
+            "\n{}\n{:<26} {:>9} {:>15} {:>9} {:>9} {:>9} {:>9}\n",
+            self.name(),
+            HEAD[0],
+            HEAD[1],
+            HEAD[2],
+            HEAD[3],
+            HEAD[4],
+            HEAD[5],
+            HEAD[6]
+        );
         for [who, rate, range, p50, p99, core, ratio] in self.rows() {
             text += &format!("{who:<26} {rate:>9} {range:>15} {p50:>9} {p99:>9} {core:>9} {ratio:>9}\n");
         }
@@ -192,7 +203,10 @@ mod tests {
             rows: 1,
             connections: 8,
             measured: Measured::from([
-                (RATE.to_owned(), by(&[(REST, 50_000.0), (GRPC, 60_000.0), ("FastAPI + ONNX Runtime", 1_000.0), ("nginx, static body", 100_000.0)])),
+                (
+                    RATE.to_owned(),
+                    by(&[(REST, 50_000.0), (GRPC, 60_000.0), ("FastAPI + ONNX Runtime", 1_000.0), ("nginx, static body", 100_000.0)]),
+                ),
                 (P99.to_owned(), by(&[(REST, 200.0), ("FastAPI + ONNX Runtime", 7_000.0)])),
                 (CORE.to_owned(), by(&[(REST, 20.0), ("nginx, static body", 5.0)])),
             ]),

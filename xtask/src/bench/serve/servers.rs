@@ -219,9 +219,8 @@ pub fn pinned(core: usize, words: &[String]) -> Vec<String> {
 fn nginx(port: u16, folder: &Path) -> String {
     let place = folder.display();
     let answer = r#"{"model_name":"trees","model_version":"1","outputs":[{"data":[0.5],"datatype":"FP64","name":"score","shape":[1]}]}"#;
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|what| format!("  {what}_temp_path {place}/{what};\n"))
-        .concat();
+    let temporary: String =
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|what| format!("  {what}_temp_path {place}/{what};\n")).concat();
     format!(
         "daemon off;\nworker_processes 1;\npid {place}/nginx.pid;\nerror_log {place}/error.log;\nevents {{ worker_connections 256; }}\nhttp {{\n\
          {temporary}  access_log off;\n  keepalive_requests 1000000000;\n  default_type application/json;\n\
