@@ -1,6 +1,7 @@
 //! A unary client of `inference.GRPCInferenceService/ModelInfer` over HTTP/2: what a load generator needs and no more.
 //!
-//! A connection has one request on its way at a time, as those of the HTTP client do, so that both protocols are asked alike.
+//! A connection has one request on its way at a time, as those of the HTTP client do, so that both protocols are asked alike. `h2` writes path
+//! and token anew with every request; clients that keep them in HPACK's table give the server a little less to do.
 
 use crate::bench::tracking::worker::Measured;
 use anyhow::{Context, Result, bail};
