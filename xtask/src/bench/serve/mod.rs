@@ -55,6 +55,9 @@ const ROWS: [usize; 2] = [1, 32];
 /// How far scores may be apart: the peers compute in float32.
 const TOLERANCE: f64 = 2e-5;
 
+/// A machine with more to do than this measures its other work too.
+const QUIET_LOAD_MAX: f64 = 0.5;
+
 /// Who is asked how.
 struct Contender {
     name: &'static str,
@@ -372,6 +375,10 @@ impl Bed {
         self.report.facts.extend(facts.map(|(k, v)| (k.to_owned(), v)));
         if cores.len() < 2 {
             self.report.missing.push("a second core: servers and clients share one".to_owned());
+        }
+        let load: f64 = read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
+        if load > QUIET_LOAD_MAX {
+            self.report.missing.push(format!("a quiet machine: its load was {load} before the first round, so no goal is judged for good"));
         }
     }
 
