@@ -2,7 +2,7 @@
 //! libraries for the tests.
 //!
 //! Promise: `cargo xtask ci` is the whole truth; whatever runs our checks elsewhere only calls it. This crate stays light (no
-//! crate of ours, no async runtime), so that it builds in seconds.
+//! crate of ours; an async runtime only where load is made over HTTP/2), so that it builds in seconds.
 //!
 //! To add a law: [`tidy`]. To add a step of the checks: [`ci::STEPS`]. To add a benchmark: [`bench::BENCHES`]. To add a library whose models are
 //! served: [`fixtures::LIBRARIES`].

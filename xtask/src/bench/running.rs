@@ -119,6 +119,11 @@ impl Running {
         self.signal("-CONT");
     }
 
+    /// The process that was started.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its processes: the group, and what they started.
     fn processes(&self) -> BTreeSet<u32> {
         let mut found = BTreeSet::from([self.child.id()]);
@@ -144,6 +149,20 @@ impl Running {
                 return found;
             }
         }
+    }
+
+    /// The processor time that it has taken so far. The kernel counts hundredths of a second.
+    pub fn processor(&self) -> Duration {
+        let ticks: u64 = self
+            .processes()
+            .into_iter()
+            .filter_map(|pid| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+                let fields: Vec<u64> = stat.rsplit_once(") ")?.1.split(' ').map(|f| f.parse().unwrap_or(0)).collect();
+                Some(fields.get(11)? + fields.get(12)?)
+            })
+            .sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// What it holds in memory now.

@@ -493,7 +493,7 @@ fn printed(command: &mut Command) -> Result<Measured> {
 }
 
 /// The cores this process may use.
-fn cores() -> Result<Vec<usize>> {
+pub(super) fn cores() -> Result<Vec<usize>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let list = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).context("the kernel names no cores")?;
     let mut cores = Vec::new();

@@ -108,7 +108,8 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn of(mut times: Vec<Duration>, seconds: f64) -> Measured {
+    /// Of the times of each, and how long all of them took.
+    pub fn of(mut times: Vec<Duration>, seconds: f64) -> Measured {
         times.sort();
         let rank = |share: f64| {
             let at = ((times.len() as f64 * share).ceil() as usize).clamp(1, times.len().max(1)) - 1;
@@ -222,6 +223,11 @@ fn at_once(connections: usize, work: impl Fn(usize) -> Result<(Vec<Duration>, f6
 
 fn posts(address: &Address, path: &str, bodies: &[Value], connections: usize, seconds: f64) -> Result<Measured> {
     let requests: Vec<Vec<u8>> = bodies.iter().map(|body| address.post(path, body)).collect();
+    in_turn(address, &requests, connections, seconds)
+}
+
+/// Prepared requests in turn over several connections, for so long.
+pub fn in_turn(address: &Address, requests: &[Vec<u8>], connections: usize, seconds: f64) -> Result<Measured> {
     let (start, limit) = (Barrier::new(connections), Duration::from_secs_f64(seconds));
     at_once(connections, |number| {
         let mut connection = Connection::new(address);
