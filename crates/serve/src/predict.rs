@@ -73,12 +73,13 @@ pub(crate) struct Grounds {
 impl Grounds {
     /// The features without the loss of a bit.
     fn whole(&self, features: &Row) -> String {
+        let text = |features: &Row| serde_json::to_string(features).unwrap_or_default();
         if self.beyond.is_empty() {
-            return Value::Object(features.clone()).to_string();
+            return text(features);
         }
         let mut whole = features.clone();
         whole.extend(self.beyond.iter().cloned());
-        Value::Object(whole).to_string()
+        text(&whole)
     }
 }
 
