@@ -22,6 +22,14 @@ pub(super) struct Of {
     pub run: &'static str,
 }
 
+impl Of {
+    /// What opens a question for a row. SQLite makes a join of `EXISTS` and then looks every run up before it asks; behind a plus it asks first,
+    /// which takes a third of the time where an index is walked.
+    fn exists(self) -> &'static str {
+        if self.run == "r.seq" { "EXISTS (SELECT 1 FROM " } else { "+EXISTS (SELECT 1 FROM " }
+    }
+}
+
 impl From<Searched> for Of {
     fn from(kind: Searched) -> Of {
         Of { kind, run: "r.seq" }
@@ -197,7 +205,7 @@ fn test(of: Of, test: &Test, sql: &mut Sql) -> Result<()> {
         }
         Source::Rows { from, value, number } => {
             let exists = |sql: &mut Sql, not: &str| {
-                sql.text(not).text("EXISTS (SELECT 1 FROM ").part(&from);
+                sql.text(not).text(of.exists()).part(&from);
             };
             match &test.op {
                 Op::IsNull => {
