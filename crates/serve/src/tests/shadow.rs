@@ -101,6 +101,13 @@ async fn numbers_without_names_are_shown_and_shared_where_they_mean_the_same() {
     // A version that reads other columns would mean something else by the same numbers.
     bench.train(&model_file("extra", 2.0)).await;
     bench.deploy(1, Some((3, 1_000))).await;
+    let (_, body) = bench.post("/v2/models/churn/infer", inputs.clone()).await;
+    assert_eq!(body["outputs"][0]["data"], json!([3.25, 4.25]));
+    // So would one whose words have other codes.
+    let mut recoded = model_file("activity", 2.0);
+    recoded.features[1].categories.reverse();
+    bench.train(&recoded).await;
+    bench.deploy(1, Some((4, 1_000))).await;
     let (_, body) = bench.post("/v2/models/churn/infer", inputs).await;
     assert_eq!(body["outputs"][0]["data"], json!([3.25, 4.25]));
 }
