@@ -46,6 +46,8 @@ use tokio::sync::Mutex;
 pub struct SqliteLedger {
     writer: Arc<Mutex<SqliteConnection>>,
     readers: SqlitePool,
+    /// Connections by which pages of runs are read.
+    pages: tracking::Readers,
     /// Small writes of tracking clients, committed together.
     group: Arc<tracking::Group>,
     /// Points that are durable but not in the tables yet: readers wait for them.
@@ -68,6 +70,7 @@ impl SqliteLedger {
     }
     /// Closes the readers; the writer closes when the ledger is dropped.
     pub async fn close(&self) {
+        self.pages.close();
         self.readers.close().await;
     }
 }

@@ -2,7 +2,7 @@
 
 use super::SqliteLedger;
 use super::schema::{MIGRATIONS, newest};
-use super::tracking::{Behind, Group, Logger, replay};
+use super::tracking::{Behind, Group, Logger, Readers, replay};
 use crate::seal::{KEY_FILE, Seal};
 use gristmill_kernel::port::Clock;
 use gristmill_kernel::{Code, Fault, Kind, Result, Timestamp};
@@ -15,8 +15,8 @@ use tokio::sync::Mutex;
 
 /// Longest wait for another process's write.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Connections that only read.
-const READERS_MAX: u32 = 4;
+/// Connections that only read, of either driver.
+pub(super) const READERS_MAX: u32 = 4;
 /// Prepared statements kept per connection.
 pub(super) const STATEMENTS_KEPT: usize = 200;
 /// Rows a query is ahead of its reader: each time one of the two waits costs more than a row.
@@ -53,8 +53,9 @@ pub(super) async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteLed
     let group = Arc::new(Group::new(Arc::clone(&writer)));
     let behind = Arc::new(Behind::new(path, Arc::clone(&writer)));
     let logger = Logger::new(path, Arc::clone(&writer), Arc::clone(&behind));
+    let pages = Readers::new(path);
     let seal = Seal::at(path.with_file_name(KEY_FILE));
-    Ok(SqliteLedger { writer, readers, group, behind, logger, clock, seal, path: path.to_owned() })
+    Ok(SqliteLedger { writer, readers, pages, group, behind, logger, clock, seal, path: path.to_owned() })
 }
 
 async fn migrate(db: &mut SqliteConnection, path: &Path, now: Timestamp) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::SqliteLedger;
 use super::cells::Cells;
 use super::open::fault;
+use super::tracking::Readers;
 use crate::story;
 use gristmill_kernel::port::{AuditEntry, AuditFilter};
 use gristmill_kernel::run::Metric;
@@ -107,6 +108,12 @@ impl SqliteLedger {
     pub(super) async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
         self.behind.settled().await?;
         self.reader_at_once().await
+    }
+
+    /// Connections for pages of runs.
+    pub(super) async fn pages(&self) -> Result<&Readers> {
+        self.behind.settled().await?;
+        Ok(&self.pages)
     }
 
     /// A connection that may not find the last points that clients logged.

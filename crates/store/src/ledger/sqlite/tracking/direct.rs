@@ -22,20 +22,11 @@ pub(super) struct Direct {
 
 impl Direct {
     pub(super) fn open(path: &Path) -> Result<Direct> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let opened = Connection::open_with_flags(path, flags).and_then(|db| {
-            db.busy_timeout(BUSY_TIMEOUT)?;
-            db.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-            // NORMAL syncs the log before its pages go to their places and its header before what follows it, FULL at each commit too.
-            db.execute_batch(&format!(
-                "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA cache_size = {CACHE_KIB}; \
-                 PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"
-            ))?;
-            // The first read makes sure that the log is there; it stays the same file as long as anybody has the ledger open.
-            db.query_row("SELECT count(*) FROM gristmill_format", (), |_| Ok(()))?;
-            Ok(db)
-        });
-        let db = opened.map_err(|e| fault("open the ledger", e))?;
+        // NORMAL syncs the log before its pages go to their places and its header before what follows it, FULL at each commit too.
+        let db = connect(
+            path,
+            &format!("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"),
+        )?;
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push("-wal");
         let log = File::open(path.with_file_name(name)).map_err(|e| of_code("open the ledger's log", Some(14), e))?;
@@ -78,9 +69,28 @@ impl Direct {
 
     /// Every row of an answer, read by `of`.
     pub(super) fn rows<T>(&self, what: &str, sql: &Sql, of: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>> {
-        let read = self.db.prepare_cached(sql.told()).and_then(|mut s| s.query_map(params_from_iter(sql.values()), of)?.collect());
-        read.map_err(|e| fault(what, e))
+        rows_of(&self.db, what, sql, of)
     }
+}
+
+/// Opens a ledger that is there already.
+pub(super) fn connect(path: &Path, pragmas: &str) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(path, flags).and_then(|db| {
+        db.busy_timeout(BUSY_TIMEOUT)?;
+        db.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+        db.execute_batch(&format!("PRAGMA cache_size = {CACHE_KIB}; {pragmas}"))?;
+        // The first read makes sure that the log is there; it stays the same file as long as anybody has the ledger open.
+        db.query_row("SELECT count(*) FROM gristmill_format", (), |_| Ok(()))?;
+        Ok(db)
+    });
+    opened.map_err(|e| fault("open the ledger", e))
+}
+
+pub(super) fn rows_of<T>(db: &Connection, what: &str, sql: &Sql, of: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>> {
+    sql.must_fit()?;
+    let read = db.prepare_cached(sql.told()).and_then(|mut s| s.query_map(params_from_iter(sql.values()), of)?.collect());
+    read.map_err(|e| fault(what, e))
 }
 
 impl ToSql for Arg {
@@ -95,7 +105,7 @@ impl ToSql for Arg {
 }
 
 /// What SQLite said, in the words of the product.
-fn fault(what: &str, error: rusqlite::Error) -> Fault {
+pub(super) fn fault(what: &str, error: rusqlite::Error) -> Fault {
     match &error {
         // A column has another type than the schema says.
         rusqlite::Error::FromSqlConversionFailure(..)

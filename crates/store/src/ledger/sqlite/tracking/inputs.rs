@@ -4,6 +4,7 @@ use super::super::cells::at;
 use super::super::open::fault;
 use super::super::write::stored_number;
 use super::experiments::number;
+use super::reader::Reader;
 use super::runs::{self, Found};
 use super::sql::Sql;
 use crate::tracked::{CONTEXT_TAG, DATASETS_TOLD_MAX};
@@ -31,12 +32,7 @@ fn dataset_of(row: &SqliteRow, first: usize) -> Result<Dataset> {
 }
 
 /// Adds datasets and logged models to runs: two statements.
-pub(super) async fn add(
-    db: &mut SqliteConnection,
-    numbers: &[i64],
-    place: impl Fn(i64) -> Option<usize>,
-    found: &mut [Found],
-) -> Result<()> {
+pub(super) fn add(db: &Reader, numbers: &[i64], place: impl Fn(i64) -> Option<usize>, found: &mut [Found]) -> Result<()> {
     let mut sql = Sql::new("SELECT u.run, u.dataset, t.name, t.value, ");
     sql.text(DATASET)
         .text(" FROM run_datasets u JOIN datasets d ON d.id = u.dataset")
@@ -44,28 +40,30 @@ pub(super) async fn add(
         .list(numbers.iter().copied())
         .text(" ORDER BY u.run, u.position, t.name");
     let mut last = None;
-    for row in sql.rows(db, "read datasets").await? {
-        let used: (i64, i64) = (at(&row, 0, "run_datasets", "run")?, at(&row, 1, "run_datasets", "dataset")?);
-        let Some(run) = place(used.0).map(|place| &mut found[place].run) else { continue };
+    db.rows("read datasets", &sql, |row| {
+        let used: (i64, i64) = (row.get(0)?, row.get(1)?);
+        let Some(run) = place(used.0).map(|place| &mut found[place].run) else { return Ok(()) };
         if last.replace(used) != Some(used) {
-            run.datasets.push(DatasetInput { dataset: dataset_of(&row, 4)?, tags: Vec::new() });
+            let key = DatasetKey { name: row.get(4)?, digest: row.get(5)? };
+            let dataset = Dataset { key, source_type: row.get(6)?, source: row.get(7)?, schema: row.get(8)?, profile: row.get(9)? };
+            run.datasets.push(DatasetInput { dataset, tags: Vec::new() });
         }
-        let tag: Option<String> = at(&row, 2, "run_dataset_tags", "name")?;
+        let tag: Option<String> = row.get(2)?;
         if let (Some(tag), Some(input)) = (tag, run.datasets.last_mut()) {
-            input.tags.push((tag, at(&row, 3, "run_dataset_tags", "value")?));
+            input.tags.push((tag, row.get(3)?));
         }
-    }
+        Ok(())
+    })?;
     let mut sql = Sql::new("SELECT run, role, model, step FROM run_models WHERE run IN ");
     sql.list(numbers.iter().copied()).text(" ORDER BY run, role, position");
-    for row in sql.rows(db, "read models of runs").await? {
-        let table = "run_models";
-        if let Some(place) = place(at(&row, 0, table, "run")?) {
-            let used = ModelUse { model: at(&row, 2, table, "model")?, step: at(&row, 3, table, "step")? };
+    db.rows("read models of runs", &sql, |row| {
+        if let Some(place) = place(row.get(0)?) {
             let run = &mut found[place].run;
-            let uses = if at::<&str>(&row, 1, table, "role")? == INPUT { &mut run.model_inputs } else { &mut run.model_outputs };
-            uses.push(used);
+            let uses = if row.get_ref(1)?.as_str()? == INPUT { &mut run.model_inputs } else { &mut run.model_outputs };
+            uses.push(ModelUse { model: row.get(2)?, step: row.get(3)? });
         }
-    }
+        Ok(())
+    })?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! Promises: what clients log is rows of the ledger's own runs; what is acknowledged is durable; a page of a search costs a constant number
 //! of statements. What clients log goes through `logger` (a thread with a `direct` connection; `log` is what it writes; points wait in a `journal`,
 //! which is written by `blocks`, until `behind` applies them), other small writes through `group`; both commit all that waits at once. `experiments`, `runs`, `inputs` and `models` are the things, `history` and `search`
-//! the large reads, `filter` the conditions, `packed` how pages are read, `rows` and `sql` how statements with many values are written,
+//! the large reads, `filter` the conditions, `reader` how pages of runs are read, `rows` and `sql` how statements with many values are written,
 //! `purge` the retention.
 //!
 //! To add a write: an async function over a connection that checks before it writes, and a call through `self.group.write`.
@@ -21,8 +21,8 @@ mod journal;
 mod log;
 mod logger;
 mod models;
-mod packed;
 mod purge;
+mod reader;
 pub(super) mod rows;
 mod runs;
 mod search;
@@ -34,6 +34,7 @@ pub(super) use behind::{Behind, replay};
 pub(super) use experiments::join_experiment;
 pub(super) use group::Group;
 pub(super) use logger::Logger;
+pub(super) use reader::Readers;
 
 use super::SqliteLedger;
 use super::open::fault;
@@ -103,7 +104,8 @@ impl Tracking for SqliteLedger {
         self.group.write(move |db| Box::pin(async move { runs::create(db, run, &actor, now).await })).await
     }
     async fn tracked_run(&self, id: &RunId) -> Result<Option<TrackedRun>> {
-        reading!(self, tx => runs::one(&mut tx, id).await)
+        let id = id.clone();
+        self.pages().await?.read(move |db| runs::one(db, &id)).await
     }
     async fn update_run(&self, id: &RunId, update: RunUpdate, actor: &Actor, now: Timestamp) -> Result<TrackedRun> {
         let (id, actor) = (id.clone(), actor.clone());
@@ -138,7 +140,8 @@ impl Tracking for SqliteLedger {
         reading!(self, tx => history::sampled(&mut tx, runs, key, steps, limit).await)
     }
     async fn search_runs(&self, search: &Search) -> Result<Page<TrackedRun>> {
-        reading!(self, tx => search::runs(&mut tx, search).await)
+        let search = search.clone();
+        self.pages().await?.read(move |db| search::runs(db, &search)).await
     }
     async fn datasets(&self, experiments: &[ExperimentId]) -> Result<Vec<(ExperimentId, Dataset, Option<String>)>> {
         reading!(self, tx => inputs::datasets(&mut tx, experiments).await)

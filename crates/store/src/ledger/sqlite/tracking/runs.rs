@@ -5,12 +5,13 @@ use super::super::write::{append, stored_number};
 use super::experiments::lifecycle;
 use super::inputs;
 use super::log::{parts, rename};
-use super::packed;
+use super::reader::Reader;
 use super::rows::{self, Words};
 use super::sql::Sql;
 use crate::tracked::{self, RUN_NAME_TAG, story};
-use gristmill_kernel::tracking::{ExperimentId, Lifecycle, NewTrackedRun, RunUpdate, TrackedRun};
+use gristmill_kernel::tracking::{ExperimentId, Lifecycle, NewTrackedRun, Point, RunUpdate, TrackedRun};
 use gristmill_kernel::{Actor, Address, Digest, Fault, Result, RunId, RunStatus, Timestamp};
+use sqlx::FromRow as _;
 use sqlx::sqlite::SqliteConnection;
 use std::collections::{BTreeMap, HashMap};
 
@@ -75,18 +76,18 @@ fn found(stored: Stored) -> Result<Found> {
     })
 }
 
-/// The runs that a condition picks, without what hangs on them.
-async fn some(db: &mut SqliteConnection, condition: &Sql) -> Result<Vec<Found>> {
-    let mut sql = Sql::new("SELECT json_group_array(json_array(");
-    sql.text(COLUMNS).text(")) FROM runs WHERE ").part(condition);
-    packed::list::<Stored>(db, &sql, "runs").await?.into_iter().map(found).collect()
-}
-
 /// A run's own row, without what hangs on it.
 pub(super) async fn bare(db: &mut SqliteConnection, id: &RunId) -> Result<Option<Found>> {
-    let mut condition = Sql::new("experiment IS NOT NULL AND id = ");
-    condition.value(id.0.as_str());
-    Ok(some(db, &condition).await?.pop())
+    let rows = of_id(id).rows(db, "read a run").await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let stored = Stored::from_row(row).map_err(|e| fault("read a run", e))?;
+    found(stored).map(Some)
+}
+
+fn of_id(id: &RunId) -> Sql {
+    let mut sql = Sql::new("SELECT ");
+    sql.text(COLUMNS).text(" FROM runs WHERE experiment IS NOT NULL AND id = ").value(id.0.as_str());
+    sql
 }
 
 pub(super) async fn must(db: &mut SqliteConnection, id: &RunId) -> Result<Found> {
@@ -101,38 +102,76 @@ pub(super) async fn must_be_active(db: &mut SqliteConnection, id: &RunId) -> Res
     }
 }
 
-/// The runs with these numbers, in their order, whole.
-pub(super) async fn by_numbers(db: &mut SqliteConnection, numbers: &[i64]) -> Result<Vec<TrackedRun>> {
-    let mut found: HashMap<i64, Found> = HashMap::with_capacity(numbers.len());
-    for part in parts(numbers) {
-        let mut condition = Sql::new("seq IN ");
-        condition.list(part);
-        found.extend(some(db, &condition).await?.into_iter().map(|one| (one.seq, one)));
-    }
-    whole(db, numbers.iter().filter_map(|number| found.remove(number)).collect()).await
+/// The runs that a statement finds, without what hangs on them.
+fn some(db: &Reader, sql: &Sql) -> Result<Vec<Found>> {
+    db.rows("read runs", sql, |row| Stored::try_from(row))?.into_iter().map(found).collect()
 }
 
-/// Adds what hangs on runs: four statements per 512 runs.
-pub(super) async fn whole(db: &mut SqliteConnection, mut found: Vec<Found>) -> Result<Vec<TrackedRun>> {
+/// One run, whole.
+pub(super) fn one(db: &Reader, id: &RunId) -> Result<Option<TrackedRun>> {
+    Ok(whole(db, some(db, &of_id(id))?)?.pop())
+}
+
+/// The runs with these numbers, in their order, whole.
+pub(super) fn by_numbers(db: &Reader, numbers: &[i64]) -> Result<Vec<TrackedRun>> {
+    let mut found: HashMap<i64, Found> = HashMap::with_capacity(numbers.len());
+    for part in parts(numbers) {
+        let mut sql = Sql::new("SELECT ");
+        sql.text(COLUMNS).text(" FROM runs WHERE seq IN ").list(part);
+        found.extend(some(db, &sql)?.into_iter().map(|one| (one.seq, one)));
+    }
+    whole(db, numbers.iter().filter_map(|number| found.remove(number)).collect())
+}
+
+/// Adds what hangs on runs: five statements per 512 runs.
+fn whole(db: &Reader, mut found: Vec<Found>) -> Result<Vec<TrackedRun>> {
     let place: HashMap<i64, usize> = found.iter().enumerate().map(|(i, one)| (one.seq, i)).collect();
     let numbers: Vec<i64> = found.iter().map(|one| one.seq).collect();
     for part in parts(&numbers) {
-        packed::latest(db, &part, |run, points| {
+        latest(db, &part, |run, point| {
             if let Some(place) = place.get(&run) {
-                found[*place].run.metrics = points;
+                found[*place].run.metrics.push(point);
             }
-        })
-        .await?;
-        packed::words(db, &part, |kind, run, words| {
-            if let Some(place) = place.get(&run) {
-                let run = &mut found[*place].run;
-                *(if kind == Words::Tags { &mut run.tags } else { &mut run.params }) = words;
-            }
-        })
-        .await?;
-        inputs::add(db, &part, |number| place.get(&number).copied(), &mut found).await?;
+        })?;
+        for kind in [Words::Params, Words::Tags] {
+            words(db, kind, &part, |run, name, value| {
+                if let Some(place) = place.get(&run) {
+                    let run = &mut found[*place].run;
+                    let _new = if kind == Words::Tags { &mut run.tags } else { &mut run.params }.insert(name, value);
+                }
+            })?;
+        }
+        inputs::add(db, &part, |number| place.get(&number).copied(), &mut found)?;
+    }
+    // They come along the key; only that they are all there is promised.
+    for one in &mut found {
+        one.run.metrics.sort_by(|a, b| a.key.cmp(&b.key));
     }
     Ok(found.into_iter().map(|one| one.run).collect())
+}
+
+/// The latest points of these runs' metrics.
+fn latest(db: &Reader, runs: &[i64], mut give: impl FnMut(i64, Point)) -> Result<()> {
+    let mut sql = Sql::new("SELECT run, name, step, at, value FROM run_metrics_latest WHERE run IN ");
+    sql.list(runs.iter().copied());
+    let rows = db.rows("read metrics", &sql, |row| {
+        let value: Option<f64> = row.get(4)?;
+        let (key, step, at) = (row.get(1)?, row.get(2)?, Timestamp::from_micros(row.get(3)?));
+        give(row.get(0)?, Point { key, value: value.unwrap_or(f64::NAN), step, at, model: None, dataset: None });
+        Ok(())
+    });
+    rows.map(|_each| ())
+}
+
+/// The parameters or the tags of these runs.
+fn words(db: &Reader, kind: Words, runs: &[i64], mut give: impl FnMut(i64, String, String)) -> Result<()> {
+    let mut sql = Sql::new("SELECT run, name, value FROM ");
+    sql.text(kind.table()).text(" WHERE run IN ").list(runs.iter().copied());
+    let rows = db.rows("read parameters and tags", &sql, |row| {
+        give(row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(())
+    });
+    rows.map(|_each| ())
 }
 
 pub(super) async fn create(db: &mut SqliteConnection, mut new: NewTrackedRun, actor: &Actor, now: Timestamp) -> Result<TrackedRun> {
@@ -209,12 +248,6 @@ pub(super) async fn update(db: &mut SqliteConnection, id: &RunId, update: RunUpd
         found.run.name = name;
     }
     Ok(found.run)
-}
-
-/// One run, whole.
-pub(super) async fn one(db: &mut SqliteConnection, id: &RunId) -> Result<Option<TrackedRun>> {
-    let Some(found) = bare(db, id).await? else { return Ok(None) };
-    Ok(whole(db, vec![found]).await?.pop())
 }
 
 pub(super) async fn move_to(db: &mut SqliteConnection, id: &RunId, to: Lifecycle, actor: &Actor, now: Timestamp) -> Result<()> {

@@ -8,7 +8,7 @@
 use super::experiments;
 use super::filter::{Of, condition, direction, index_rows, order_key};
 use super::models;
-use super::packed;
+use super::reader::Reader;
 use super::runs;
 use super::sql::Sql;
 use crate::tracked::fields::{Searched, checked};
@@ -92,10 +92,10 @@ pub(super) async fn models(db: &mut SqliteConnection, search: &Search) -> Result
     Ok(Page { items: models::whole(db, found.items).await?, more: found.more })
 }
 
-pub(super) async fn runs(db: &mut SqliteConnection, search: &Search) -> Result<Page<TrackedRun>> {
+pub(super) fn runs(db: &Reader, search: &Search) -> Result<Page<TrackedRun>> {
     let search = &checked(Searched::Runs, search)?;
-    let found = page(numbers(db, search).await?, search);
-    Ok(Page { items: runs::by_numbers(db, &found.items).await?, more: found.more })
+    let found = page(numbers(db, search)?, search);
+    Ok(Page { items: runs::by_numbers(db, &found.items)?, more: found.more })
 }
 
 /// How runs are found.
@@ -108,15 +108,15 @@ enum Way {
 }
 
 /// The numbers of the runs of the page and of one more.
-async fn numbers(db: &mut SqliteConnection, search: &Search) -> Result<Vec<i64>> {
-    let way = way(db, search).await?;
+fn numbers(db: &Reader, search: &Search) -> Result<Vec<i64>> {
+    let way = way(db, search)?;
     if let Way::Along(metric) = &way {
         let mut sql = Sql::new("SELECT r.seq FROM run_metrics_latest o CROSS JOIN runs r WHERE o.name = ");
         sql.value(metric.as_str()).text(" AND o.value IS NOT NULL AND r.seq = o.run AND ");
         these(search, "o.run", &mut sql)?;
         sql.text(" ORDER BY o.value").text(direction(&search.order[0])).text(", ");
         ordered(Searched::Runs, search, 1, &ties(&search.order), &mut sql)?;
-        let found = listed(db, &sql).await?;
+        let found = listed(db, &sql)?;
         // With fewer than a page, runs without the metric come behind them: that is rare, and a scan knows how.
         if found.len() as i64 == page_rows(search) {
             return Ok(found);
@@ -132,14 +132,12 @@ async fn numbers(db: &mut SqliteConnection, search: &Search) -> Result<Vec<i64>>
     these(search, "r.seq", &mut sql)?;
     sql.text(" ORDER BY ");
     ordered(Searched::Runs, search, 0, &ties(&search.order), &mut sql)?;
-    listed(db, &sql).await
+    listed(db, &sql)
 }
 
-/// The numbers that a statement finds, as one list in their order: a materialised table is read in the order in which it was filled.
-async fn listed(db: &mut SqliteConnection, found: &Sql) -> Result<Vec<i64>> {
-    let mut sql = Sql::new("WITH found (seq) AS MATERIALIZED (");
-    sql.part(found).text(") SELECT json_group_array(seq) FROM found");
-    packed::list(db, &sql, "runs").await
+/// The numbers that a statement finds.
+fn listed(db: &Reader, found: &Sql) -> Result<Vec<i64>> {
+    db.rows("search runs", found, |row| row.get(0))
 }
 
 /// Adds the experiments, the view and the filter; `run` stands for a run's number.
@@ -157,7 +155,7 @@ fn ties(order: &[OrderBy]) -> String {
     format!("{start}r.id")
 }
 
-async fn way(db: &mut SqliteConnection, search: &Search) -> Result<Way> {
+fn way(db: &Reader, search: &Search) -> Result<Way> {
     let mut tests = Vec::new();
     conjuncts(&search.filter, &mut tests);
     let mut few: Vec<Sql> = Vec::new();
@@ -175,7 +173,7 @@ async fn way(db: &mut SqliteConnection, search: &Search) -> Result<Way> {
     let mut all = Sql::new("runs r WHERE ");
     of_experiments(&mut all, "r", &search.experiments);
     view(&mut all, "r", search.view);
-    let counted = counts(db, std::iter::once(&all).chain(&few)).await?;
+    let counted = counts(db, std::iter::once(&all).chain(&few))?;
     let Some((all, counted)) = counted.split_first() else { return Ok(Way::Scan) };
     if *all < PROBE {
         return Ok(Way::Scan);
@@ -189,14 +187,16 @@ async fn way(db: &mut SqliteConnection, search: &Search) -> Result<Way> {
 }
 
 /// How many rows each `table WHERE ...` has, up to [`PROBE`], by one statement.
-async fn counts(db: &mut SqliteConnection, of: impl Iterator<Item = &Sql>) -> Result<Vec<i64>> {
-    let mut sql = Sql::new("SELECT json_array(");
-    for (i, rows) in of.enumerate() {
-        sql.text(if i == 0 { "" } else { ", " });
+fn counts<'s>(db: &Reader, of: impl Iterator<Item = &'s Sql>) -> Result<Vec<i64>> {
+    let mut sql = Sql::new("SELECT ");
+    let mut columns = 0;
+    for rows in of {
+        sql.text(if columns == 0 { "" } else { ", " });
         sql.text("(SELECT count(*) FROM (SELECT 1 FROM ").part(rows).text(" LIMIT ").value(PROBE).text(") AS some)");
+        columns += 1;
     }
-    sql.text(")");
-    packed::list(db, &sql, "runs").await
+    let counted = db.rows("count what a search may find", &sql, |row| (0..columns).map(|i| row.get(i)).collect())?;
+    Ok(counted.into_iter().next().unwrap_or_default())
 }
 
 /// The tests that all must hold.

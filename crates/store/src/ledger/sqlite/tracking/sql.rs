@@ -119,13 +119,18 @@ impl Sql {
         self.values.extend(part.values.iter().cloned());
         self
     }
-    /// Every row of the answer.
-    pub(super) async fn rows(&self, db: &mut SqliteConnection, what: &str) -> Result<Vec<SqliteRow>> {
+    /// Refuses what SQLite would.
+    pub(super) fn must_fit(&self) -> Result<()> {
         if self.values.len() > VALUES_MAX {
             return Err(
                 Fault::invalid(Code::BAD_FILTER, format!("a search has at most {VALUES_MAX} values")).fix("search in several steps")
             );
         }
+        Ok(())
+    }
+    /// Every row of the answer.
+    pub(super) async fn rows(&self, db: &mut SqliteConnection, what: &str) -> Result<Vec<SqliteRow>> {
+        self.must_fit()?;
         let query = sqlx::query_with(AssertSqlSafe(self.text.as_str()), bound(&self.values, what)?);
         query.fetch_all(db).await.map_err(|e| fault(what, e))
     }
