@@ -6,7 +6,7 @@
 //!
 //! A benchmark is an example of the crate it measures. It is started once per round, measures every contender in turn and prints a line
 //! for each that begins with its name. To add one: the example, a reader of its lines, and a line in [`BENCHES`]. What compares whole servers
-//! or other engines is a module of its own: [`tracking`], [`features`], [`online`], [`serve`], [`stream`], [`replay`].
+//! or other engines is a module of its own: [`tracking`], [`features`], [`online`], [`scores`], [`serve`], [`stream`], [`replay`].
 
 pub(crate) mod command;
 pub mod features;
@@ -14,6 +14,7 @@ mod http;
 pub mod online;
 pub mod replay;
 mod running;
+pub mod scores;
 pub mod serve;
 pub mod stream;
 pub mod tracking;
@@ -71,6 +72,7 @@ pub fn list() -> Result<bool> {
     println!("{:<16} training sets (Gristmill, DuckDB, Polars, chDB, Feast)", "features");
     println!("{:<16} online features over HTTP (Gristmill, Feast on Redis and on SQLite, Redis itself)", "online");
     println!("{:<16} the ads example's stream at speed, audited (Gristmill)", "replay");
+    println!("{:<16} models scored in process (Gristmill, lleaves, LightGBM, ONNX Runtime)", "scores");
     println!("{:<16} predictions over HTTP and gRPC (Gristmill, FastAPI, MLServer, BentoML, MLflow, nginx)", "serve");
     println!("{:<16} from an event to its feature, and what events cost readers (Gristmill)", "stream");
     println!("{:<16} experiment tracking over HTTP (Gristmill, MLflow, FastTrackML)", "tracking");

@@ -12,6 +12,7 @@ usage: cargo xtask COMMAND
   bench features ...  measure training sets beside their peers; see `bench features --help`
   bench online ...    measure online features beside their peers; see `bench online --help`
   bench replay ...    play the ads example at speed and audit it; see `bench replay --help`
+  bench scores ...    measure models in process beside their peers; see `bench scores --help`
   bench serve ...     measure predictions beside their peers; see `bench serve --help`
   bench stream ...    measure events on their way to features; see `bench stream --help`
   bench tracking ...  measure tracking beside its peers; see `bench tracking --help`
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         ["bench", "features", rest @ ..] => xtask::bench::features::run(&xtask::workspace_root(), rest),
         ["bench", "online", rest @ ..] => xtask::bench::online::run(&xtask::workspace_root(), rest),
         ["bench", "replay", rest @ ..] => xtask::bench::replay::run(&xtask::workspace_root(), rest),
+        ["bench", "scores", rest @ ..] => xtask::bench::scores::run(&xtask::workspace_root(), rest),
         ["bench", "serve", rest @ ..] => xtask::bench::serve::run(&xtask::workspace_root(), rest),
         ["bench", "stream", rest @ ..] => xtask::bench::stream::run(&xtask::workspace_root(), rest),
         ["bench", "tracking", rest @ ..] => xtask::bench::tracking::run(&xtask::workspace_root(), rest),

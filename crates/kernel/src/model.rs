@@ -283,6 +283,11 @@ impl Forest {
         for tree in &self.trees {
             out[tree.output as usize] += tree.score(row);
         }
+        self.linked(out);
+    }
+
+    /// What the sums over the leaves of a row, with the start values, mean.
+    pub fn linked(&self, out: &mut [f64]) {
         match self.link {
             Link::Mean => {
                 let mut counts = vec![0u32; out.len()];

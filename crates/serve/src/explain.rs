@@ -30,7 +30,7 @@ impl LoadedModel {
         let linear = match &self.runtime {
             // What a missing value means to a graph is not known.
             Runtime::Onnx(_) => return None,
-            Runtime::Own(file) => match &file.body {
+            Runtime::Own(own) => match &own.file.body {
                 Body::Linear(linear) => Some(linear),
                 Body::Forest(_) => None,
             },

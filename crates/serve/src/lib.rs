@@ -16,7 +16,7 @@ mod plane;
 mod predict;
 mod protocol;
 mod registered;
-mod runtime;
+pub mod runtime;
 mod shadow;
 pub mod spec;
 mod table;

@@ -5,9 +5,9 @@
 
 use crate::plan::Row;
 use crate::registered::{self, REQUEST};
-use crate::runtime::Runtime;
 use crate::runtime::onnx::OTHER_WORD;
 use crate::runtime::shap::Explainer;
+use crate::runtime::{Own, Runtime};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
@@ -183,7 +183,7 @@ impl LoadedModel {
                 views.push(view);
             }
         }
-        Ok(LoadedModel::of(id, Shape::of(&file), Runtime::Own(Box::new(file)), views))
+        Ok(LoadedModel::of(id, Shape::of(&file), Runtime::Own(Box::new(Own::new(file))), views))
     }
 
     pub(crate) fn of(id: VersionRef, shape: Shape, runtime: Runtime, views: Vec<ViewRef>) -> LoadedModel {

@@ -6,28 +6,31 @@
 //!
 //! A forest of our own training is another thing: its meaning is in `kernel::model`.
 
+use super::compiled::{Compiled, Set};
 use super::shap::{Ensemble, Split};
 use gristmill_kernel::limits::{MODEL_CATEGORIES_MAX, MODEL_INPUTS_MAX, MODEL_NODES_MAX, MODEL_OUTPUTS_MAX};
 
 /// Trees whose leaves are added up, and what is done with the sums.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forest {
-    width: usize,
-    base: Vec<f64>,
-    precision: Precision,
+    pub(super) width: usize,
+    pub(super) base: Vec<f64>,
+    pub(super) precision: Precision,
     /// The sums are divided by it: the number of rounds where trees are averaged, else 1.
-    divisor: f64,
-    link: Link,
-    nodes: Vec<Node>,
+    pub(super) divisor: f64,
+    pub(super) link: Link,
+    pub(super) nodes: Vec<Node>,
     /// The root of each tree and the output it adds to, in the order of adding.
-    trees: Vec<(u32, u32)>,
+    pub(super) trees: Vec<(u32, u32)>,
     /// Per set of categories the first word and the number of words of its bits.
-    sets: Vec<(u32, u32)>,
-    bits: Vec<u32>,
+    pub(super) sets: Vec<(u32, u32)>,
+    pub(super) bits: Vec<u32>,
     /// What leaves with several values add to which output.
-    many: Vec<(u32, f64)>,
+    pub(super) many: Vec<(u32, f64)>,
     /// Per node what stands for the rows of the training that reached it; empty if the file does not say so of every leaf.
     covers: Vec<f64>,
+    /// The same trees in the layout that scores; without it they are walked as they are.
+    compiled: Option<Box<Compiled>>,
 }
 
 /// How numbers are compared and added.
@@ -37,6 +40,14 @@ pub enum Precision {
     Single,
     /// As `f64`.
     Double,
+}
+
+impl Precision {
+    /// A number, or a sum of two, as it is kept. The sum of two `f32` is exact in `f64`, so rounding it once is what an addition of `f32` does.
+    #[inline]
+    pub fn rounded(self, x: f64) -> f64 {
+        if self == Precision::Single { f64::from(x as f32) } else { x }
+    }
 }
 
 /// What happens to the sums.
@@ -63,7 +74,7 @@ pub enum Link {
 
 /// What a node asks.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Ask {
+pub(super) enum Ask {
     /// Nothing: this is its value.
     Leaf(f64),
     /// Nothing: these are its values, by the first and their number.
@@ -88,42 +99,56 @@ pub enum Missing {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Node {
-    ask: Ask,
-    feature: u32,
-    left: u32,
-    right: u32,
-    missing: Missing,
-    default_left: bool,
+pub(super) struct Node {
+    pub(super) ask: Ask,
+    pub(super) feature: u32,
+    pub(super) left: u32,
+    pub(super) right: u32,
+    pub(super) missing: Missing,
+    pub(super) default_left: bool,
 }
 
 /// What is not told from zero where [`Missing::Zero`] holds.
-const ZERO: f64 = 1e-35_f32 as f64;
+pub(super) const ZERO: f64 = 1e-35_f32 as f64;
 
 impl Forest {
     /// How many outputs.
     pub fn outputs(&self) -> usize {
         self.base.len()
     }
-    /// Scores a row of as many numbers as there are inputs (NaN is missing) into [`Self::outputs`] places.
+    /// Scores a row of as many numbers as there are inputs (NaN is missing) into [`Self::outputs`] places, tree by tree as the file has them.
     pub fn score(&self, row: &[f64], out: &mut [f64]) {
         out.copy_from_slice(&self.base);
-        match self.precision {
-            Precision::Double => {
-                self.add(row, out, |x| x);
-                out.iter_mut().for_each(|sum| *sum /= self.divisor);
-                self.link.apply(out);
+        self.add(row, out);
+        self.linked(out);
+    }
+
+    /// The same of some rows, one behind the other, to the bit.
+    pub fn score_rows(&self, matrix: &[f64], rows: usize, out: &mut [f64]) {
+        let outputs = self.outputs();
+        match &self.compiled {
+            None => {
+                let each = matrix.chunks_exact(self.width).zip(out.chunks_exact_mut(outputs)).take(rows);
+                each.for_each(|(row, out)| self.score(row, out));
             }
-            Precision::Single => {
-                // The sum of two `f32` is exact in `f64`, so rounding it once is what an addition of `f32` does.
-                self.add(row, out, |x| f64::from(x as f32));
-                out.iter_mut().for_each(|sum| *sum = f64::from((*sum / self.divisor) as f32));
-                self.link.apply_single(out);
+            Some(compiled) => {
+                out.chunks_exact_mut(outputs).for_each(|out| out.copy_from_slice(&self.base));
+                compiled.add(matrix, rows, self.precision, out);
+                out.chunks_exact_mut(outputs).for_each(|out| self.linked(out));
             }
         }
     }
 
-    fn add(&self, row: &[f64], out: &mut [f64], round: impl Fn(f64) -> f64) {
+    /// What the sums of a row mean.
+    fn linked(&self, out: &mut [f64]) {
+        out.iter_mut().for_each(|sum| *sum = self.precision.rounded(*sum / self.divisor));
+        match self.precision {
+            Precision::Double => self.link.apply(out),
+            Precision::Single => self.link.apply_single(out),
+        }
+    }
+
+    fn add(&self, row: &[f64], out: &mut [f64]) {
         for (root, output) in &self.trees {
             let mut at = *root as usize;
             loop {
@@ -131,31 +156,29 @@ impl Forest {
                 match node.ask {
                     Ask::Leaf(value) => {
                         let sum = &mut out[*output as usize];
-                        *sum = round(*sum + value);
+                        *sum = self.precision.rounded(*sum + value);
                         break;
                     }
                     Ask::Leaves(first, count) => {
                         for (output, value) in &self.many[first as usize..(first + count) as usize] {
                             let sum = &mut out[*output as usize];
-                            *sum = round(*sum + value);
+                            *sum = self.precision.rounded(*sum + value);
                         }
                         break;
                     }
-                    _ => at = if node.goes_left(round(row[node.feature as usize]), self) { node.left } else { node.right } as usize,
+                    _ => {
+                        let x = self.precision.rounded(row[node.feature as usize]);
+                        at = if node.goes_left(x, self) { node.left } else { node.right } as usize;
+                    }
                 }
             }
         }
     }
 
-    /// Whether a set holds the code of a value; what is no code is in no set.
-    fn holds(&self, set: u32, x: f64) -> bool {
+    /// A set of categories.
+    pub(super) fn set_of(&self, set: u32) -> Set<'_> {
         let (first, words) = self.sets[set as usize];
-        // A cast cuts the fraction off, as the libraries do. NaN becomes 0, so it must not come here.
-        let code = x as i64;
-        let word = (code >> 5) as u64;
-        (0.0..MODEL_CATEGORIES_MAX as f64).contains(&x.trunc())
-            && word < u64::from(words)
-            && self.bits[first as usize + word as usize] >> (code & 31) & 1 == 1
+        Set { words: &self.bits[first as usize..(first + words) as usize], whole: false }
     }
 }
 
@@ -170,7 +193,7 @@ impl Node {
         match self.ask {
             Ask::Below(limit) => x < limit,
             Ask::AtMost(limit) => x <= limit,
-            Ask::Within(set) => forest.holds(set, x),
+            Ask::Within(set) => forest.set_of(set).holds(x),
             Ask::Leaf(_) | Ask::Leaves(..) => false,
         }
     }
@@ -272,7 +295,8 @@ impl Builder {
             return Err(format!("its start value is {bad}"));
         }
         let (nodes, trees, sets, bits, many) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let forest = Forest { width, base, precision, divisor: 1.0, link, nodes, trees, sets, bits, many, covers: Vec::new() };
+        let forest =
+            Forest { width, base, precision, divisor: 1.0, link, nodes, trees, sets, bits, many, covers: Vec::new(), compiled: None };
         Ok(Builder { forest, covered: true })
     }
 
@@ -380,6 +404,7 @@ impl Builder {
         if !self.covered {
             self.forest.covers = Vec::new();
         }
+        self.forest.compiled = self.forest.compile().map(Box::new);
         self.forest
     }
 }
@@ -416,7 +441,7 @@ impl Ensemble for Forest {
     fn child(&self, _: usize, node: usize, row: &[f64]) -> usize {
         let node = &self.nodes[node];
         let x = row[node.feature as usize];
-        let x = if self.precision == Precision::Single { f64::from(x as f32) } else { x };
+        let x = self.precision.rounded(x);
         if node.goes_left(x, self) { node.left as usize } else { node.right as usize }
     }
     fn value(&self, _: usize, leaf: usize) -> f64 {

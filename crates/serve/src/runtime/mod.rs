@@ -7,6 +7,7 @@
 //! allocation out of proportion. To add a runtime: a file here, a variant of [`Runtime`], and, for a flavour of registered models, a
 //! line in `FLAVOURS` of [`crate::registered`].
 
+mod compiled;
 mod doc;
 pub mod forest;
 #[cfg(test)]
@@ -17,12 +18,14 @@ mod own;
 pub mod shap;
 pub mod xgboost;
 
-use gristmill_kernel::model::{Body, ModelFile, Task};
+pub use own::Own;
+
+use gristmill_kernel::model::{Body, Task};
 
 /// A model that computes.
 pub enum Runtime {
     /// A model of our own training: its file says what it computes.
-    Own(Box<ModelFile>),
+    Own(Box<Own>),
     /// A forest that was grown elsewhere.
     Forest(forest::Forest),
     /// A graph of ONNX.
@@ -33,7 +36,7 @@ impl Runtime {
     /// How many outputs a row has.
     pub fn outputs(&self) -> usize {
         match self {
-            Runtime::Own(file) => file.outputs(),
+            Runtime::Own(own) => own.file.outputs(),
             Runtime::Forest(forest) => forest.outputs(),
             Runtime::Onnx(onnx) => onnx.outputs(),
         }
@@ -41,17 +44,22 @@ impl Runtime {
 
     /// The outputs of some rows of numbers, both one row behind the other. `Err`: why there are none.
     pub fn run(&self, matrix: &[f64], rows: usize) -> Result<Vec<f64>, String> {
-        match self {
-            Runtime::Own(file) => Ok(self.each(matrix, rows, |row, out| file.score(row, out))),
-            Runtime::Forest(forest) => Ok(self.each(matrix, rows, |row, out| forest.score(row, out))),
-            Runtime::Onnx(onnx) => onnx.run(matrix, rows),
+        if let Runtime::Onnx(onnx) = self {
+            return onnx.run(matrix, rows);
         }
+        let mut all = vec![0.0; rows * self.outputs()];
+        match self {
+            Runtime::Own(own) => own.score_rows(matrix, rows, &mut all),
+            Runtime::Forest(forest) => forest.score_rows(matrix, rows, &mut all),
+            Runtime::Onnx(_) => {}
+        }
+        Ok(all)
     }
 
     /// What is needed to explain trees exactly; `None` if it has no trees, or they do not say how many rows went which way.
     pub fn explainer(&self) -> Option<shap::Explainer> {
         match self {
-            Runtime::Own(file) => match &file.body {
+            Runtime::Own(own) => match &own.file.body {
                 Body::Forest(forest) => shap::Explainer::of(forest),
                 Body::Linear(_) => None,
             },
@@ -63,22 +71,13 @@ impl Runtime {
     /// The exact contributions to an output by its own [`Self::explainer`]; empty if it has none.
     pub fn contributions(&self, explainer: &shap::Explainer, row: &[f64], output: usize) -> Vec<f64> {
         match self {
-            Runtime::Own(file) => match &file.body {
+            Runtime::Own(own) => match &own.file.body {
                 Body::Forest(forest) => explainer.contributions(forest, row, output),
                 Body::Linear(_) => Vec::new(),
             },
             Runtime::Forest(forest) => explainer.contributions(forest, row, output),
             Runtime::Onnx(_) => Vec::new(),
         }
-    }
-
-    fn each(&self, matrix: &[f64], rows: usize, score: impl Fn(&[f64], &mut [f64])) -> Vec<f64> {
-        let (width, outputs) = (matrix.len().checked_div(rows).unwrap_or(0), self.outputs());
-        let mut all = vec![0.0; rows * outputs];
-        for (row, out) in all.chunks_exact_mut(outputs).enumerate() {
-            score(&matrix[row * width..(row + 1) * width], out);
-        }
-        all
     }
 }
 

@@ -59,7 +59,9 @@ impl Engine {
 /// Why a file cannot answer, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// What is wrong, as part of a sentence.
     pub why: String,
+    /// What to do about it.
     pub fix: String,
 }
 

@@ -203,7 +203,7 @@ impl Step {
                     *out = by.of(left.at(registers, column), right.at(registers, column));
                 }
             }
-            Step::Forest(from, forest) => forest.score(&registers[*from], out),
+            Step::Forest(from, forest) => forest.score_rows(&registers[*from], 1, out),
             Step::Pair(from, pair) => {
                 let score = registers[*from][0];
                 let (first, second) = match pair {

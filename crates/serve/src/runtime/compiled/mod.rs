@@ -1,0 +1,189 @@
+//! Trees laid out for the processor. The same answers as the plain walk, to the bit, in a fraction of its time.
+//!
+//! What a node compares is the *rank* of a value among all thresholds of its column, found once per row ([`columns`]); what becomes of missing values,
+//! zeros and categories is decided there. So a node is eight bytes, its test is `rank[column] >= node.rank`, and the next node is that bit added to
+//! the left child: there is nothing to mispredict. Eight walks go on at once, of eight rows through one tree or of one row through eight
+//! trees, so that none waits for its memory alone. Many rows do not walk through trees of up to 64 leaves at all ([`quick`]).
+//!
+//! Leaves are added in the order of the trees, as the plain walk does; that is what makes the bits equal. Forests that have too many thresholds or
+//! sets of categories stay with the plain walk.
+//!
+//! [`compiler`] lays out, [`from`] gives it the trees as their files have them.
+
+mod columns;
+pub mod compiler;
+mod from;
+mod quick;
+
+use super::forest::Precision;
+use columns::Column;
+pub use columns::Set;
+pub use from::own;
+use quick::Quick;
+
+/// Walks at once.
+const LANES: usize = 8;
+/// Rows whose columns are ranked together: their ranks stay in the first cache while all trees are gone through.
+const BLOCK: usize = 64;
+/// Rows from which it is worth walking eight, whoever they are, instead of each through eight trees.
+const WORTH: usize = 4;
+
+/// Rows of a block from which it is worth looking at all of it by [`quick`].
+const MANY: usize = 32;
+
+/// The ranks of a column for a block of rows.
+type Ranks = [i16; BLOCK];
+
+/// A rank in the order of signed numbers, which vectors compare faster.
+fn signed(rank: u16) -> i16 {
+    (rank ^ (1 << 15)).cast_signed()
+}
+
+/// A forest, compiled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compiled {
+    /// Numbers in a row.
+    width: usize,
+    columns: Vec<Column>,
+    nodes: Vec<Node>,
+    /// Per node, for leaves.
+    values: Values,
+    trees: Vec<Tree>,
+}
+
+/// A tree of [`Compiled`].
+#[derive(Debug, Clone, PartialEq)]
+struct Tree {
+    root: u32,
+    /// The output that its leaves add to.
+    output: u32,
+    /// If it is small.
+    quick: Option<Quick>,
+}
+
+/// What leaves say.
+#[derive(Debug, Clone, PartialEq)]
+enum Values {
+    /// Each a value.
+    One(Vec<f64>),
+    /// Some have several: a run of `(output, value)`, by its first and its number.
+    Many(Vec<(u32, u32)>, Vec<(u32, f64)>),
+}
+
+/// The left child is `child`, the right one stands behind it. A leaf is its own child.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Node {
+    child: u32,
+    column: u16,
+    rank: i16,
+}
+
+impl Compiled {
+    /// The sums over all trees for some rows of as many numbers as there are inputs, one behind the other; `out` holds the start values.
+    pub fn add(&self, matrix: &[f64], rows: usize, sums: Precision, out: &mut [f64]) {
+        let outputs = out.len().checked_div(rows).unwrap_or(0);
+        let mut ranks: Vec<Ranks> = vec![[0; BLOCK]; self.columns.len()];
+        let mut first = 0;
+        while first < rows {
+            let count = (rows - first).min(BLOCK);
+            let block = &matrix[first * self.width..(first + count) * self.width];
+            for (column, ranks) in self.columns.iter().zip(&mut ranks) {
+                column.rank(block, self.width, ranks);
+            }
+            let out = &mut out[first * outputs..(first + count) * outputs];
+            if count < WORTH {
+                out.chunks_exact_mut(outputs).enumerate().for_each(|(lane, out)| self.row(&ranks, lane, sums, out));
+            } else {
+                for tree in &self.trees {
+                    let leaves = match &tree.quick {
+                        Some(quick) if count >= MANY => quick.leaves(&ranks),
+                        _ => self.walked(tree.root, &ranks, count),
+                    };
+                    self.give_rows(tree.output, &leaves[..count], sums, out);
+                }
+            }
+            first += count;
+        }
+    }
+
+    /// So many rows of a block through a tree. What lies in the block behind them is of rows before, or of nobody, and of no use to anybody.
+    fn walked(&self, root: u32, ranks: &[Ranks], count: usize) -> [u32; BLOCK] {
+        let mut leaves = [root; BLOCK];
+        for (group, leaves) in leaves.as_chunks_mut::<LANES>().0.iter_mut().take(count.div_ceil(LANES)).enumerate() {
+            *leaves = self.walk(*leaves, |column, lane| ranks[usize::from(column)][group * LANES + lane]);
+        }
+        leaves
+    }
+
+    /// One row through eight trees.
+    fn row(&self, ranks: &[Ranks], row: usize, sums: Precision, out: &mut [f64]) {
+        let look = |column: u16, _: usize| ranks[usize::from(column)][row];
+        for trees in self.trees.chunks(LANES) {
+            let mut at = [trees[0].root; LANES];
+            at.iter_mut().zip(trees).for_each(|(at, tree)| *at = tree.root);
+            for (tree, leaf) in trees.iter().zip(self.walk(at, look)) {
+                self.give(tree.output, leaf, sums, out);
+            }
+        }
+    }
+
+    /// From these nodes to the leaves.
+    #[inline(always)]
+    fn walk(&self, mut at: [u32; LANES], look: impl Fn(u16, usize) -> i16) -> [u32; LANES] {
+        let nodes = self.nodes.as_slice();
+        let next = |at: u32, lane: usize| {
+            let node = nodes[at as usize];
+            node.child.wrapping_add(u32::from(look(node.column, lane) >= node.rank))
+        };
+        loop {
+            // A leaf goes on to itself, so going on does no harm; asking after each level whether all have arrived would.
+            for _ in 0..3 {
+                for (lane, at) in at.iter_mut().enumerate() {
+                    *at = next(*at, lane);
+                }
+            }
+            let mut moved = 0;
+            for (lane, at) in at.iter_mut().enumerate() {
+                let to = next(*at, lane);
+                moved |= *at ^ to;
+                *at = to;
+            }
+            if moved == 0 {
+                return at;
+            }
+        }
+    }
+
+    /// A leaf for each row.
+    fn give_rows(&self, output: u32, leaves: &[u32], sums: Precision, out: &mut [f64]) {
+        let outputs = out.len() / leaves.len();
+        match &self.values {
+            Values::One(values) => {
+                for (row, leaf) in leaves.iter().enumerate() {
+                    let sum = &mut out[row * outputs + output as usize];
+                    *sum = sums.rounded(*sum + values[*leaf as usize]);
+                }
+            }
+            Values::Many(..) => {
+                out.chunks_exact_mut(outputs).zip(leaves).for_each(|(out, leaf)| self.give(output, *leaf, sums, out));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn give(&self, output: u32, leaf: u32, sums: Precision, out: &mut [f64]) {
+        match &self.values {
+            Values::One(values) => {
+                let sum = &mut out[output as usize];
+                *sum = sums.rounded(*sum + values[leaf as usize]);
+            }
+            Values::Many(runs, many) => {
+                let (first, count) = runs[leaf as usize];
+                for (output, value) in &many[first as usize..(first + count) as usize] {
+                    let sum = &mut out[*output as usize];
+                    *sum = sums.rounded(*sum + value);
+                }
+            }
+        }
+    }
+}
