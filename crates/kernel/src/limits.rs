@@ -26,7 +26,9 @@ pub const JOURNAL_DRAIN_ROWS_MAX: usize = 200_000;
 pub const PREDICT_ROWS_MAX: usize = 10_000;
 /// Most different fields beside the entity in one prediction request.
 pub const PREDICT_FIELDS_MAX: usize = 256;
-/// Rows of one prediction request from which scoring moves off the threads that answer requests.
+/// Time of scoring, as the model has shown it, from which a request computes off the threads that answer requests; in microseconds.
+pub const SCORING_INLINE_MICROS_MAX: u64 = 500;
+/// Rows of one prediction request from which it does so where the model has shown nothing yet.
 pub const PREDICT_ROWS_INLINE_MAX: usize = 256;
 /// Copies of requests that one endpoint shows to a version at the same time; more are not shown, and counted.
 pub const COPIES_MAX: usize = 16;

@@ -17,6 +17,7 @@ mod predict;
 mod protocol;
 mod registered;
 pub mod runtime;
+mod scoring;
 mod shadow;
 pub mod spec;
 mod table;

@@ -7,6 +7,7 @@ use crate::figures::Figures;
 use crate::log::PredictionLog;
 use crate::model::LoadedModel;
 use crate::predict::Cached;
+use crate::scoring::{Paces, Scorers};
 use crate::spec::ServeSpec;
 use arc_swap::ArcSwap;
 use gristmill_kernel::limits::{COPIES_MAX, PREDICTION_CACHE_ROWS_MAX};
@@ -34,6 +35,7 @@ pub struct PlaneParts {
 pub struct Plane {
     pub(crate) parts: PlaneParts,
     pub(crate) log: PredictionLog,
+    pub(crate) scorers: Scorers,
     snapshot: ArcSwap<Snapshot>,
     lanes: RwLock<HashMap<Name, Arc<Lane>>>,
     refreshing: tokio::sync::Mutex<()>,
@@ -57,6 +59,8 @@ pub(crate) struct Endpoint {
     pub spec: ServeSpec,
     pub stable: Arc<LoadedModel>,
     pub canary: Option<(Canary, Arc<LoadedModel>)>,
+    /// What the versions have shown of their speed: the stable one and the other.
+    pub paces: [Arc<Paces>; 2],
     /// Whether everything the deployment names is loaded.
     pub whole: bool,
     pub cache: Option<moka::sync::Cache<String, Arc<Cached>>>,
@@ -79,6 +83,13 @@ impl Endpoint {
         match (arm, &self.canary) {
             (Arm::Canary | Arm::Shadow, Some((_, model))) => model,
             _ => &self.stable,
+        }
+    }
+    /// How fast the model of an arm is; without a canary it is the stable one's.
+    pub fn paces(&self, arm: Arm) -> &Arc<Paces> {
+        match arm {
+            Arm::Canary | Arm::Shadow if self.canary.is_some() => &self.paces[1],
+            _ => &self.paces[0],
         }
     }
     /// Whether rows of numbers mean the same to both versions: the same features in the same order, and words of the same codes.
@@ -112,15 +123,18 @@ impl Lane {
     /// Counts a request in, or refuses it.
     pub fn enter(self: &Arc<Lane>, limit: u32, endpoint: &Name) -> Result<InFlight> {
         let counted = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1));
-        counted.map(|_| InFlight(self.clone())).map_err(|_| {
-            Fault::new(Kind::Busy, Code::OVERLOADED, format!("endpoint `{endpoint}` has {limit} requests in flight"))
-                .fix("try again in a second, or ask for more rows per request")
-        })
+        counted.map(|_| InFlight(self.clone())).map_err(|_| full(limit, endpoint))
     }
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Acquire)
     }
 }
+
+fn full(limit: u32, endpoint: &Name) -> Fault {
+    Fault::new(Kind::Busy, Code::OVERLOADED, format!("endpoint `{endpoint}` has {limit} requests in flight"))
+        .fix("try again in a second, or ask for more rows per request")
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
@@ -170,6 +184,7 @@ impl Plane {
         Arc::new(Plane {
             parts,
             log,
+            scorers: Scorers::new(std::thread::available_parallelism().map_or(1, usize::from)),
             snapshot: ArcSwap::default(),
             lanes: RwLock::default(),
             refreshing: tokio::sync::Mutex::default(),
@@ -205,6 +220,15 @@ impl Plane {
             };
             Fault::not_found(Code::UNKNOWN_ENDPOINT, format!("there is no endpoint `{name}`")).fix(fix)
         })
+    }
+
+    /// Refuses a request of an endpoint that has no room, before its body is looked at: the more there are, the less each of them may cost.
+    pub(crate) fn has_room(&self, endpoint: &str) -> Result<()> {
+        let (name, endpoint) = self.endpoint(endpoint)?;
+        match endpoint.lane.in_flight() < endpoint.spec.in_flight {
+            true => Ok(()),
+            false => Err(full(endpoint.spec.in_flight, &name)),
+        }
     }
 
     /// Loads what is deployed now and swaps it in. A deployment that cannot be loaded is reported by [`Plane::health`]; an error here means
@@ -286,7 +310,9 @@ impl Plane {
         };
         let cache = spec.cache.map(|_| moka::sync::Cache::new(PREDICTION_CACHE_ROWS_MAX));
         let lane = self.lane(&asset.name);
-        Ok(Some((Arc::new(Endpoint { deployment: version.id, spec, stable, canary, whole: trouble.is_none(), cache, lane }), trouble)))
+        let paces = [paces_of(&stable, before), canary.as_ref().map(|(_, model)| paces_of(model, before)).unwrap_or_default()];
+        let whole = trouble.is_none();
+        Ok(Some((Arc::new(Endpoint { deployment: version.id, spec, stable, canary, paces, whole, cache, lane }), trouble)))
     }
 
     /// A model, taken over from the old snapshot if it is there: versions are immutable.
@@ -398,6 +424,15 @@ impl Plane {
         );
         page
     }
+}
+
+/// What a version has shown of its speed so far.
+fn paces_of(model: &LoadedModel, before: Option<&Arc<Endpoint>>) -> Arc<Paces> {
+    let shown = |before: &Arc<Endpoint>| {
+        let arms = [Arm::Stable, Arm::Canary].into_iter();
+        arms.into_iter().find(|arm| before.model(*arm).id == model.id).map(|arm| before.paces(arm).clone())
+    };
+    before.and_then(shown).unwrap_or_default()
 }
 
 impl LiveFigures for Plane {

@@ -2,7 +2,7 @@
 //!
 //! Promises: every answered row is in the log before the answer leaves. The caller is never hurt by a canary: a row on which it fails,
 //! or for which it takes too long, is answered by the stable version and counted as an error of the canary. What both arms
-//! share (reading the features of the stable version) is never blamed on the canary.
+//! share (reading the features of the stable version, waiting for a thread) is never blamed on the canary.
 
 use crate::explain::Explained;
 use crate::figures::Tally;
@@ -10,6 +10,7 @@ use crate::log::LogRow;
 use crate::model::{LoadedModel, Scored, row_json};
 use crate::plan::{Row, arm_of, check_row_count, entity_of};
 use crate::plane::{Endpoint, Plane};
+use crate::scoring::{Load, Pace, Place, Turn};
 use crate::shadow;
 use crate::table::{Features, Table};
 use arrow::array::RecordBatch;
@@ -110,10 +111,11 @@ pub(crate) async fn predict(plane: &Plane, endpoint: &str, ask: Ask) -> Result<A
     check_row_count(rows)?;
     let work = Work::new(plane, &name, &endpoint, ask, rows)?;
     let _in_flight = endpoint.lane.enter(endpoint.spec.in_flight, &name)?;
+    let turn = plane.scorers.take_on(work.load(), endpoint.spec.timeout, &name)?;
     let room = plane.log.reserve(rows)?;
     let began = Instant::now();
     let limit = endpoint.spec.timeout;
-    let outcome = tokio::time::timeout(limit.std(), work.answer()).await.unwrap_or_else(|_| {
+    let outcome = tokio::time::timeout(limit.std(), work.answer(turn)).await.unwrap_or_else(|_| {
         Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("endpoint `{name}` took longer than {limit}"))
             .fix("ask for fewer rows at once"))
     });
@@ -218,14 +220,28 @@ impl<'a> Work<'a> {
         Ok(Work { plane, endpoint, input: ask.input, explain: ask.explain, pinned, at, deadline, entities, arms, keys })
     }
 
-    async fn answer(&self) -> Result<Vec<Prediction>> {
+    /// How long it will compute, as far as its versions have shown.
+    fn load(&self) -> Load {
+        let rows = |arm: Arm| self.arms.iter().filter(|a| **a == arm).count();
+        let asked = [Arm::Stable, Arm::Canary].map(|arm| (arm, rows(arm))).into_iter().filter(|(_, rows)| *rows > 0);
+        let many = self.explain || self.arms.len() > PREDICT_ROWS_INLINE_MAX;
+        Load::of(asked.map(|(arm, rows)| self.pace(arm).micros(rows)), many)
+    }
+
+    fn pace(&self, arm: Arm) -> &Pace {
+        let paces = self.endpoint.paces(arm);
+        if self.explain { &paces.explained } else { &paces.scored }
+    }
+
+    async fn answer(&self, turn: Turn) -> Result<Vec<Prediction>> {
         let began = Instant::now();
         let mut done: Vec<Option<Prediction>> = (0..self.arms.len()).map(|row| self.kept(row)).collect();
         let open: Vec<usize> = (0..done.len()).filter(|row| done[*row].is_none()).collect();
         if let (Some(arm), false) = (self.pinned, open.is_empty()) {
             let model = self.endpoint.model(arm);
             let table = self.table(model, &open).await?;
-            let judged = self.judge(model, &table, &(0..open.len()).collect::<Vec<_>>()).await?;
+            let place = self.plane.scorers.place(&turn).await?;
+            let judged = self.judge(arm, &place, &table, &(0..open.len()).collect::<Vec<_>>()).await?;
             for (place, judged) in judged.into_iter().enumerate() {
                 done[open[place]] = Some(self.prediction(open[place], model, &table, place, judged));
             }
@@ -233,10 +249,11 @@ impl<'a> Work<'a> {
             self.count(&done, took, took);
         } else if !open.is_empty() {
             let table = self.table(&self.endpoint.stable, &open).await?;
+            let place = self.plane.scorers.place(&turn).await?;
             let shared = began.elapsed();
             let places = |arm: Arm| (0..open.len()).filter(|place| self.arms[open[*place]] == arm).collect::<Vec<_>>();
             let on_stable = places(Arm::Stable);
-            let judged = self.judge(&self.endpoint.stable, &table, &on_stable).await?;
+            let judged = self.judge(Arm::Stable, &place, &table, &on_stable).await?;
             for (place, judged) in on_stable.iter().zip(judged) {
                 done[open[*place]] = Some(self.prediction(open[*place], &self.endpoint.stable, &table, *place, judged));
             }
@@ -244,7 +261,7 @@ impl<'a> Work<'a> {
             let on_canary = places(Arm::Canary);
             let canary_began = Instant::now();
             if !on_canary.is_empty() {
-                self.answer_canary(&open, &on_canary, &table, &mut done).await?;
+                self.answer_canary(&open, &on_canary, &place, &table, &mut done).await?;
             }
             self.count(&done, stable_took.as_micros() as u64, (shared + canary_began.elapsed()).as_micros() as u64);
         } else {
@@ -255,7 +272,14 @@ impl<'a> Work<'a> {
     }
 
     /// Rows of the canary, within half of the time that is left; what it cannot answer, the stable version answers.
-    async fn answer_canary(&self, open: &[usize], places: &[usize], table: &Table, done: &mut [Option<Prediction>]) -> Result<()> {
+    async fn answer_canary(
+        &self,
+        open: &[usize],
+        places: &[usize],
+        thread: &Place,
+        table: &Table,
+        done: &mut [Option<Prediction>],
+    ) -> Result<()> {
         let model = self.endpoint.model(Arm::Canary);
         let half = self.deadline.saturating_duration_since(Instant::now()) / 2;
         let work = async {
@@ -263,11 +287,11 @@ impl<'a> Work<'a> {
             if !model.shape.asks_request()
                 && model.views.iter().all(|view| self.endpoint.stable.views.iter().any(|stable| stable.same(view)))
             {
-                return Ok((None, self.judge(model, table, places).await?));
+                return Ok((None, self.judge(Arm::Canary, thread, table, places).await?));
             }
             let rows: Vec<usize> = places.iter().map(|place| open[*place]).collect();
             let own = self.table(model, &rows).await?;
-            let judged = self.judge(model, &own, &(0..rows.len()).collect::<Vec<_>>()).await?;
+            let judged = self.judge(Arm::Canary, thread, &own, &(0..rows.len()).collect::<Vec<_>>()).await?;
             Ok((Some(own), judged))
         };
         let late = || Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("{} took longer than {} ms", model.id, half.as_millis())));
@@ -291,7 +315,7 @@ impl<'a> Work<'a> {
             tracing::warn!(canary = %model.id, rows = fallen.len(), "the canary failed, the stable version answered: {why}");
         }
         let fallen_places: Vec<usize> = fallen.iter().map(|(place, _)| *place).collect();
-        let judged = self.judge(&self.endpoint.stable, table, &fallen_places).await?;
+        let judged = self.judge(Arm::Stable, thread, table, &fallen_places).await?;
         for ((place, why), judged) in fallen.into_iter().zip(judged) {
             let mut prediction = self.prediction(open[place], &self.endpoint.stable, table, place, judged);
             prediction.error = Some(match prediction.error {
@@ -309,25 +333,31 @@ impl<'a> Work<'a> {
     }
 
     /// What a model says about some rows of a table. A fault of one row is that row's; a fault of all (a missing column) is the outer one.
-    async fn judge(&self, model: &Arc<LoadedModel>, table: &Table, places: &[usize]) -> Result<Vec<Result<Judged>>> {
+    async fn judge(&self, arm: Arm, thread: &Place, table: &Table, places: &[usize]) -> Result<Vec<Result<Judged>>> {
         if places.is_empty() {
             return Ok(Vec::new());
         }
+        let model = self.endpoint.model(arm).clone();
         let width = model.shape.features.len();
         let features = table.features.of(places, width)?;
-        let (model, explain, rows) = (model.clone(), self.explain, places.len());
+        let (explain, rows, paces) = (self.explain, places.len(), self.endpoint.paces(arm).clone());
         let work = move || -> Result<Vec<Result<Judged>>> {
+            let began = Instant::now();
             let matrix = features.encoded(&model)?;
             let one = |(row, scored): (usize, Result<Scored>)| {
                 let row = &matrix[row * width..(row + 1) * width];
                 Ok(Judged { scored: scored?, explained: if explain { model.explain(row) } else { None } })
             };
-            Ok(model.score(&matrix, rows)?.into_iter().enumerate().map(one).collect())
+            let judged = model.score(&matrix, rows)?.into_iter().enumerate().map(one).collect();
+            let pace = if explain { &paces.explained } else { &paces.scored };
+            pace.note(rows, began.elapsed());
+            Ok(judged)
         };
-        if rows <= PREDICT_ROWS_INLINE_MAX && !self.explain {
-            return work();
+        match (arm, self.pinned) {
+            // It falls to the stable version if it takes too long.
+            (Arm::Canary, None) => thread.attempt(work).await,
+            _ => thread.compute(work).await,
         }
-        tokio::task::spawn_blocking(work).await.map_err(|e| Fault::internal("scoring panicked").because(e))?
     }
 
     fn prediction(&self, row: usize, model: &LoadedModel, table: &Table, place: usize, judged: Result<Judged>) -> Prediction {

@@ -73,6 +73,9 @@ async fn invoke(plane: Arc<Plane>, call: Call) -> Result<Response> {
     let name = name_of(&plane, &call)?;
     let (_, endpoint) = plane.endpoint(&name)?;
     let (sent, wanted) = (media_type(&call, "content-type"), media_type(&call, "accept"));
+    if let Err(fault) = plane.has_room(&name) {
+        return Err(call.refuse(fault).await);
+    }
     let body = call.bytes().await?;
     let rows = match sent.as_str() {
         "" | "application/json" => Rows::of_body(read(&body)?)?,

@@ -21,6 +21,9 @@ pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
 
 async fn answer(plane: Arc<Plane>, call: Call) -> Result<Response> {
     let endpoint = call.param("endpoint")?.to_owned();
+    if let Err(fault) = plane.has_room(&endpoint) {
+        return Err(call.refuse(fault).await);
+    }
     let wish = read_wish(call.json().await?)?;
     let explain = wish.explain;
     let ask = Ask { input: Input::Entities(wish.rows), at: wish.at, explain, version: None };

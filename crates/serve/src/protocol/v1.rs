@@ -146,6 +146,9 @@ async fn ask(plane: Arc<Plane>, call: Call) -> Result<Response> {
             known.join(", :")
         )));
     }
+    if let Err(fault) = plane.has_room(&target.name) {
+        return Err(call.refuse(fault).await);
+    }
     let Value::Object(body) = read(&call.bytes().await?)? else {
         return Err(Fault::invalid(Code::BAD_BODY, "the body is not a JSON object").fix("send {\"instances\": [...]}"));
     };

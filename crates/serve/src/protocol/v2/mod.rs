@@ -132,6 +132,9 @@ async fn infer(plane: &Plane, call: Call, version: Option<u64>) -> Result<Respon
                 .fix("send the length of the JSON part in bytes")
         })?),
     };
+    if let Err(fault) = plane.has_room(&name) {
+        return Err(call.refuse(fault).await);
+    }
     let body = sent.read(call.bytes().await?)?;
     let request = InferRequest::read(&body, json_length)?;
     let inferred = model::infer(plane, &endpoint, &name, version, &request.inputs).await?;
