@@ -10,7 +10,7 @@ use crate::model::LoadedModel;
 use crate::plan::{Row, check_row_count, columns_of, words};
 use crate::plane::Endpoint;
 use crate::predict::Input;
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use base64::Engine as _;
 use gristmill_kernel::model::Feature;
@@ -164,7 +164,10 @@ impl Rows {
                 let fields = batch.schema();
                 let names = feature_names(endpoint, model, &fields.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>())?;
                 let fields = fields.fields().iter().zip(names).map(|(f, name)| Field::new(name, f.data_type().clone(), true));
-                let renamed = RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), batch.columns().to_vec());
+                // Rows may have no columns at all; how many there are must be said then.
+                let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+                let renamed = RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options);
                 Ok(Input::Features(renamed.map_err(|e| Fault::internal("the columns of a request cannot be named").because(e))?))
             }
             Rows::Plain(rows) => {

@@ -50,8 +50,10 @@ impl FeatureReader for Reader {
         if self.broken.load(Ordering::SeqCst) || (wants_extra && self.extra_broken.load(Ordering::SeqCst)) {
             return Err(Fault::new(Kind::Unavailable, Code::PART_UNAVAILABLE, "the online store is away"));
         }
-        let ids = request.rows.column_by_name("customer_id").expect("the entity column");
-        let ids = arrow::compute::cast(ids, &DataType::Float64).expect("numbers");
+        let lacks = || Fault::invalid(Code::MISSING_INPUT, "the asked rows lack `customer_id`").fix("send `customer_id`");
+        let ids = request.rows.column_by_name("customer_id").ok_or_else(lacks)?;
+        let ids = arrow::compute::cast(ids, &DataType::Float64)
+            .map_err(|e| Fault::invalid(Code::WRONG_TYPE, "`customer_id` is no number").because(e))?;
         let mut ids: Vec<f64> = ids.as_primitive::<Float64Type>().values().to_vec();
         if self.infinite.load(Ordering::SeqCst) {
             ids.fill(f64::NEG_INFINITY);

@@ -1,6 +1,7 @@
 //! The request plane, driven through its routes.
 
 mod bench;
+mod fuzz;
 mod grpc;
 mod registered;
 mod rows;

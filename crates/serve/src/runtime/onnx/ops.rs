@@ -324,15 +324,17 @@ fn product<'a>(build: &mut Build<'a>, node: &Node<'a>, product: Product) -> Adde
         return Err(broken(node, &format!("weights of {inputs} inputs for {width} columns")));
     }
     let numbers = &weights.numbers;
-    let weights = match product.transposed {
-        true => numbers.clone(),
-        false => (0..outputs).flat_map(|output| (0..inputs).map(move |input| numbers[input * outputs + output])).collect(),
-    };
+    let weights = if product.transposed { turned(numbers, inputs) } else { numbers.clone() };
     let bias = match product.bias {
         Some(bias) => spread(node, bias, outputs)?,
         None => vec![0.0; outputs],
     };
     Ok((build.push(Step::Affine { from, weights, bias }, outputs)?, 0))
+}
+
+/// Rows of so many numbers as columns.
+fn turned(numbers: &[f64], width: usize) -> Vec<f64> {
+    (0..width).flat_map(|column| numbers.iter().skip(column).step_by(width).copied()).collect()
 }
 
 fn gemm<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
@@ -360,15 +362,16 @@ pub(super) fn after(build: &mut Build<'_>, node: &Node<'_>, scores: usize, width
 
 fn linear<'a>(build: &mut Build<'a>, node: &Node<'a>, outputs: usize, output: usize) -> Added {
     let (from, width) = build.input(node, 0)?;
-    let weights = floats(node, "coefficients");
-    let rows = weights.len() / width;
-    if rows == 0 || rows * width != weights.len() {
-        return Err(broken(node, &format!("{} coefficients for {width} columns", weights.len())));
+    let coefficients = floats(node, "coefficients");
+    let rows = coefficients.len() / width;
+    if rows == 0 || rows * width != coefficients.len() {
+        return Err(broken(node, &format!("{} coefficients for {width} columns", coefficients.len())));
     }
     let bias = match floats(node, "intercepts") {
         none if none.is_empty() => vec![0.0; rows],
         bias => spread(node, bias, rows)?,
     };
+    let weights = turned(&coefficients, width);
     let scores = build.push(Step::Affine { from, weights, bias }, rows)?;
     if rows == outputs {
         return Ok((after(build, node, scores, rows)?, output));

@@ -19,7 +19,7 @@ pub enum Step {
     Fill { from: usize, missing: f64, by: Vec<f64> },
     /// Divided by a norm of the row.
     Normalize(usize, Norm),
-    /// `weights * x + bias`; `weights[output * inputs + input]`.
+    /// `x * weights + bias`; `weights[input * outputs + output]`.
     Affine { from: usize, weights: Vec<f64>, bias: Vec<f64> },
     /// A function of each number.
     Map(usize, Function),
@@ -153,10 +153,12 @@ impl Step {
                 out.iter_mut().zip(row).for_each(|(out, x)| *out = if norm == 0.0 { *x } else { x / norm });
             }
             Step::Affine { from, weights, bias } => {
-                let row = &registers[*from];
-                for ((out, weights), bias) in out.iter_mut().zip(weights.chunks_exact(row.len())).zip(bias) {
-                    *out = weights.iter().zip(row).map(|(w, x)| w * x).sum::<f64>() + bias;
+                // All outputs at once, input by input: vectors add up what one output after the other would wait for.
+                out.fill(0.0);
+                for (x, weights) in registers[*from].iter().zip(weights.chunks_exact(bias.len())) {
+                    out.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight * x);
                 }
+                out.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
             }
             Step::Map(from, function) => {
                 out.iter_mut().zip(&registers[*from]).for_each(|(out, x)| *out = function.of(*x));
