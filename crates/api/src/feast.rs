@@ -7,8 +7,10 @@
 use gristmill_kernel::limits::{MATERIALIZE_WAIT_MS, QUEUE_RUNS_MAX};
 use gristmill_kernel::port::{FlowOrder, Ledger, RunFilter, Runs};
 use gristmill_kernel::{Actor, Address, AssetKind, Code, Fault, Kind, Name, Result, Run, RunStatus, StageKind, Timestamp};
-use gristmill_web::{Call, Method, Permission, Response, Route, Routes, StatusCode, feast, json, json_status, route};
+use gristmill_web::schema::{either, flag, list, maybe, object, one_of, open, text};
+use gristmill_web::{Call, Method, Permission, Response, Route, Routes, StatusCode, feast, json_status, route};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,15 +41,32 @@ pub fn routes(ledger: Arc<dyn Ledger>, runs: Arc<dyn Runs>, views: ProjectViews)
     let cx = Arc::new(Materializer { ledger, runs, views, deciding: tokio::sync::Mutex::default() });
     let incremental = cx.clone();
     Routes::new()
-        .with(shaped("/materialize", move |call| whole(cx.clone(), call)).about("Feast: bring the rows kept for serving up to date"))
+        .with(shaped("/materialize", move |call| whole(cx.clone(), call)).about("Feast: bring the rows kept for serving up to date").takes(
+            open([
+                ("start_ts?", maybe(text())),
+                ("end_ts?", maybe(text())),
+                ("feature_views?", maybe(list(text()))),
+                ("disable_event_timestamp?", flag()),
+                ("version?", maybe(text())),
+            ]),
+        ))
         .with(
             shaped("/materialize-incremental", move |call| up_to(incremental.clone(), call))
-                .about("Feast: the same as /materialize, which never does more than what is new"),
+                .about("Feast: the same as /materialize, which never does more than what is new")
+                .takes(open([("end_ts", text()), ("feature_views?", maybe(list(text()))), ("version?", maybe(text()))])),
         )
 }
 
 fn shaped<F: Future<Output = Result<Response>> + Send + 'static>(path: &str, handler: impl Fn(Call) -> F + Send + Sync + 'static) -> Route {
-    feast::shaped(route(Method::POST, path, Permission::SubmitRun, handler).timeout(Duration::from_millis(MATERIALIZE_WAIT_MS)))
+    let route = route(Method::POST, path, Permission::SubmitRun, handler).timeout(Duration::from_millis(MATERIALIZE_WAIT_MS));
+    let already = object([("error", text()), ("feature_views", list(text()))]);
+    feast::shaped(route)
+        .asks("async", text())
+        .asks("force", text())
+        .gives(json!({ "type": "null" }))
+        .gives_status(StatusCode::ACCEPTED, object([("status", one_of(&["accepted"])), ("feature_views", list(text()))]))
+        .fails([Kind::NotFound, Kind::Busy, Kind::Refused])
+        .gives_status(StatusCode::CONFLICT, either(&[already, text()]))
 }
 
 /// `POST /materialize`. `full_feature_names` and other words of newer clients change nothing.
@@ -181,7 +200,7 @@ impl Materializer {
             ended(&self.runs.wait(&run.id).await?)?;
         }
         // As Feast's server answers.
-        json(&())
+        json_status(StatusCode::OK, &())
     }
 
     /// No flow for no views.

@@ -276,6 +276,23 @@ async fn the_description_names_every_route_and_no_other() {
 }
 
 #[tokio::test]
+async fn the_description_says_of_every_route_what_it_answers_and_how_it_fails() {
+    let bench = Bench::new().await;
+    let (_, document) = bench.get("/openapi.json").await;
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in operations.as_object().expect("operations") {
+            let responses = operation["responses"].as_object().expect("responses");
+            assert!(responses.keys().any(|status| status.starts_with('2')), "{method} {path}");
+            assert_eq!(responses.contains_key("401"), path != "/style.css", "{method} {path}");
+        }
+    }
+    let run = &document["paths"]["/api/v1/runs/{id}"]["get"]["responses"];
+    assert!(run["404"]["content"]["application/json"]["schema"]["required"].as_array().is_some_and(|keys| keys.contains(&json!("code"))));
+    assert!(run["200"]["content"]["application/json"]["schema"]["properties"]["steps"].is_object(), "{run}");
+    assert!(!run.as_object().expect("responses").contains_key("413"), "it reads no body");
+}
+
+#[tokio::test]
 async fn flows_are_submitted_seen_and_cancelled() {
     let bench = Bench::new().await;
     let (status, run) = bench.post("/api/v1/runs", json!({ "targets": ["models.churn"], "reason": "new rows" })).await;

@@ -2,6 +2,7 @@
 //!
 //! What leaves is code, message, fix and an id. Causes, and messages that may name files or stored rows, stay in the log.
 
+use crate::schema::{maybe, object, text};
 use axum::response::{IntoResponse, Response};
 use gristmill_kernel::{Code, Fault, Kind};
 use http::{HeaderValue, StatusCode, header};
@@ -38,6 +39,11 @@ pub fn error_status(fault: &Fault) -> StatusCode {
 /// Our own error body.
 pub fn error_body(_: StatusCode, fault: &Fault, id: &str) -> Value {
     json!({ "code": fault.code.0, "message": fault.message, "fix": fault.fix, "id": id })
+}
+
+/// What it looks like.
+pub fn error_schema() -> Value {
+    object([("code", text()), ("message", text()), ("fix", maybe(text())), ("id", text())])
 }
 
 /// The answer to a failure, with a protocol's status and in its shape. Logs the fault whole, under the id that the caller sees.

@@ -2,13 +2,14 @@
 
 use crate::error::status_of;
 use crate::route::Route;
+use crate::schema::text;
 use gristmill_kernel::{Code, Fault, Kind};
 use http::StatusCode;
 use serde_json::Value;
 
 /// A route whose failures are Feast's, those from before the handler too.
 pub fn shaped(route: Route) -> Route {
-    route.errors(body).error_status(status)
+    route.errors(body, text()).error_status(status)
 }
 
 /// Feast answers what it does not know with 404, wrong input with 422.

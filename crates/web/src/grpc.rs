@@ -21,6 +21,7 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use prost::Message;
+use serde_json::Value;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::Read;
@@ -60,6 +61,8 @@ where
         }
     })
     .about("gRPC")
+    .takes_media(MEDIA_TYPE, Value::Null)
+    .gives_media(MEDIA_TYPE)
 }
 
 /// A procedure that answers each message of a stream, in order, until the stream ends. A failure of one is for `of_failure` to say.
@@ -89,6 +92,8 @@ where
     })
     .streamed()
     .about("gRPC")
+    .takes_media(MEDIA_TYPE, Value::Null)
+    .gives_media(MEDIA_TYPE)
 }
 
 /// The messages of a request.

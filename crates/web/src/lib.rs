@@ -11,7 +11,7 @@
 //! - [`serve`] has a limit for every wait and every count: headers, requests, connections, stopping.
 //!
 //! To add a route: `route(Method::GET, "/path/{name}", Permission::ReadProject, handler).about("one line")` in the crate
-//! that answers it, in its list of [`Routes`]; the binary merges the lists.
+//! that answers it, in its list of [`Routes`]; the binary merges the lists. What it takes and answers stands there too, in the words of [`schema`].
 
 mod answer;
 mod app;
@@ -23,6 +23,7 @@ pub mod grpc;
 mod metrics;
 mod progress;
 mod route;
+pub mod schema;
 mod server;
 
 #[cfg(test)]
@@ -32,10 +33,10 @@ pub use answer::{html, json, json_after, json_status, plain, style};
 pub use app::App;
 pub use call::{Call, Caller, body_bytes, check_json_depth};
 pub use door::{Credentials, Door, Doorkeeper, Hosts};
-pub use error::{ErrorShape, ErrorStatus, error_body, error_response, error_status, status_of};
+pub use error::{ErrorShape, ErrorStatus, error_body, error_response, error_schema, error_status, status_of};
 pub use metrics::{MetricsPage, label};
 pub use progress::Progress;
-pub use route::{Handler, Route, Routes, route};
+pub use route::{Answer, Content, Handler, Route, Routes, route};
 pub use server::{Drained, bind, serve};
 
 pub use axum::body::Body;

@@ -43,7 +43,8 @@ impl MetricsPage {
                 let text = page.render();
                 async move { Ok(plain(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)) }
             })
-            .about("Figures in the Prometheus text format"),
+            .about("Figures in the Prometheus text format")
+            .gives_media("text/plain"),
         )
     }
 }

@@ -1,14 +1,15 @@
 //! Routes as values: a list that crates hand over, that the binary merges and that tests walk.
 
 use crate::call::Call;
-use crate::error::{ErrorShape, ErrorStatus, error_body, error_status};
+use crate::error::{ErrorShape, ErrorStatus, error_body, error_schema, error_status};
 use axum::response::Response;
 use futures::future::BoxFuture;
 use gristmill_auth::Permission;
 use gristmill_kernel::limits::{BODY_BYTES_MAX, REQUEST_TIMEOUT_MS};
-use gristmill_kernel::{Fault, Result};
-use http::Method;
-use std::collections::BTreeMap;
+use gristmill_kernel::{Code, Fault, Kind, Result};
+use http::{Method, StatusCode};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +32,41 @@ pub struct Route {
     pub body_bytes_max: usize,
     /// Longest time from the end of the headers to the answer; of a streamed route, the longest time in which nothing moves.
     pub timeout: Duration,
+    /// What a body may be: media type and schema. Empty where none is read.
+    pub takes: Vec<(&'static str, Value)>,
+    /// What may stand behind `?`: name and schema.
+    pub asks: Vec<(&'static str, Value)>,
+    /// What is answered when all is well.
+    pub answers: Vec<Answer>,
+    /// What a failure looks like.
+    pub error_schema: Value,
+    fails: Vec<(Kind, Code)>,
     pub(crate) streamed: bool,
     pub(crate) errors: ErrorShape,
     pub(crate) status: ErrorStatus,
     pub(crate) handler: Handler,
+}
+
+/// One way in which a route answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// What comes with it.
+    pub content: Content,
+}
+
+/// What comes with an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// JSON that looks like this.
+    Json(Value),
+    /// A body of one type.
+    Media(&'static str),
+    /// A body of any type.
+    Anything,
+    /// No body.
+    Nothing,
 }
 
 /// Adds a route: the only way. The handler owns what it needs by closure capture:
@@ -54,6 +86,11 @@ where
         about: String::new(),
         body_bytes_max: BODY_BYTES_MAX,
         timeout: Duration::from_millis(REQUEST_TIMEOUT_MS),
+        takes: Vec::new(),
+        asks: Vec::new(),
+        answers: Vec::new(),
+        error_schema: error_schema(),
+        fails: Vec::new(),
         streamed: false,
         errors: error_body,
         status: error_status,
@@ -86,10 +123,94 @@ impl Route {
         self.streamed = true;
         self
     }
-    /// Errors in the shape of another protocol, those from before the handler too.
+    /// A body of JSON that is read.
     #[must_use]
-    pub fn errors(mut self, shape: ErrorShape) -> Route {
+    pub fn takes(self, schema: Value) -> Route {
+        self.takes_media("application/json", schema)
+    }
+    /// A body of another type that is read; null is bytes.
+    #[must_use]
+    pub fn takes_media(mut self, media_type: &'static str, schema: Value) -> Route {
+        self.takes.push((media_type, schema));
+        self
+    }
+    /// A name that may stand behind `?`.
+    #[must_use]
+    pub fn asks(mut self, name: &'static str, schema: Value) -> Route {
+        self.asks.push((name, schema));
+        self
+    }
+    /// 200 with JSON.
+    #[must_use]
+    pub fn gives(self, schema: Value) -> Route {
+        self.gives_status(StatusCode::OK, schema)
+    }
+    /// JSON with a status.
+    #[must_use]
+    pub fn gives_status(self, status: StatusCode, schema: Value) -> Route {
+        self.answering(status, Content::Json(schema))
+    }
+    /// 200 with a body that is no JSON.
+    #[must_use]
+    pub fn gives_media(self, media_type: &'static str) -> Route {
+        self.answering(StatusCode::OK, Content::Media(media_type))
+    }
+    /// A body of any type is read, and no other.
+    #[must_use]
+    pub fn takes_anything(mut self) -> Route {
+        self.takes = vec![("application/octet-stream", Value::Null)];
+        self
+    }
+    /// 200 with a body of any type, and no other answer.
+    #[must_use]
+    pub fn gives_anything(mut self) -> Route {
+        self.answers.clear();
+        self.answering(StatusCode::OK, Content::Anything)
+    }
+    /// A status without a body, and no other answer.
+    #[must_use]
+    pub fn gives_nothing(mut self, status: StatusCode) -> Route {
+        self.answers.clear();
+        self.answering(status, Content::Nothing)
+    }
+    fn answering(mut self, status: StatusCode, content: Content) -> Route {
+        self.answers.push(Answer { status, content });
+        self
+    }
+    /// Failures of this route besides those that its form allows: see [`Route::error_statuses`].
+    #[must_use]
+    pub fn fails<const N: usize>(mut self, with: [Kind; N]) -> Route {
+        self.fails.extend(with.map(|kind| (kind, Code::BAD_VALUE)));
+        self
+    }
+    /// What is asked here may be a part that this server does not have.
+    #[must_use]
+    pub fn lacks_parts(mut self) -> Route {
+        self.fails.push((Kind::Invalid, Code::NOT_SUPPORTED));
+        self
+    }
+    /// The statuses of failures: what the door, the path and the body may be refused with follows from them, what the handler may say besides is
+    /// declared, and anything can be away, late or broken.
+    pub fn error_statuses(&self) -> BTreeSet<StatusCode> {
+        // The door refuses a host or a page that is not ours.
+        let mut kinds = vec![Kind::Denied, Kind::Internal, Kind::Unavailable, Kind::Timeout];
+        kinds.extend((self.permission != Permission::Public).then_some(Kind::Unauthenticated));
+        kinds.extend(self.path.contains('{').then_some([Kind::NotFound, Kind::Invalid]).into_iter().flatten());
+        kinds.extend((!self.asks.is_empty()).then_some(Kind::Invalid));
+        kinds.extend((!self.takes.is_empty()).then_some([Kind::Invalid, Kind::TooLarge]).into_iter().flatten());
+        let declared = self.fails.iter().copied();
+        kinds
+            .into_iter()
+            .map(|kind| (kind, Code::BAD_VALUE))
+            .chain(declared)
+            .map(|(kind, code)| (self.status)(&Fault::new(kind, code, "")))
+            .collect()
+    }
+    /// Errors in the shape of another protocol, those from before the handler too, and what it looks like.
+    #[must_use]
+    pub fn errors(mut self, shape: ErrorShape, schema: Value) -> Route {
         self.errors = shape;
+        self.error_schema = schema;
         self
     }
     /// Errors with the statuses of another protocol, those from before the handler too.

@@ -12,7 +12,8 @@ use crate::plane::Plane;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use gristmill_kernel::port::{FeatureRequest, FeatureRows, ViewRef};
-use gristmill_kernel::{Code, Fault, Name, Result, Timestamp};
+use gristmill_kernel::{Code, Fault, Kind, Name, Result, Timestamp};
+use gristmill_web::schema::{any, flag, list, map, maybe, moment, object, one_of, open, text};
 use gristmill_web::{Call, Method, Permission, Response, Routes, feast, json, route};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -25,7 +26,15 @@ pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
     let plane = plane.clone();
     Routes::new().with(feast::shaped(
         route(Method::POST, "/get-online-features", Permission::Predict, move |call| answer(plane.clone(), call))
-            .about("Feast: features of entities as of now"),
+            .about("Feast: features of entities as of now")
+            .takes(open([
+                ("entities", map(list(any()))),
+                ("features?", list(text())),
+                ("feature_service?", maybe(text())),
+                ("full_feature_names?", flag()),
+            ]))
+            .gives(Found::schema())
+            .fails([Kind::NotFound, Kind::Busy]),
     ))
 }
 
@@ -46,6 +55,14 @@ struct Wanted {
 struct Found<'a> {
     metadata: Metadata<'a>,
     results: Vec<Column<'a>>,
+}
+
+impl Found<'_> {
+    fn schema() -> Value {
+        let statuses = list(one_of(&["PRESENT", "NOT_FOUND", "NULL_VALUE"]));
+        let column = object([("values", list(any())), ("statuses", statuses), ("event_timestamps", list(moment()))]);
+        object([("metadata", object([("feature_names", list(text()))])), ("results", list(column))])
+    }
 }
 
 #[derive(Serialize)]

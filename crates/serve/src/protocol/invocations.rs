@@ -4,12 +4,13 @@
 //! (`{"predictions": [...]}`), JSON lines, or CSV, a line per row. With one endpoint that one is asked; with several the header
 //! `X-Amzn-SageMaker-Target-Model` names it, or the path does: `/models/NAME/invoke`.
 
-use super::rows::{Rows, json as read};
+use super::rows::{self, Rows, json as read};
 use super::scores;
 use crate::plane::Plane;
 use crate::predict::{Ask, predict};
-use gristmill_kernel::{Code, Fault, Result};
-use gristmill_web::{Call, Method, Permission, Response, Routes, StatusCode, json, json_status, plain, route};
+use gristmill_kernel::{Code, Fault, Kind, Result};
+use gristmill_web::schema::{either, flag, list, object, text};
+use gristmill_web::{Call, Method, Permission, Response, Route, Routes, StatusCode, error_schema, json, json_status, plain, route};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -23,16 +24,32 @@ pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
     };
     Routes::from(vec![
         route(Method::GET, "/ping", Permission::Public, with(|plane, _| Box::pin(async move { ping(&plane) })))
-            .about("SageMaker: whether every deployed endpoint answers"),
-        route(Method::POST, "/invocations", Permission::Predict, with(|plane, call| Box::pin(invoke(plane, call))))
+            .about("SageMaker: whether every deployed endpoint answers")
+            .gives(object([("ready", flag())]))
+            .gives_status(StatusCode::SERVICE_UNAVAILABLE, either(&[object([("ready", flag())]), error_schema()])),
+        scoring(route(Method::POST, "/invocations", Permission::Predict, with(|plane, call| Box::pin(invoke(plane, call)))))
+            .fails([Kind::NotFound])
             .about("SageMaker, MLflow: score rows in JSON, JSON lines or CSV"),
-        route(Method::GET, "/models", Permission::Predict, with(|plane, _| Box::pin(async move { list(&plane) })))
-            .about("SageMaker: the models"),
+        route(Method::GET, "/models", Permission::Predict, with(|plane, _| Box::pin(async move { all(&plane) })))
+            .about("SageMaker: the models")
+            .gives(object([("models", list(about_schema()))])),
         route(Method::GET, "/models/{model}", Permission::Predict, with(|plane, call| Box::pin(async move { one(&plane, &call) })))
-            .about("SageMaker: one model"),
-        route(Method::POST, "/models/{model}/invoke", Permission::Predict, with(|plane, call| Box::pin(invoke(plane, call))))
+            .about("SageMaker: one model")
+            .gives(about_schema()),
+        scoring(route(Method::POST, "/models/{model}/invoke", Permission::Predict, with(|plane, call| Box::pin(invoke(plane, call)))))
             .about("SageMaker: score rows by a model that is named"),
     ])
+}
+
+/// A route that scores rows.
+fn scoring(route: Route) -> Route {
+    let route = route.takes(rows::body_schema()).takes_media("application/jsonlines", Value::Null).takes_media("text/csv", Value::Null);
+    let route = route.gives(object([("predictions", scores::schema()), ("prediction_ids", list(text()))]));
+    route.gives_media("application/jsonlines").gives_media("text/csv").fails([Kind::Busy])
+}
+
+fn about_schema() -> Value {
+    object([("modelName", text()), ("modelUrl", text())])
 }
 
 type Answer = futures::future::BoxFuture<'static, Result<Response>>;
@@ -46,7 +63,7 @@ fn about(name: &str) -> Value {
     json!({ "modelName": name, "modelUrl": format!("endpoints.{name}") })
 }
 
-fn list(plane: &Plane) -> Result<Response> {
+fn all(plane: &Plane) -> Result<Response> {
     json(&json!({ "models": plane.snapshot().endpoints.keys().map(|name| about(name.as_str())).collect::<Vec<_>>() }))
 }
 

@@ -5,9 +5,12 @@ use crate::model::Scored;
 use crate::plan::read_wish;
 use crate::plane::Plane;
 use crate::predict::{Answered, Ask, Input, Prediction, predict};
-use gristmill_kernel::Result;
+use gristmill_kernel::prediction::Arm;
+use gristmill_kernel::{Kind, Result};
+use gristmill_web::schema::{any, either, flag, list, map, maybe, moment, number, object, one_of, open, text};
 use gristmill_web::{Call, Method, Permission, Response, Routes, json, route};
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,7 +18,10 @@ pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
     let plane = plane.clone();
     Routes::new().with(
         route(Method::POST, "/predict/{endpoint}", Permission::Predict, move |call| answer(plane.clone(), call))
-            .about("Score rows by entity key and request fields; `explain` adds features and contributions"),
+            .about("Score rows by entity key and request fields; `explain` adds features and contributions")
+            .takes(asked())
+            .gives(Reply::schema())
+            .fails([Kind::Busy]),
     )
 }
 
@@ -28,6 +34,12 @@ async fn answer(plane: Arc<Plane>, call: Call) -> Result<Response> {
     let explain = wish.explain;
     let ask = Ask { input: Input::Entities(wish.rows), at: wish.at, explain, version: None };
     json(&Reply::new(predict(&plane, &endpoint, ask).await?, explain))
+}
+
+/// One row, or several.
+fn asked() -> Value {
+    let rows = object([("rows", list(map(any()))), ("as_of?", text()), ("explain?", flag())]);
+    either(&[rows, open([("as_of?", text()), ("explain?", flag())])])
 }
 
 #[derive(Serialize)]
@@ -48,7 +60,7 @@ struct ReplyRow {
     as_of: String,
     feature_age_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    features: Option<serde_json::Map<String, serde_json::Value>>,
+    features: Option<serde_json::Map<String, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     contributions: Option<BTreeMap<String, f64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,6 +72,23 @@ struct ReplyRow {
 }
 
 impl Reply {
+    fn schema() -> Value {
+        let row = object([
+            ("prediction_id", text()),
+            ("score", maybe(number())),
+            ("outcome?", text()),
+            ("model", text()),
+            ("arm", one_of(&[Arm::Stable, Arm::Canary].map(Arm::as_str))),
+            ("as_of", moment()),
+            ("feature_age_seconds", maybe(number())),
+            ("features?", map(any())),
+            ("contributions?", map(number())),
+            ("contributions_method?", text()),
+            ("contributions_base?", number()),
+            ("error?", text()),
+        ]);
+        object([("endpoint", text()), ("as_of", moment()), ("predictions", list(row))])
+    }
     fn new(answered: Answered, explain: bool) -> Reply {
         Reply {
             endpoint: answered.endpoint.to_string(),

@@ -17,7 +17,8 @@ use gristmill_kernel::model::Feature;
 use gristmill_kernel::prediction::Arm;
 use gristmill_kernel::{Code, Fault, Result};
 use gristmill_web::check_json_depth;
-use serde_json::Value;
+use gristmill_web::schema::{self, any, either, flag, list, map, open, text};
+use serde_json::{Value, json as of_json};
 use std::sync::Arc;
 
 /// Rows of a request.
@@ -31,6 +32,13 @@ pub enum Rows {
 
 /// The keys under which a JSON body may have its rows, one of them.
 const FORMS: [&str; 6] = ["instances", "inputs", "dataframe_split", "dataframe_records", "features", "rows"];
+
+/// What a JSON body may be, for `/openapi.json`: a list of rows, or rows under one of the keys.
+pub fn body_schema() -> Value {
+    let row = either(&[map(any()), list(any()), schema::number(), text(), flag(), of_json!({ "type": "null" })]);
+    let forms = FORMS.map(|form| open([(form, any())]));
+    either(&[&[list(row)], forms.as_slice()].concat())
+}
 
 impl Rows {
     /// A JSON body in any of the forms; keys that are none of them are left alone (`params`, `signature_name`).

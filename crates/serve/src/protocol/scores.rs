@@ -3,6 +3,7 @@
 use crate::model::Scored;
 use crate::predict::Answered;
 use gristmill_kernel::{Code, Fault, Kind, Result};
+use gristmill_web::schema::{either, list, number};
 use serde_json::Value;
 
 /// What was scored of each row. These protocols have no place for the failure of one row, so it is the failure of the request.
@@ -14,6 +15,11 @@ pub fn scored(answered: &Answered) -> Result<Vec<&Scored>> {
         })?);
     }
     Ok(scored)
+}
+
+/// What [`plain`] gives, for `/openapi.json`.
+pub fn schema() -> Value {
+    list(either(&[number(), list(number())]))
 }
 
 /// One value per row: every class's probability where there are more than two, else the score.

@@ -11,6 +11,7 @@ use crate::predict::{Answered, Ask, Input, predict};
 use gristmill_kernel::model::Task;
 use gristmill_kernel::view::FeatureType;
 use gristmill_kernel::{Code, Fault, Kind, Result};
+use gristmill_web::schema::{list, object, text};
 use gristmill_web::{Call, Method, Permission, Response, Route, Routes, StatusCode, json, route, status_of};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -20,18 +21,21 @@ pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
         let plane = plane.clone();
         shaped(route(method, path, Permission::Predict, move |call| answer(plane.clone(), call)).about(about))
     };
-    let mut routes = vec![on(Method::GET, "/v1/models", "KServe: the models", |plane, _| {
+    let models = on(Method::GET, "/v1/models", "KServe: the models", |plane, _| {
         Box::pin(async move { json(&json!({ "models": plane.snapshot().endpoints.keys().collect::<Vec<_>>() })) })
-    })];
+    });
+    let mut routes = vec![models.gives(object([("models", list(text()))]))];
     for path in ["/v1/models/{model}", "/v1/models/{model}/versions/{version}", "/v1/models/{model}/labels/{label}"] {
-        routes.push(on(Method::GET, path, "TensorFlow Serving, KServe: the state of a model", |plane, call| {
+        let state = on(Method::GET, path, "TensorFlow Serving, KServe: the state of a model", |plane, call| {
             Box::pin(async move { status(&plane, &call) })
-        }));
-        routes.push(on(Method::GET, &format!("{path}/metadata"), "TensorFlow Serving: inputs and outputs of a model", |plane, call| {
-            Box::pin(async move { metadata(&plane, &call) })
-        }));
+        });
+        let about = "TensorFlow Serving: inputs and outputs of a model";
+        let shown = on(Method::GET, &format!("{path}/metadata"), about, |plane, call| Box::pin(async move { metadata(&plane, &call) }));
         let about = "TensorFlow Serving, KServe, Vertex AI: NAME:predict, :classify, :regress, :explain";
-        routes.push(on(Method::POST, path, about, |plane, call| Box::pin(ask(plane, call))));
+        let asked = on(Method::POST, path, about, |plane, call| Box::pin(ask(plane, call)));
+        routes.push(state.gives(told::state()));
+        routes.push(shown.gives(told::metadata()));
+        routes.push(asked.takes(told::asked()).gives(told::answered()).fails([Kind::Busy]));
     }
     routes.into()
 }
@@ -40,10 +44,58 @@ type Answer = futures::future::BoxFuture<'static, Result<Response>>;
 
 /// Errors as the protocol has them.
 pub(super) fn shaped(route: Route) -> Route {
-    route.errors(|_, fault, _| json!({ "error": super::one_line(fault) })).error_status(|fault| match fault.kind {
-        Kind::Refused => StatusCode::BAD_REQUEST,
-        kind => status_of(kind),
+    route.errors(|_, fault, _| json!({ "error": super::one_line(fault) }), object([("error", text())])).error_status(|fault| {
+        match fault.kind {
+            Kind::Refused => StatusCode::BAD_REQUEST,
+            kind => status_of(kind),
+        }
     })
+}
+
+/// What is taken and answered, as `/openapi.json` says it.
+mod told {
+    use super::super::scores;
+    use gristmill_web::schema::{any, either, flag, list, map, maybe, number, object, one_of, open, text};
+    use serde_json::Value;
+
+    pub fn state() -> Value {
+        let status = object([("error_code", one_of(&["OK"])), ("error_message", text())]);
+        let version = object([("version", text()), ("state", one_of(&["AVAILABLE"])), ("status", status)]);
+        object([("model_version_status", list(version)), ("name", text()), ("ready", flag())])
+    }
+
+    pub fn metadata() -> Value {
+        let dim = object([("size", text()), ("name", text())]);
+        let tensor =
+            object([("dtype", text()), ("tensor_shape", object([("dim", list(dim)), ("unknown_rank", flag())])), ("name", text())]);
+        let signature = object([("inputs", map(tensor.clone())), ("outputs", map(tensor)), ("method_name", text())]);
+        let spec = object([("name", text()), ("signature_name", text()), ("version", text())]);
+        object([("model_spec", spec), ("metadata", object([("signature_def", object([("signature_def", map(signature))]))]))])
+    }
+
+    pub fn asked() -> Value {
+        let named = ("signature_name?", maybe(text()));
+        either(&[
+            open([("instances", list(any())), named.clone()]),
+            open([("inputs", any()), named.clone()]),
+            open([("examples", list(map(any()))), ("context?", map(any())), named]),
+        ])
+    }
+
+    pub fn answered() -> Value {
+        let scored = |key| {
+            object([
+                (key, scores::schema()),
+                ("prediction_ids", list(text())),
+                ("model_version", text()),
+                ("explanations?", list(maybe(map(number())))),
+                ("method?", maybe(text())),
+                ("base_values?", list(maybe(number()))),
+            ])
+        };
+        let class = list(either(&[text(), number()]));
+        either(&[scored("predictions"), scored("outputs"), object([("results", list(either(&[number(), list(class)])))])])
+    }
 }
 
 /// What a path names.

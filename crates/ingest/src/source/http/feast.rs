@@ -12,9 +12,10 @@ use crate::spec::SourceSpec;
 use gristmill_kernel::error::{Code, Fault, Kind, Result};
 use gristmill_kernel::limits::{INGEST_BODY_BYTES_MAX, INGEST_ROWS_MAX};
 use gristmill_kernel::port::Ports;
-use gristmill_web::{Call, Method, Permission, Response, Route, Routes, feast, json, route};
+use gristmill_web::schema::{any, list, map, open, text};
+use gristmill_web::{Call, Method, Permission, Response, Route, Routes, feast, json as answer, route};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Feast's name of the event time in rows that its SDK writes.
 const EVENT_TIMESTAMP: &str = "event_timestamp";
@@ -67,17 +68,24 @@ pub(super) fn routes(ports: &Ports, sources: &Sources, of_view: &ViewSources) ->
             write(&ports, source_of(&sources, &written.feature_view_name, &of_view)?, written.df).await
         }
     };
-    let shaped = |route: Route, about: &str| feast::shaped(route.about(about).body_limit(INGEST_BODY_BYTES_MAX));
-    Routes::new().with(shaped(route(Method::POST, "/push", Permission::Ingest, pushing), "Feast: push rows into a source")).with(shaped(
-        route(Method::POST, "/write-to-online-store", Permission::Ingest, writing),
+    let shaped = |route: Route, about: &str, named: &'static str| {
+        let body = open([(named, text()), ("df", map(list(any())))]);
+        let route = feast::shaped(route.about(about).body_limit(INGEST_BODY_BYTES_MAX)).takes(body).gives(json!({ "type": "null" }));
+        route.fails([Kind::NotFound, Kind::Conflict, Kind::Busy, Kind::Refused])
+    };
+    let push = route(Method::POST, "/push", Permission::Ingest, pushing);
+    let write = route(Method::POST, "/write-to-online-store", Permission::Ingest, writing);
+    Routes::new().with(shaped(push, "Feast: push rows into a source", "push_source_name")).with(shaped(
+        write,
         "Feast: write rows of a feature view, into the source that it reads",
+        "feature_view_name",
     ))
 }
 
 async fn write(ports: &Ports, spec: &SourceSpec, columns: Columns) -> Result<Response> {
     take(ports, spec, rows_of(columns, spec)?, None).await?;
     // As Feast's server answers.
-    json(&Value::Null)
+    answer(&Value::Null)
 }
 
 /// The one source with an event time that a view reads.

@@ -4,10 +4,12 @@ use super::{Push, feast, push};
 use crate::schema::nearest;
 use crate::spec::SourceSpec;
 use gristmill_kernel::Name;
-use gristmill_kernel::error::{Code, Fault, Result};
+use gristmill_kernel::error::{Code, Fault, Kind, Result};
 use gristmill_kernel::limits::INGEST_BODY_BYTES_MAX;
 use gristmill_kernel::port::Ports;
+use gristmill_web::schema::{any, either, flag, list, map, object, open, whole};
 use gristmill_web::{Call, Method, Permission, Response, Routes, json, route};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// The sources of the project as it is applied now.
@@ -27,7 +29,11 @@ pub fn routes(ports: Ports, sources: Sources, of_view: ViewSources) -> Routes {
         .with(
             route(Method::POST, "/ingest/{source}", Permission::Ingest, handler)
                 .about("push rows into a source: a JSON array of objects, {\"rows\": [...]}, or NDJSON; Idempotency-Key makes a retry safe")
-                .body_limit(INGEST_BODY_BYTES_MAX),
+                .body_limit(INGEST_BODY_BYTES_MAX)
+                .takes(either(&[list(map(any())), open([("rows", list(map(any())))]), map(any())]))
+                .takes_media("application/x-ndjson", Value::Null)
+                .gives(object([("accepted", whole()), ("offset", whole()), ("duplicate", flag())]))
+                .fails([Kind::Conflict, Kind::Busy, Kind::Refused]),
         )
         .merge(feast)
 }

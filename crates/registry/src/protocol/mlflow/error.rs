@@ -4,6 +4,7 @@
 //! create one), and people read the message, which is MLflow's own wherever its clients look at it.
 
 use gristmill_kernel::{Code, Fault, Kind};
+use gristmill_web::schema::{open, text};
 use gristmill_web::{Route, StatusCode};
 use serde_json::{Value, json};
 
@@ -145,7 +146,7 @@ fn body(status: StatusCode, fault: &Fault, id: &str) -> Value {
 
 /// A route whose failures are MLflow's, those from before the handler too.
 pub(crate) fn shaped(route: Route) -> Route {
-    route.errors(body).error_status(status)
+    route.errors(body, open([("error_code", text()), ("message", text())])).error_status(status)
 }
 
 /// The caller sent something wrong: 400 INVALID_PARAMETER_VALUE.

@@ -42,7 +42,8 @@ pub use server::PROTOCOL_VERSION;
 pub use webhooks::Hooks;
 
 use gristmill_kernel::port::{Artifacts, EvaluationDatasets, ModelRegistry, Ports, Traces, Tracking};
-use gristmill_kernel::{Result, Timestamp};
+use gristmill_kernel::{Kind, Result, Timestamp};
+use gristmill_web::schema::{any, map};
 use gristmill_web::{Call, Method, Permission, Response, Route, Routes, json, route};
 use std::future::Future;
 use std::sync::Arc;
@@ -117,7 +118,14 @@ where
 {
     let mlflow = mlflow.clone();
     let about = format!("MLflow: {}", path.rsplit_once("/mlflow").map_or(path, |(_, tail)| tail.trim_start_matches('/')));
-    error::shaped(route(method.clone(), path, permission, move |call| handler(mlflow.clone(), call)).about(&about))
+    let route = route(method.clone(), path, permission, move |call| handler(mlflow.clone(), call)).about(&about);
+    described(error::shaped(route), method)
+}
+
+/// What all of them have in common: MLflow's own definitions say which keys there are, and its client is what this is tested with.
+fn described(route: Route, method: &Method) -> Route {
+    let route = if *method == Method::GET { route } else { route.takes(map(any())) };
+    route.gives(map(any())).lacks_parts().fails([Kind::Invalid, Kind::NotFound, Kind::Conflict, Kind::Busy, Kind::TooLarge])
 }
 
 /// The answer of an operation that has nothing to say: `{}`.

@@ -19,7 +19,13 @@ const RUN: &str = "x-mlflow-run-id";
 const PROTOBUF: &str = "application/x-protobuf";
 
 pub(super) fn routes(m: &Arc<Mlflow>) -> Routes {
-    vec![super::at(m, &Method::POST, "/v1/traces", Permission::Track, export).body_limit(TRACE_BODY_BYTES_MAX)].into()
+    vec![
+        super::at(m, &Method::POST, "/v1/traces", Permission::Track, export)
+            .body_limit(TRACE_BODY_BYTES_MAX)
+            .takes_anything()
+            .gives_anything(),
+    ]
+    .into()
 }
 
 async fn export(m: Arc<Mlflow>, call: Call) -> Result<Response> {

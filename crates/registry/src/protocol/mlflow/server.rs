@@ -14,7 +14,7 @@ pub(super) fn routes(m: &Arc<Mlflow>) -> Routes {
     let get = &Method::GET;
     let text = |path: &str, media_type: &'static str, text: &'static str| {
         let answer = move |_: Call| async move { Ok(plain(StatusCode::OK, media_type, text)) };
-        shaped(route(Method::GET, path, Permission::Public, answer))
+        shaped(route(Method::GET, path, Permission::Public, answer)).gives_media(media_type)
     };
     let mut routes = vec![
         text("/health", "text/plain; charset=utf-8", "OK").about("MLflow: whether the server answers"),

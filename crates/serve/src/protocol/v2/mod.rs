@@ -10,11 +10,13 @@ mod grpc;
 mod model;
 mod repository;
 mod tensor;
+mod told;
 mod wire;
 
 use crate::plane::Plane;
 use coding::Coding;
 use gristmill_kernel::{Code, Fault, Kind, Result};
+use gristmill_web::schema::{either, flag, list, object, text};
 use gristmill_web::{Body, Call, HeaderValue, Method, Permission, Response, Route, Routes, StatusCode, header, json, json_status, route};
 use model::{About, Inferred, served};
 use serde_json::json;
@@ -34,44 +36,59 @@ pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
     };
     let get = Method::GET;
     let asked = Routes::from(vec![
-        on(get.clone(), "/v2", Permission::Public, "Open Inference Protocol: about this server", |_, _| Box::pin(async { about_server() })),
+        on(get.clone(), "/v2", Permission::Public, "Open Inference Protocol: about this server", |_, _| Box::pin(async { about_server() }))
+            .gives(told::server()),
         on(get.clone(), "/v2/health/live", Permission::Public, "Open Inference Protocol: whether the server runs", |_, _| {
             Box::pin(async { json(&json!({ "live": true })) })
-        }),
+        })
+        .gives(object([("live", flag())])),
         on(get.clone(), "/v2/health/ready", Permission::Public, "Open Inference Protocol: whether the server answers", |plane, _| {
             Box::pin(async move { ready(plane.health().ready) })
-        }),
+        })
+        .gives(told::ready())
+        .gives_status(StatusCode::SERVICE_UNAVAILABLE, either(&[told::ready(), object([("error", text())])])),
         on(get.clone(), "/v2/models", Permission::Predict, "Open Inference Protocol: the models", |plane, _| {
             Box::pin(async move { json(&json!({ "models": plane.snapshot().endpoints.keys().collect::<Vec<_>>() })) })
-        }),
+        })
+        .gives(object([("models", list(text()))])),
         on(get.clone(), "/v2/models/{model}", Permission::Predict, "Open Inference Protocol: about a model", |plane, call| {
             Box::pin(async move { about_model(&plane, &call, None) })
-        }),
+        })
+        .gives(About::schema()),
         on(
             get.clone(),
             "/v2/models/{model}/versions/{version}",
             Permission::Predict,
             "Open Inference Protocol: about a version",
             |plane, call| Box::pin(async move { about_model(&plane, &call, Some(version_of(&call)?)) }),
-        ),
+        )
+        .gives(About::schema()),
         on(
             get.clone(),
             "/v2/models/{model}/ready",
             Permission::Predict,
             "Open Inference Protocol: whether a model answers",
             |plane, call| Box::pin(async move { model_ready(&plane, &call, None) }),
-        ),
+        )
+        .gives(told::model_ready())
+        .gives_status(StatusCode::SERVICE_UNAVAILABLE, either(&[told::ready(), object([("error", text())])])),
         on(
             get,
             "/v2/models/{model}/versions/{version}/ready",
             Permission::Predict,
             "Open Inference Protocol: whether a version answers",
             |plane, call| Box::pin(async move { model_ready(&plane, &call, Some(version_of(&call)?)) }),
-        ),
-        on(Method::POST, "/v2/models/{model}/infer", Permission::Predict, "Open Inference Protocol: predict", |plane, call| {
-            Box::pin(async move { infer(&plane, call, None).await })
-        }),
-        on(
+        )
+        .gives(told::model_ready())
+        .gives_status(StatusCode::SERVICE_UNAVAILABLE, either(&[told::ready(), object([("error", text())])])),
+        told::inferring(on(
+            Method::POST,
+            "/v2/models/{model}/infer",
+            Permission::Predict,
+            "Open Inference Protocol: predict",
+            |plane, call| Box::pin(async move { infer(&plane, call, None).await }),
+        )),
+        told::inferring(on(
             Method::POST,
             "/v2/models/{model}/versions/{version}/infer",
             Permission::Predict,
@@ -82,14 +99,14 @@ pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
                     infer(&plane, call, Some(version)).await
                 })
             },
-        ),
+        )),
     ]);
     asked.merge(repository::routes(plane)).merge(grpc::routes(plane))
 }
 
 /// Errors in the protocol's one field.
 fn shaped(route: Route) -> Route {
-    route.errors(|_, fault, _| json!({ "error": super::one_line(fault) }))
+    route.errors(|_, fault, _| json!({ "error": super::one_line(fault) }), object([("error", text())]))
 }
 
 type Answer = futures::future::BoxFuture<'static, Result<Response>>;

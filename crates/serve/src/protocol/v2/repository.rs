@@ -1,9 +1,10 @@
 //! Triton's extensions for operators, over REST: what is there, its configuration, what it did.
 
 use super::model::{self, About, Did};
-use super::{Answer, shaped, version_of};
+use super::{Answer, shaped, told, version_of};
 use crate::plane::Plane;
 use gristmill_kernel::Result;
+use gristmill_web::schema::{flag, object, open};
 use gristmill_web::{Call, Method, Permission, Response, Route, Routes, json, route};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -20,7 +21,9 @@ pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
                 let asked: Value = serde_json::from_slice(&call.bytes().await?).unwrap_or_default();
                 json(&model::index(&plane, asked["ready"] == true))
             })
-        }),
+        })
+        .takes(open([("ready?", flag())]))
+        .gives(told::index()),
         on(
             post.clone(),
             "/v2/repository/models/{model}/load",
@@ -32,28 +35,35 @@ pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
                     json(&json!({}))
                 })
             },
-        ),
+        )
+        .gives(object([])),
         on(post, "/v2/repository/models/{model}/unload", Permission::SubmitRun, "Triton: refused, deployments decide", |plane, call| {
             Box::pin(async move {
                 model::unload(&plane, call.param("model")?)?;
                 json(&json!({}))
             })
-        }),
+        })
+        .gives(object([])),
         on(get.clone(), "/v2/models/stats", see, "Triton: what all models did", |plane, _| {
             Box::pin(async move { stats(&plane, None, None) })
-        }),
+        })
+        .gives(told::statistics()),
         on(get.clone(), "/v2/models/{model}/stats", see, "Triton: what a model did", |plane, call| {
             Box::pin(async move { stats(&plane, Some(call.param("model")?), None) })
-        }),
+        })
+        .gives(told::statistics()),
         on(get.clone(), "/v2/models/{model}/versions/{version}/stats", see, "Triton: what a version did", |plane, call| {
             Box::pin(async move { stats(&plane, Some(call.param("model")?), Some(version_of(&call)?)) })
-        }),
+        })
+        .gives(told::statistics()),
         on(get.clone(), "/v2/models/{model}/config", see, "Triton: the configuration of a model", |plane, call| {
             Box::pin(async move { config(&plane, &call, None) })
-        }),
+        })
+        .gives(told::config()),
         on(get, "/v2/models/{model}/versions/{version}/config", see, "Triton: the configuration of a version", |plane, call| {
             Box::pin(async move { config(&plane, &call, Some(version_of(&call)?)) })
-        }),
+        })
+        .gives(told::config()),
     ])
 }
 

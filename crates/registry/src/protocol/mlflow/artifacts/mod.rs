@@ -19,7 +19,7 @@ use super::{Mlflow, at, v2};
 use gristmill_kernel::limits::ARTIFACT_BYTES_MAX;
 use gristmill_kernel::port::Ids;
 use gristmill_kernel::{Result, Timestamp};
-use gristmill_web::{Method, Permission, Route, Routes};
+use gristmill_web::{Method, Permission, Route, Routes, StatusCode};
 use std::sync::Arc;
 
 /// What signed addresses and uploads in parts need: a secret, and which uploads are being completed.
@@ -48,8 +48,8 @@ pub(super) fn routes(mlflow: &Arc<Mlflow>) -> Routes {
     let file = "/mlflow-artifacts/artifacts/{*path}";
     let mut routes: Vec<Route> = [
         v2(mlflow, get, files, ReadProject, proxy::list),
-        v2(mlflow, get, file, ReadProject, proxy::get),
-        v2(mlflow, put, file, Track, proxy::put).map(upload),
+        v2(mlflow, get, file, ReadProject, proxy::get).map(Route::gives_anything),
+        v2(mlflow, put, file, Track, proxy::put).map(|route| upload(route).gives_nothing(StatusCode::OK)),
         v2(mlflow, delete, file, Track, proxy::delete),
         v2(mlflow, post, "/mlflow-artifacts/mpu/create/{*path}", Track, parts::create),
         v2(mlflow, post, "/mlflow-artifacts/mpu/complete/{*path}", Track, parts::complete).map(Route::streamed),
@@ -64,14 +64,16 @@ pub(super) fn routes(mlflow: &Arc<Mlflow>) -> Routes {
     .collect();
     let signed = format!("{}/{{*path}}", run::SIGNED_PATH);
     routes.extend([
-        at(mlflow, get, "/get-artifact", ReadProject, run::get),
-        at(mlflow, get, "/ajax-api/2.0/mlflow/get-artifact", ReadProject, run::get),
-        at(mlflow, get, "/model-versions/get-artifact", ReadProject, run::get_of_version),
-        at(mlflow, get, "/ajax-api/2.0/mlflow/model-versions/get-artifact", ReadProject, run::get_of_version),
-        at(mlflow, get, "/ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files", ReadProject, run::get_of_model),
-        at(mlflow, post, "/ajax-api/2.0/mlflow/upload-artifact", Track, run::upload).body_limit(run::PAGE_UPLOAD_BYTES_MAX),
+        at(mlflow, get, "/get-artifact", ReadProject, run::get).gives_anything(),
+        at(mlflow, get, "/ajax-api/2.0/mlflow/get-artifact", ReadProject, run::get).gives_anything(),
+        at(mlflow, get, "/model-versions/get-artifact", ReadProject, run::get_of_version).gives_anything(),
+        at(mlflow, get, "/ajax-api/2.0/mlflow/model-versions/get-artifact", ReadProject, run::get_of_version).gives_anything(),
+        at(mlflow, get, "/ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files", ReadProject, run::get_of_model).gives_anything(),
+        at(mlflow, post, "/ajax-api/2.0/mlflow/upload-artifact", Track, run::upload)
+            .body_limit(run::PAGE_UPLOAD_BYTES_MAX)
+            .takes_anything(),
         upload(at(mlflow, put, &format!("{}/{{upload}}/{{part}}", parts::PART_PATH), Public, parts::put_part)),
-        at(mlflow, get, &signed, Public, run::get_signed),
+        at(mlflow, get, &signed, Public, run::get_signed).gives_anything(),
         upload(at(mlflow, put, &signed, Public, run::put_signed)),
     ]);
     Routes::from(routes)
@@ -79,5 +81,5 @@ pub(super) fn routes(mlflow: &Arc<Mlflow>) -> Routes {
 
 /// A route whose body is a file.
 fn upload(route: Route) -> Route {
-    route.body_limit(usize::try_from(ARTIFACT_BYTES_MAX).unwrap_or(usize::MAX)).streamed()
+    route.body_limit(usize::try_from(ARTIFACT_BYTES_MAX).unwrap_or(usize::MAX)).streamed().takes_anything()
 }
