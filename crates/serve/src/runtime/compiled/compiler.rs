@@ -71,7 +71,7 @@ pub struct Gone {
 }
 
 /// Compiles a forest. It trusts what it is given: children stand behind their parents, and indices are in range.
-pub struct Compiler<'f> {
+pub struct Compiler {
     width: usize,
     single: bool,
     /// The columns so far, with the thresholds in the order of their first use.
@@ -79,20 +79,17 @@ pub struct Compiler<'f> {
     sets: HashMap<(u32, Vec<u32>, bool, Option<u64>), usize>,
     missing: HashMap<u32, usize>,
     columns: Vec<Column>,
-    /// What nodes ask until ranks are known: the limit per node.
-    limits: Vec<Option<f64>>,
+    /// Per node the limit that it compares with, until ranks are known; NaN if it compares with none.
+    limits: Vec<f64>,
     nodes: Vec<Node>,
-    one: Vec<f64>,
-    runs: Vec<(u32, u32)>,
-    many: Vec<(u32, f64)>,
-    several: bool,
-    trees: Vec<(u32, u32)>,
-    _trees: std::marker::PhantomData<&'f ()>,
+    values: Values,
+    /// Root, output and depth of each.
+    trees: Vec<(u32, u32, u32)>,
 }
 
-impl<'f> Compiler<'f> {
-    /// Nothing yet; rows have so many numbers, rounded to `f32` or not.
-    pub fn new(width: usize, single: bool) -> Compiler<'f> {
+impl Compiler {
+    /// Nothing yet; rows have so many numbers, rounded to `f32` or not, and leaves may have several values or each has one.
+    pub fn new(width: usize, single: bool, several: bool) -> Compiler {
         Compiler {
             width,
             single,
@@ -102,33 +99,28 @@ impl<'f> Compiler<'f> {
             columns: Vec::new(),
             limits: Vec::new(),
             nodes: Vec::new(),
-            one: Vec::new(),
-            runs: Vec::new(),
-            many: Vec::new(),
-            several: false,
+            values: if several { Values::Many(Vec::new(), Vec::new()) } else { Values::One(Vec::new()) },
             trees: Vec::new(),
-            _trees: std::marker::PhantomData,
         }
     }
 
     /// Adds a tree by its root, the output that its leaves add to and the number of its nodes. `None` if this layout has no room for it, or if a node
     /// has so many parents that the tree is none.
-    pub fn tree(&mut self, (root, output): (u32, u32), nodes: usize, ask: impl Fn(u32) -> Ask<'f>) -> Option<()> {
-        let place = self.place(1)?;
+    pub fn tree<'f>(&mut self, (root, output): (u32, u32), nodes: usize, ask: impl Fn(u32) -> Ask<'f>) -> Option<()> {
+        let first = self.place(1)?;
         let most = self.nodes.len() + nodes;
-        self.trees.push((place, output));
-        let mut open = vec![(root, place)];
-        while let Some((number, place)) = open.pop() {
+        let mut deepest = 0;
+        let mut open = vec![(root, first, 0)];
+        while let Some((number, place, depth)) = open.pop() {
+            deepest = depth.max(deepest);
             let asked = ask(number);
             let (column, rank, limit, children) = match asked {
                 Ask::Leaf(value) => {
-                    self.one[place as usize] = value;
-                    self.run(place, &[(output, value)])?;
+                    self.leaf(place, &[(output, value)])?;
                     continue;
                 }
                 Ask::Leaves(values) => {
-                    self.several = true;
-                    self.run(place, values)?;
+                    self.leaf(place, values)?;
                     continue;
                 }
                 Ask::Below { feature, limit, missing, left, right } => {
@@ -152,11 +144,12 @@ impl<'f> Compiler<'f> {
             if self.nodes.len() > most {
                 return None;
             }
-            self.limits[place as usize] = limit;
+            self.limits[place as usize] = limit.unwrap_or(f64::NAN);
             self.nodes[place as usize] = Node { child, column: u16::try_from(column).ok()?, rank: signed(rank) };
-            open.push((children.1, child + 1));
-            open.push((children.0, child));
+            open.push((children.1, child + 1, depth + 1));
+            open.push((children.0, child, depth + 1));
         }
+        self.trees.push((first, output, deepest));
         Some(())
     }
 
@@ -166,16 +159,24 @@ impl<'f> Compiler<'f> {
         for _ in 0..count {
             let at = u32::try_from(self.nodes.len()).ok()?;
             self.nodes.push(Node { child: at, column: 0, rank: signed(NEVER) });
-            self.limits.push(None);
-            self.one.push(0.0);
-            self.runs.push((0, 0));
+            self.limits.push(f64::NAN);
+            match &mut self.values {
+                Values::One(values) => values.push(0.0),
+                Values::Many(runs, _) => runs.push((0, 0)),
+            }
         }
         Some(first)
     }
 
-    fn run(&mut self, place: u32, values: &[(u32, f64)]) -> Option<()> {
-        self.runs[place as usize] = (u32::try_from(self.many.len()).ok()?, u32::try_from(values.len()).ok()?);
-        self.many.extend_from_slice(values);
+    fn leaf(&mut self, place: u32, said: &[(u32, f64)]) -> Option<()> {
+        match (&mut self.values, said) {
+            (Values::One(values), [(_, value)]) => values[place as usize] = *value,
+            (Values::One(_), _) => return None,
+            (Values::Many(runs, many), said) => {
+                runs[place as usize] = (u32::try_from(many.len()).ok()?, u32::try_from(said.len()).ok()?);
+                many.extend_from_slice(said);
+            }
+        }
         Some(())
     }
 
@@ -240,7 +241,9 @@ impl<'f> Compiler<'f> {
             }
         }
         for (node, limit) in self.nodes.iter_mut().zip(&self.limits) {
-            let Some(limit) = limit else { continue };
+            if limit.is_nan() {
+                continue;
+            }
             if let How::Above { limits, .. } = &self.columns[usize::from(node.column)].how {
                 node.rank = signed(limits.partition_point(|known| known < limit) as u16 + 1);
             }
@@ -249,8 +252,8 @@ impl<'f> Compiler<'f> {
         if self.columns.is_empty() {
             self.column(0, How::Missing)?;
         }
-        let values = if self.several { Values::Many(self.runs, self.many) } else { Values::One(self.one) };
-        let trees = self.trees.into_iter().map(|(root, output)| Tree { root, output, quick: Quick::of(&self.nodes, root) }).collect();
-        Some(Compiled { width: self.width, columns: self.columns, nodes: self.nodes, values, trees })
+        let trees =
+            self.trees.into_iter().map(|(root, output, depth)| Tree { root, output, depth, quick: Quick::of(&self.nodes, root) }).collect();
+        Some(Compiled { width: self.width, columns: self.columns, nodes: self.nodes, values: self.values, trees })
     }
 }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 impl Forest {
     /// Compiles it; `None` if the layout has no room for it.
     pub(in crate::runtime) fn compile(&self) -> Option<Compiled> {
-        let mut compiler = Compiler::new(self.width, self.precision == Precision::Single);
+        let mut compiler = Compiler::new(self.width, self.precision == Precision::Single, !self.many.is_empty());
         for (root, output) in &self.trees {
             compiler.tree((*root, *output), self.nodes.len(), |number| self.asked(number))?;
         }
@@ -43,7 +43,7 @@ impl Forest {
 
 /// Compiles a forest of our own training, for rows of `width` numbers; `None` if the layout has no room for it.
 pub fn own(forest: &model::Forest, width: usize) -> Option<Compiled> {
-    let mut compiler = Compiler::new(width, false);
+    let mut compiler = Compiler::new(width, false, false);
     let sets = sets(forest)?;
     for (number, tree) in forest.trees.iter().enumerate() {
         // A node with a child of its own for missing values is two: one that asks about them, and behind it the other question.

@@ -31,6 +31,9 @@ const WORTH: usize = 4;
 /// Rows of a block from which it is worth looking at all of it by [`quick`].
 const MANY: usize = 32;
 
+/// Trees of no more levels are walked to the last one without asking who has arrived.
+const SHALLOW: u32 = 6;
+
 /// The ranks of a column for a block of rows.
 type Ranks = [i16; BLOCK];
 
@@ -57,6 +60,8 @@ struct Tree {
     root: u32,
     /// The output that its leaves add to.
     output: u32,
+    /// Tests on the longest way to a leaf.
+    depth: u32,
     /// If it is small.
     quick: Option<Quick>,
 }
@@ -97,7 +102,7 @@ impl Compiled {
                 for tree in &self.trees {
                     let leaves = match &tree.quick {
                         Some(quick) if count >= MANY => quick.leaves(&ranks),
-                        _ => self.walked(tree.root, &ranks, count),
+                        _ => self.walked(tree, &ranks, count),
                     };
                     self.give_rows(tree.output, &leaves[..count], sums, out);
                 }
@@ -107,10 +112,10 @@ impl Compiled {
     }
 
     /// So many rows of a block through a tree. What lies in the block behind them is of rows before, or of nobody, and of no use to anybody.
-    fn walked(&self, root: u32, ranks: &[Ranks], count: usize) -> [u32; BLOCK] {
-        let mut leaves = [root; BLOCK];
+    fn walked(&self, tree: &Tree, ranks: &[Ranks], count: usize) -> [u32; BLOCK] {
+        let mut leaves = [tree.root; BLOCK];
         for (group, leaves) in leaves.as_chunks_mut::<LANES>().0.iter_mut().take(count.div_ceil(LANES)).enumerate() {
-            *leaves = self.walk(*leaves, |column, lane| ranks[usize::from(column)][group * LANES + lane]);
+            *leaves = self.walk(*leaves, tree.depth, |column, lane| ranks[usize::from(column)][group * LANES + lane]);
         }
         leaves
     }
@@ -121,20 +126,29 @@ impl Compiled {
         for trees in self.trees.chunks(LANES) {
             let mut at = [trees[0].root; LANES];
             at.iter_mut().zip(trees).for_each(|(at, tree)| *at = tree.root);
-            for (tree, leaf) in trees.iter().zip(self.walk(at, look)) {
+            let depth = trees.iter().map(|tree| tree.depth).max().unwrap_or(0);
+            for (tree, leaf) in trees.iter().zip(self.walk(at, depth, look)) {
                 self.give(tree.output, leaf, sums, out);
             }
         }
     }
 
-    /// From these nodes to the leaves.
+    /// From these nodes to the leaves, which are no more levels away than that.
     #[inline(always)]
-    fn walk(&self, mut at: [u32; LANES], look: impl Fn(u16, usize) -> i16) -> [u32; LANES] {
+    fn walk(&self, mut at: [u32; LANES], depth: u32, look: impl Fn(u16, usize) -> i16) -> [u32; LANES] {
         let nodes = self.nodes.as_slice();
         let next = |at: u32, lane: usize| {
             let node = nodes[at as usize];
             node.child.wrapping_add(u32::from(look(node.column, lane) >= node.rank))
         };
+        if depth <= SHALLOW {
+            for _ in 0..depth {
+                for (lane, at) in at.iter_mut().enumerate() {
+                    *at = next(*at, lane);
+                }
+            }
+            return at;
+        }
         loop {
             // A leaf goes on to itself, so going on does no harm; asking after each level whether all have arrived would.
             for _ in 0..3 {
