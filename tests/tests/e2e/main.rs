@@ -18,6 +18,7 @@ mod mlflow_opens;
 mod mlflow_own;
 mod mlflow_purge;
 mod mlflow_serve;
+mod openapi;
 mod overload;
 mod parity;
 mod readme;
