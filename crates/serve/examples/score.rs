@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [model, folder] = arguments.as_slice() else { return Err("usage: score MODEL FOLDER".into()) };
     let folder = PathBuf::from(folder);
     let runtime = match model.as_str() {
-        "trees" => Runtime::Forest(lightgbm::read(&std::fs::read(folder.join("trees.txt"))?)?.forest),
+        "trees" => Runtime::Forest(Box::new(lightgbm::read(&std::fs::read(folder.join("trees.txt"))?)?.forest)),
         other => {
             let bytes = std::fs::read(folder.join(format!("{other}.onnx")))?;
             Runtime::Onnx(Box::new(Onnx::read(&bytes, Some(FEATURES)).map_err(|problem| problem.why)?))

@@ -186,7 +186,7 @@ fn forest(platform: &str, read: ReadModel, inputs: &Inputs) -> Result<Answering,
     let outputs = read.forest.outputs();
     let ReadModel { forest, task, classes, .. } = read;
     let shape = Shape { platform: platform.to_owned(), task, classes, features, outputs, optional };
-    Ok(Answering { shape, runtime: Runtime::Forest(forest) })
+    Ok(Answering { shape, runtime: Runtime::Forest(Box::new(forest)) })
 }
 
 fn read_onnx(bytes: &[u8], _: &Flavor, inputs: &Inputs) -> Result<Answering, Refused> {

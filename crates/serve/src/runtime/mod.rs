@@ -27,7 +27,7 @@ pub enum Runtime {
     /// A model of our own training: its file says what it computes.
     Own(Box<Own>),
     /// A forest that was grown elsewhere.
-    Forest(forest::Forest),
+    Forest(Box<forest::Forest>),
     /// A graph of ONNX.
     Onnx(Box<onnx::Onnx>),
 }
@@ -63,7 +63,7 @@ impl Runtime {
                 Body::Forest(forest) => shap::Explainer::of(forest),
                 Body::Linear(_) => None,
             },
-            Runtime::Forest(forest) => shap::Explainer::of(forest),
+            Runtime::Forest(forest) => shap::Explainer::of(forest.as_ref()),
             Runtime::Onnx(_) => None,
         }
     }
@@ -75,7 +75,7 @@ impl Runtime {
                 Body::Forest(forest) => explainer.contributions(forest, row, output),
                 Body::Linear(_) => Vec::new(),
             },
-            Runtime::Forest(forest) => explainer.contributions(forest, row, output),
+            Runtime::Forest(forest) => explainer.contributions(forest.as_ref(), row, output),
             Runtime::Onnx(_) => Vec::new(),
         }
     }

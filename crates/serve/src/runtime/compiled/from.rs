@@ -208,7 +208,8 @@ mod tests {
             let [left, right, missing] = children.unwrap_or_default();
             tree.feature.push(if children.is_some() { random.random_range(0..WIDTH as u32) } else { LEAF });
             tree.threshold.push(Some(value(random)).filter(|x| !x.is_nan()).unwrap_or(0.5));
-            (tree.left.push(left as u32), tree.right.push(right as u32));
+            tree.left.push(left as u32);
+            tree.right.push(right as u32);
             tree.missing.push(missing.min(2) as u8);
             tree.missing_child.push(missing as u32);
             tree.value.push(random.random_range(-1.0..1.0));
