@@ -193,7 +193,8 @@ fn resident_kib(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// A server whose endpoint scores these rows with so many trees.
+/// A server whose endpoint scores these rows with so many trees: so many that an answer takes a hundred times as long as a refusal, for of five
+/// that ask four are refused.
 fn served(rows: usize, trees: usize) -> (Project, Server, Asked) {
     let in_flight = 8 * cores();
     let project = Project::empty();
@@ -275,11 +276,11 @@ fn check(rows: usize, trees: usize) {
 #[test]
 #[ignore = "takes half a minute of all cores: cargo test -- --include-ignored"]
 fn five_times_too_many_requests_leave_the_goodput() {
-    check(40, 20_000 * cores());
+    check(20, 100_000 * cores());
 }
 
 #[test]
 #[ignore = "takes half a minute of all cores: cargo test -- --include-ignored"]
 fn five_times_too_many_batches_leave_the_goodput() {
-    check(300, 20_000 * cores());
+    check(300, 50_000 * cores());
 }
