@@ -1,7 +1,7 @@
 //! How Feast's feature server words its failures. Reading features and writing rows are two stages' routes; the words are the same.
 
 use crate::error::status_of;
-use crate::route::Route;
+use crate::route::{ErrorSchema, Route};
 use crate::schema::text;
 use gristmill_kernel::{Code, Fault, Kind};
 use http::StatusCode;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// A route whose failures are Feast's, those from before the handler too.
 pub fn shaped(route: Route) -> Route {
-    route.errors(body, text()).error_status(status)
+    route.errors(body, ErrorSchema { name: "FeastError", schema: text }).error_status(status)
 }
 
 /// Feast answers what it does not know with 404, wrong input with 422.

@@ -36,7 +36,7 @@ pub use door::{Credentials, Door, Doorkeeper, Hosts};
 pub use error::{ErrorShape, ErrorStatus, error_body, error_response, error_schema, error_status, status_of};
 pub use metrics::{MetricsPage, label};
 pub use progress::Progress;
-pub use route::{Answer, Content, Handler, Route, Routes, route};
+pub use route::{Answer, Content, ErrorSchema, Handler, Route, Routes, Told, route};
 pub use server::{Drained, bind, serve};
 
 pub use axum::body::Body;

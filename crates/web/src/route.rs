@@ -32,6 +32,17 @@ pub struct Route {
     pub body_bytes_max: usize,
     /// Longest time from the end of the headers to the answer; of a streamed route, the longest time in which nothing moves.
     pub timeout: Duration,
+    /// What it says of itself. Copies of a route share it: a server has hundreds of routes, and describes them when somebody asks.
+    pub told: Arc<Told>,
+    pub(crate) streamed: bool,
+    pub(crate) errors: ErrorShape,
+    pub(crate) status: ErrorStatus,
+    pub(crate) handler: Handler,
+}
+
+/// What a route says of itself, for `/openapi.json`.
+#[derive(Debug, Clone)]
+pub struct Told {
     /// What a body may be: media type and schema. Empty where none is read.
     pub takes: Vec<(&'static str, Value)>,
     /// What may stand behind `?`: name and schema.
@@ -39,12 +50,17 @@ pub struct Route {
     /// What is answered when all is well.
     pub answers: Vec<Answer>,
     /// What a failure looks like.
-    pub error_schema: Value,
+    pub error: ErrorSchema,
     fails: Vec<(Kind, Code)>,
-    pub(crate) streamed: bool,
-    pub(crate) errors: ErrorShape,
-    pub(crate) status: ErrorStatus,
-    pub(crate) handler: Handler,
+}
+
+/// What failures look like in one protocol.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorSchema {
+    /// Its name among the schemas of `/openapi.json`; one protocol, one name.
+    pub name: &'static str,
+    /// The schema.
+    pub schema: fn() -> Value,
 }
 
 /// One way in which a route answers.
@@ -86,11 +102,13 @@ where
         about: String::new(),
         body_bytes_max: BODY_BYTES_MAX,
         timeout: Duration::from_millis(REQUEST_TIMEOUT_MS),
-        takes: Vec::new(),
-        asks: Vec::new(),
-        answers: Vec::new(),
-        error_schema: error_schema(),
-        fails: Vec::new(),
+        told: Arc::new(Told {
+            takes: Vec::new(),
+            asks: Vec::new(),
+            answers: Vec::new(),
+            error: ErrorSchema { name: "Error", schema: error_schema },
+            fails: Vec::new(),
+        }),
         streamed: false,
         errors: error_body,
         status: error_status,
@@ -131,13 +149,13 @@ impl Route {
     /// A body of another type that is read; null is bytes.
     #[must_use]
     pub fn takes_media(mut self, media_type: &'static str, schema: Value) -> Route {
-        self.takes.push((media_type, schema));
+        self.told().takes.push((media_type, schema));
         self
     }
     /// A name that may stand behind `?`.
     #[must_use]
     pub fn asks(mut self, name: &'static str, schema: Value) -> Route {
-        self.asks.push((name, schema));
+        self.told().asks.push((name, schema));
         self
     }
     /// 200 with JSON.
@@ -158,35 +176,38 @@ impl Route {
     /// A body of any type is read, and no other.
     #[must_use]
     pub fn takes_anything(mut self) -> Route {
-        self.takes = vec![("application/octet-stream", Value::Null)];
+        self.told().takes = vec![("application/octet-stream", Value::Null)];
         self
     }
     /// 200 with a body of any type, and no other answer.
     #[must_use]
     pub fn gives_anything(mut self) -> Route {
-        self.answers.clear();
+        self.told().answers.clear();
         self.answering(StatusCode::OK, Content::Anything)
     }
     /// A status without a body, and no other answer.
     #[must_use]
     pub fn gives_nothing(mut self, status: StatusCode) -> Route {
-        self.answers.clear();
+        self.told().answers.clear();
         self.answering(status, Content::Nothing)
     }
+    fn told(&mut self) -> &mut Told {
+        Arc::make_mut(&mut self.told)
+    }
     fn answering(mut self, status: StatusCode, content: Content) -> Route {
-        self.answers.push(Answer { status, content });
+        self.told().answers.push(Answer { status, content });
         self
     }
     /// Failures of this route besides those that its form allows: see [`Route::error_statuses`].
     #[must_use]
     pub fn fails<const N: usize>(mut self, with: [Kind; N]) -> Route {
-        self.fails.extend(with.map(|kind| (kind, Code::BAD_VALUE)));
+        self.told().fails.extend(with.map(|kind| (kind, Code::BAD_VALUE)));
         self
     }
     /// What is asked here may be a part that this server does not have.
     #[must_use]
     pub fn lacks_parts(mut self) -> Route {
-        self.fails.push((Kind::Invalid, Code::NOT_SUPPORTED));
+        self.told().fails.push((Kind::Invalid, Code::NOT_SUPPORTED));
         self
     }
     /// The statuses of failures: what the door, the path and the body may be refused with follows from them, what the handler may say besides is
@@ -196,9 +217,9 @@ impl Route {
         let mut kinds = vec![Kind::Denied, Kind::Internal, Kind::Unavailable, Kind::Timeout];
         kinds.extend((self.permission != Permission::Public).then_some(Kind::Unauthenticated));
         kinds.extend(self.path.contains('{').then_some([Kind::NotFound, Kind::Invalid]).into_iter().flatten());
-        kinds.extend((!self.asks.is_empty()).then_some(Kind::Invalid));
-        kinds.extend((!self.takes.is_empty()).then_some([Kind::Invalid, Kind::TooLarge]).into_iter().flatten());
-        let declared = self.fails.iter().copied();
+        kinds.extend((!self.told.asks.is_empty()).then_some(Kind::Invalid));
+        kinds.extend((!self.told.takes.is_empty()).then_some([Kind::Invalid, Kind::TooLarge]).into_iter().flatten());
+        let declared = self.told.fails.iter().copied();
         kinds
             .into_iter()
             .map(|kind| (kind, Code::BAD_VALUE))
@@ -208,9 +229,9 @@ impl Route {
     }
     /// Errors in the shape of another protocol, those from before the handler too, and what it looks like.
     #[must_use]
-    pub fn errors(mut self, shape: ErrorShape, schema: Value) -> Route {
+    pub fn errors(mut self, shape: ErrorShape, schema: ErrorSchema) -> Route {
         self.errors = shape;
-        self.error_schema = schema;
+        self.told().error = schema;
         self
     }
     /// Errors with the statuses of another protocol, those from before the handler too.

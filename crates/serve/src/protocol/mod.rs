@@ -13,7 +13,8 @@ mod v2;
 
 use crate::plane::Plane;
 use gristmill_kernel::Fault;
-use gristmill_web::Routes;
+use gristmill_web::schema::{object, text};
+use gristmill_web::{ErrorSchema, Routes};
 use std::sync::Arc;
 
 /// Every route of this stage.
@@ -21,6 +22,9 @@ pub fn routes(plane: Arc<Plane>) -> Routes {
     let all = [health::routes, feast::routes, predict::routes, invocations::routes, v1::routes, v2::routes];
     all.into_iter().fold(Routes::new(), |routes, of| routes.merge(of(&plane)))
 }
+
+/// The failures of protocols that have one field for them.
+const ERROR: ErrorSchema = ErrorSchema { name: "InferenceError", schema: || object([("error", text())]) };
 
 /// For protocols that have one field for what we say in two.
 fn one_line(fault: &Fault) -> String {

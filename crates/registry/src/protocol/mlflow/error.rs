@@ -5,7 +5,7 @@
 
 use gristmill_kernel::{Code, Fault, Kind};
 use gristmill_web::schema::{open, text};
-use gristmill_web::{Route, StatusCode};
+use gristmill_web::{ErrorSchema, Route, StatusCode};
 use serde_json::{Value, json};
 
 /// The words of MLflow's error bodies.
@@ -144,9 +144,11 @@ fn body(status: StatusCode, fault: &Fault, id: &str) -> Value {
     body
 }
 
+const SCHEMA: ErrorSchema = ErrorSchema { name: "MlflowError", schema: || open([("error_code", text()), ("message", text())]) };
+
 /// A route whose failures are MLflow's, those from before the handler too.
 pub(crate) fn shaped(route: Route) -> Route {
-    route.errors(body, open([("error_code", text()), ("message", text())])).error_status(status)
+    route.errors(body, SCHEMA).error_status(status)
 }
 
 /// The caller sent something wrong: 400 INVALID_PARAMETER_VALUE.

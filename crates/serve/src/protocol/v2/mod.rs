@@ -106,7 +106,7 @@ pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
 
 /// Errors in the protocol's one field.
 fn shaped(route: Route) -> Route {
-    route.errors(|_, fault, _| json!({ "error": super::one_line(fault) }), object([("error", text())]))
+    route.errors(|_, fault, _| json!({ "error": super::one_line(fault) }), super::ERROR)
 }
 
 type Answer = futures::future::BoxFuture<'static, Result<Response>>;
