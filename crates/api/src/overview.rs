@@ -1,6 +1,7 @@
 //! What the status page and `GET /api/v1/status` show: the loop as it stands. One reading, two forms.
 
 use crate::Api;
+use gristmill_kernel::experiment::Experiment;
 use gristmill_kernel::port::RunFilter;
 use gristmill_kernel::prediction::{ArmFigures, Canary, Deployment, EndpointFigures};
 use gristmill_kernel::version::Which;
@@ -70,6 +71,8 @@ pub struct EndpointState {
     pub canary: Option<Canary>,
     pub figures: Option<EndpointFigures>,
     pub parity: Option<Parity>,
+    /// What the experiment that it is in has come to.
+    pub experiment: Option<Experiment>,
 }
 
 /// What the newest report of the endpoint's monitor says about features that were computed again. The rest of its record is the monitor's own.
@@ -154,7 +157,12 @@ async fn endpoints(api: &Api, now: Timestamp) -> Result<Vec<EndpointState>> {
         let monitor = Address::new(AssetKind::Monitors, asset.name.clone());
         let report = api.ports.ledger.version(&monitor, &Which::Latest).await?;
         let parity = report.and_then(|report| serde_json::from_value(report.meta.get("parity")?.clone()).ok());
+        let experiment = match &deployment.canary {
+            Some(_) => experiment(api, monitor, &deployment).await?,
+            None => None,
+        };
         found.push(EndpointState {
+            experiment,
             name: asset.name,
             deployment: version.id,
             stable: deployment.stable,
@@ -164,6 +172,13 @@ async fn endpoints(api: &Api, now: Timestamp) -> Result<Vec<EndpointState>> {
         });
     }
     Ok(found)
+}
+
+/// What an endpoint's monitor counted last, if it counted for an experiment.
+async fn experiment(api: &Api, monitor: Address, deployment: &Deployment) -> Result<Option<Experiment>> {
+    let statuses = vec![RunStatus::Succeeded];
+    let filter = RunFilter { stages: vec![StageKind::Monitor], address: Some(monitor), statuses, limit: 1, ..RunFilter::default() };
+    Ok(api.ports.ledger.runs(&filter).await?.first().and_then(|run| Experiment::read(run, deployment)))
 }
 
 /// The share of rows that failed, if there were any.

@@ -3,6 +3,7 @@
 //! Invariant: text enters the page through [`esc`] only; what is not text (words of closed enums, numbers) says so by its type.
 
 use crate::overview::{EndpointState, FIGURES_SPAN, Health, Overview, Parity, StageState, error_rate};
+use gristmill_kernel::experiment::Experiment;
 use gristmill_kernel::prediction::ArmFigures;
 use gristmill_kernel::{Run, Timestamp};
 use std::fmt::Write;
@@ -88,7 +89,44 @@ fn endpoints(page: &mut String, endpoints: &[EndpointState]) {
             );
         }
     }
-    page.push_str("</tbody></table></section>\n");
+    page.push_str("</tbody></table>\n");
+    for (endpoint, seen) in endpoints.iter().filter_map(|endpoint| Some((endpoint, endpoint.experiment.as_ref()?))) {
+        experiment(page, endpoint, seen);
+    }
+    page.push_str("</section>\n");
+}
+
+/// What happened to those whom either version of an experiment answered.
+fn experiment(page: &mut String, endpoint: &EndpointState, seen: &Experiment) {
+    let decide = &seen.tried.decide;
+    let _ = write!(
+        page,
+        "<h3>Experiment on {}: {}</h3><table><thead><tr><th>model</th><th class=\"n\">entities with an outcome</th><th class=\"n\">mean</th></tr></thead><tbody>",
+        esc(endpoint.name.as_str()),
+        esc(&decide.to_string())
+    );
+    for (model, values) in [(&seen.tried.stable, seen.of_stable), (&seen.tried.trial, seen.of_trial)] {
+        let _ = write!(
+            page,
+            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{:.4}</td></tr>",
+            esc(&model.to_string()),
+            values.entities,
+            values.mean
+        );
+    }
+    let sure = f64::from(decide.confidence) / 10.0;
+    let told = match seen.compare() {
+        Err(lacking) => lacking,
+        Ok(compared) => {
+            let word = match compared.is_better() {
+                Some(true) => format!("{} is better", seen.tried.trial),
+                Some(false) => format!("{} is worse", seen.tried.trial),
+                None => "neither is surely better".to_owned(),
+            };
+            format!("{word}: {compared} ({sure} % sure at every look)")
+        }
+    };
+    let _ = write!(page, "</tbody></table><p>{}</p>", esc(&told));
 }
 
 fn figure_cells(figures: Option<&ArmFigures>) -> String {

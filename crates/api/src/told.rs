@@ -30,6 +30,18 @@ pub fn overview() -> Value {
         ("agreement", maybe(number())),
     ]);
     let canary = object([("model", text()), ("share", number()), ("copies", number())]);
+    let values = || object([("entities", whole()), ("mean", number())]);
+    let experiment = object([
+        ("decide", text()),
+        ("confidence", number()),
+        ("stable", values()),
+        ("trial", values()),
+        ("difference", maybe(number())),
+        ("low", maybe(number())),
+        ("high", maybe(number())),
+        ("better", maybe(flag())),
+        ("lacking", maybe(text())),
+    ]);
     let parity =
         object([("checked", whole()), ("late", whole()), ("behind", whole()), ("mismatched", whole()), ("mismatch_rate", maybe(number()))]);
     let endpoint = object([
@@ -38,6 +50,7 @@ pub fn overview() -> Value {
         ("stable", text()),
         ("canary", maybe(canary)),
         ("figures", maybe(map(arm))),
+        ("experiment", maybe(experiment)),
         ("parity", maybe(parity)),
     ]);
     object([

@@ -1,6 +1,7 @@
 //! The JSON of the control API, written out: a change of a stored or domain type changes nothing here by accident.
 
 use crate::overview::{EndpointState, Health, Overview, error_rate};
+use gristmill_kernel::experiment::{Comparison, Experiment, Values};
 use gristmill_kernel::port::AuditEntry;
 use gristmill_kernel::prediction::ArmFigures;
 use gristmill_kernel::version::{AliasState, Place};
@@ -36,9 +37,27 @@ fn endpoint(endpoint: &EndpointState) -> Value {
             "copies": f64::from(canary.mirrored) / 1_000.0,
         })),
         "figures": endpoint.figures.as_ref().map(|_| arms.collect::<serde_json::Map<_, _>>()),
+        "experiment": endpoint.experiment.as_ref().map(experiment),
         "parity": endpoint.parity.as_ref().map(|p| json!({
             "checked": p.checked, "late": p.late, "behind": p.behind, "mismatched": p.mismatched, "mismatch_rate": p.mismatch_rate(),
         })),
+    })
+}
+
+fn experiment(seen: &Experiment) -> Value {
+    let compared = seen.compare();
+    let of = |values: &Values| json!({ "entities": values.entities, "mean": values.mean });
+    let figure = |of: fn(&Comparison) -> f64| compared.as_ref().ok().map(of);
+    json!({
+        "decide": seen.tried.decide.to_string(),
+        "confidence": f64::from(seen.tried.decide.confidence) / 1_000.0,
+        "stable": of(&seen.of_stable),
+        "trial": of(&seen.of_trial),
+        "difference": figure(|c| c.difference),
+        "low": figure(|c| c.low),
+        "high": figure(|c| c.high),
+        "better": compared.as_ref().ok().and_then(Comparison::is_better),
+        "lacking": compared.as_ref().err(),
     })
 }
 

@@ -22,5 +22,5 @@ pub mod spec;
 pub mod strategy;
 
 pub use freeze::Freeze;
-pub use run::{DeployStage, StepTaken, Watch, live, rollback, tick};
-pub use spec::{DeploySpec, Judging, Rollout};
+pub use run::{DeployStage, StepTaken, Watch, experiment, live, rollback, tick};
+pub use spec::{DeploySpec, Judging, Rollout, Trial};

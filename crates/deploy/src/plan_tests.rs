@@ -32,7 +32,7 @@ fn moved(change: &Change) -> Vec<(String, Option<u64>, Option<u64>)> {
     change.moves.iter().map(|m| (m.alias.to_string(), m.from, m.to)).collect()
 }
 fn proof() -> Evidence {
-    Evidence { rows: 500, abort: Some(false), observed: "error_rate = 0".into() }
+    Evidence { rows: 500, abort: Some(false), observed: "error_rate = 0".into(), experiment: None }
 }
 
 #[test]

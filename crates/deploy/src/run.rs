@@ -6,6 +6,7 @@ use crate::strategy::evidence;
 use crate::strategy::{self, ALL, Step, Traffic};
 use async_trait::async_trait;
 use gristmill_kernel::condition::Figures;
+use gristmill_kernel::experiment::Experiment;
 use gristmill_kernel::port::{LiveFigures, Ports, RegisteredVersions, RunFilter};
 use gristmill_kernel::prediction::Deployment;
 use gristmill_kernel::run::{Finish, Metric, NewRun, Run, RunError};
@@ -366,8 +367,8 @@ async fn judge(ports: &Ports, live: &dyn LiveFigures, spec: &DeploySpec, deploym
     let figures = evidence::figures(deployment, step.as_ref(), stable.as_ref(), *at_least);
     let rows = figures.get("rows").unwrap_or(0.0) as u64;
     let Some(condition) = abort else {
-        let judged = evidence::Evidence { rows, abort: Some(false), observed: observed(&figures) };
-        return Ok(Evidence { judged, checks: vec![], metrics: metrics(&figures) });
+        let judged = evidence::Evidence { rows, abort: Some(false), observed: observed(&figures), experiment: None };
+        return tried(ports, spec, deployment, Evidence { judged, checks: vec![], metrics: metrics(&figures) }).await;
     };
     let mut judged = ports.engine.judge(condition, &figures).await?;
     if judged.holds.is_none() && canary.permille >= ALL && canary.step > 0 {
@@ -380,8 +381,28 @@ async fn judge(ports: &Ports, live: &dyn LiveFigures, spec: &DeploySpec, deploym
         None => Verdict::Inconclusive,
     };
     let check = Check { condition: format!("not ({condition})"), verdict, observed: judged.observed.clone() };
-    let judged = evidence::Evidence { rows, abort: judged.holds, observed: judged.observed };
-    Ok(Evidence { judged, checks: vec![check], metrics: metrics(&figures) })
+    let judged = evidence::Evidence { rows, abort: judged.holds, observed: judged.observed, experiment: None };
+    tried(ports, spec, deployment, Evidence { judged, checks: vec![check], metrics: metrics(&figures) }).await
+}
+
+/// The evidence with what an experiment has come to.
+async fn tried(ports: &Ports, spec: &DeploySpec, deployment: &Deployment, mut evidence: Evidence) -> Result<Evidence> {
+    let Some(trial) = spec.rollout.trial() else { return Ok(evidence) };
+    // An edited spec asks another question: what was counted for the one before does not answer it.
+    let seen = experiment(ports, deployment).await?.filter(|seen| seen.tried.decide == trial.decide);
+    let Some(seen) = seen else { return Ok(evidence) };
+    evidence.judged.observed = [strategy::ab::told(&seen), evidence.judged.observed].join("; ").trim_end_matches("; ").to_owned();
+    evidence.metrics.extend(seen.written().1);
+    evidence.judged.experiment = Some(seen);
+    Ok(evidence)
+}
+
+/// What the experiment that a deployment is in has come to, as the endpoint's monitor counted it last.
+pub async fn experiment(ports: &Ports, deployment: &Deployment) -> Result<Option<Experiment>> {
+    let monitor = Address::new(AssetKind::Monitors, deployment.endpoint.clone());
+    let statuses = vec![RunStatus::Succeeded];
+    let filter = RunFilter { stages: vec![StageKind::Monitor], address: Some(monitor), statuses, limit: 1, ..RunFilter::default() };
+    Ok(ports.ledger.runs(&filter).await?.first().and_then(|run| Experiment::read(run, deployment)))
 }
 
 fn metrics(figures: &Figures) -> Vec<Metric> {

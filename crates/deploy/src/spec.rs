@@ -1,6 +1,7 @@
 //! What the user writes about an endpoint's rollout.
 
 use crate::freeze::Freeze;
+use gristmill_kernel::experiment::Decide;
 use gristmill_kernel::{ModelChoice, Name, Span};
 
 /// The spec of node `endpoints.NAME`.
@@ -59,14 +60,44 @@ pub enum Rollout {
         #[serde(flatten)]
         judging: Judging,
     },
+    /// It answers a share of the entities until what happened to them decides.
+    Ab {
+        /// What is tried.
+        #[serde(flatten)]
+        trial: Trial,
+        /// What is demanded of it besides.
+        #[serde(flatten)]
+        judging: Judging,
+    },
+}
+
+/// An experiment.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Trial {
+    /// The share of the entities that the version on trial answers, in per mille.
+    pub share: u32,
+    /// What decides.
+    pub decide: Decide,
+    /// How long it lasts at least before a better version wins.
+    pub after: Span,
 }
 
 impl Rollout {
+    /// The experiment, if it is one.
+    pub fn trial(&self) -> Option<&Trial> {
+        match self {
+            Rollout::Ab { trial, .. } => Some(trial),
+            _ => None,
+        }
+    }
     /// What is demanded of a version on its way; nothing where nothing is judged.
     pub fn judging(&self) -> Option<&Judging> {
         match self {
             Rollout::Direct | Rollout::Manual => None,
-            Rollout::Canary { judging, .. } | Rollout::Shadow { judging, .. } | Rollout::BlueGreen { judging, .. } => Some(judging),
+            Rollout::Canary { judging, .. }
+            | Rollout::Shadow { judging, .. }
+            | Rollout::BlueGreen { judging, .. }
+            | Rollout::Ab { judging, .. } => Some(judging),
         }
     }
     /// Whether somebody must approve a version before callers get answers of it.

@@ -4,10 +4,12 @@
 mod support;
 
 use gristmill_deploy::plan::What;
-use gristmill_deploy::{DeploySpec, DeployStage, Judging, Rollout, StepTaken, Watch, live, rollback, tick};
+use gristmill_deploy::{DeploySpec, DeployStage, Judging, Rollout, StepTaken, Trial, Watch, live, rollback, tick};
+use gristmill_kernel::experiment::{Decide, Experiment, Measure, Tried, Values};
 use gristmill_kernel::port::LiveFigures;
 use gristmill_kernel::prediction::{Arm, ArmFigures, Compared, EndpointFigures};
-use gristmill_kernel::{Actor, Name, RunStatus, Span, StageKind, Timestamp, Verdict, VersionRef};
+use gristmill_kernel::run::{Finish, NewRun};
+use gristmill_kernel::{Actor, Digest, Name, RunStatus, Span, StageKind, Timestamp, Verdict, VersionRef};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use support::World;
@@ -129,6 +131,83 @@ async fn a_bad_challenger_is_rolled_back_by_itself() {
     let aliases = ["champion", "challenger", "rejected"].map(|a| world.alias("models.churn", a));
     assert_eq!(futures::future::join_all(aliases).await, [Some(1), None, Some(2)]);
     assert!(ticked(&world, &arms, &spec).await.is_none(), "it does not begin again");
+}
+
+/// What a monitor writes with its run.
+async fn counted(world: &World, (stable, trial): ((u64, f64), (u64, f64))) {
+    let (_, deployment) = live(&world.ports, &Name::new("churn").expect("name")).await.expect("reads").expect("deployed");
+    let values = |(entities, mean): (u64, f64)| Values { entities, mean, variance: mean * (1.0 - mean) };
+    let tried = Tried::of(&deployment, &less_churned()).expect("an experiment");
+    let seen = Experiment { tried, of_stable: values(stable), of_trial: values(trial) };
+    let (params, metrics) = seen.written();
+    let now = world.ports.clock.now();
+    let run = NewRun {
+        id: world.ports.ids.run(),
+        stage: StageKind::Monitor,
+        address: "monitors.churn".parse().expect("address"),
+        key: Digest::of("monitor"),
+        spec: serde_json::json!({}),
+        inputs: vec![],
+        parent: None,
+        actor: Actor::user("ada"),
+        reason: "test".into(),
+        idempotency: None,
+        due_at: now,
+    };
+    let begun = world.ports.ledger.begin(run, "test", now, now.plus(Span::from_secs(10))).await.expect("begins");
+    let finish = Finish { params, metrics, ..Finish::empty(RunStatus::Succeeded) };
+    world.ports.ledger.finish(&begun.id, finish, now).await.expect("ends");
+}
+fn less_churned() -> Decide {
+    Decide { by: Measure::Less, labels: Name::new("churned").expect("name"), confidence: 950, at_least: 100 }
+}
+fn experiment() -> DeploySpec {
+    let trial = Trial { share: 500, decide: less_churned(), after: Span::from_secs(7_200) };
+    let judging = Judging { abort: Some("error_rate > 0.01".into()), at_least: 100, patience: Span::from_secs(10_800), approve: false };
+    spec(Rollout::Ab { trial, judging })
+}
+
+#[tokio::test]
+async fn outcomes_decide_an_experiment() {
+    let (spec, arms) = (experiment(), Arms::default());
+    let world = waiting(&spec).await;
+    assert_eq!(ticked(&world, &arms, &spec).await.map(|s| s.what), Some(What::Began));
+    assert_eq!(stable(&world).await, (1, Some((2, 500))));
+    arms.set(Arm::Canary, 2, 5_000, 0);
+    world.pass(7_200);
+    assert!(ticked(&world, &arms, &spec).await.is_none(), "nothing was counted");
+    // Nothing is sure of so few; what was counted of another experiment is about that one.
+    counted(&world, ((5_000, 0.3), (90, 0.1))).await;
+    assert!(ticked(&world, &arms, &spec).await.is_none(), "too few");
+    counted(&world, ((5_000, 0.3), (5_000, 0.25))).await;
+    let step = ticked(&world, &arms, &spec).await.expect("it wins");
+    assert_eq!((step.what, step.run.verdict, stable(&world).await), (What::Completed, Some(Verdict::Pass), (2, None)));
+    assert!(
+        step.run.summary.contains("less churned 0.2500 of 5000 entities against 0.3000 of 5000, difference -0.0500"),
+        "{}",
+        step.run.summary
+    );
+    assert_eq!(step.run.metrics.get("experiment.trial.mean"), Some(&0.25));
+    assert_eq!(world.alias("models.churn", "champion").await, Some(2));
+}
+
+#[tokio::test]
+async fn an_experiment_ends_as_soon_as_the_new_version_is_surely_worse_and_pauses_when_nothing_is_sure() {
+    let (spec, arms) = (experiment(), Arms::default());
+    let world = waiting(&spec).await;
+    ticked(&world, &arms, &spec).await.expect("begins");
+    arms.set(Arm::Canary, 2, 5_000, 0);
+    world.pass(10_800);
+    counted(&world, ((5_000, 0.3), (5_000, 0.301))).await;
+    let step = ticked(&world, &arms, &spec).await.expect("it pauses");
+    assert_eq!((step.what, stable(&world).await), (What::Paused, (1, Some((2, 500)))));
+    assert!(step.run.summary.contains("neither version is surely better by less churned"), "{}", step.run.summary);
+    assert!(ticked(&world, &arms, &spec).await.is_none(), "it says so once");
+    world.pass(60);
+    counted(&world, ((9_000, 0.3), (9_000, 0.35))).await;
+    let step = ticked(&world, &arms, &spec).await.expect("it ends");
+    assert_eq!((step.what, step.run.verdict, stable(&world).await), (What::Aborted, Some(Verdict::Fail), (1, None)));
+    assert_eq!(world.alias("models.churn", "rejected").await, Some(2));
 }
 
 #[tokio::test]

@@ -307,6 +307,11 @@ impl Tasks {
             let last = self.ports.ledger.runs(&filter).await?.into_iter().next();
             let due = last.is_none_or(|run| run.status.is_final() && run.submitted_at.plus(spec.every) <= now);
             if due {
+                // What has happened by now decides an experiment; a label set of unchanged sources is not made again.
+                let labels = spec.decide.as_ref().map(|decide| Address::new(AssetKind::Labels, decide.labels.clone()));
+                if let Some(labels) = labels.and_then(|labels| self.worker.graph().node(&labels).cloned()) {
+                    self.step(labels, format!("outcomes for monitors.{}", spec.endpoint)).await?;
+                }
                 self.step(node.clone(), format!("every {}", spec.every)).await?;
             }
         }

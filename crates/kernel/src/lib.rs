@@ -16,6 +16,7 @@ pub mod column;
 pub mod condition;
 pub mod digest;
 pub mod error;
+pub mod experiment;
 pub mod graph;
 pub mod limits;
 pub mod logged;

@@ -13,6 +13,8 @@
 
 pub mod alert;
 pub mod audit;
+mod experiment;
+mod known;
 pub mod measure;
 pub mod outcomes;
 pub mod page;

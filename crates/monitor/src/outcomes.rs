@@ -55,6 +55,12 @@ impl Outcomes {
         (gap(best.0) <= WITHIN).then_some(best.1.as_str())
     }
 
+    /// Those from a moment on.
+    pub fn since(&self, moment: Timestamp) -> Outcomes {
+        let late = |of_one: &Vec<(Timestamp, String)>| of_one.iter().filter(|(time, _)| *time >= moment).cloned().collect::<Vec<_>>();
+        Outcomes(self.0.iter().map(|(key, of_one)| (key.clone(), late(of_one))).filter(|(_, of_one)| !of_one.is_empty()).collect())
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -2,7 +2,9 @@
 
 use crate::alert::{self, Egress};
 use crate::audit::{self, Wanted};
-use crate::outcomes::{self, Outcomes};
+use crate::experiment;
+use crate::known;
+use crate::outcomes::Outcomes;
 use crate::parity::Parity;
 use crate::plan::{self, Report, Span};
 use crate::quality::{Known, Quality};
@@ -12,18 +14,18 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampMicrosecondType};
 use async_trait::async_trait;
 use futures::TryStreamExt;
+use gristmill_kernel::experiment::Experiment;
 use gristmill_kernel::limits::QUALITY_ROWS_MAX;
-use gristmill_kernel::model::{ModelFile, Task};
+use gristmill_kernel::model::ModelFile;
 use gristmill_kernel::port::Ports;
 use gristmill_kernel::prediction::Deployment;
 use gristmill_kernel::stage::Made;
 use gristmill_kernel::table::{Catalog, Relation, TableName};
 use gristmill_kernel::version::{Place, Which};
 use gristmill_kernel::{
-    Address, AliasName, AssetKind, Check, Done, Fault, NewVersion, Order, Result, Stage, StageContext, StageKind, Timestamp, Verdict,
+    Address, AliasName, AssetKind, Check, Done, Fault, Name, NewVersion, Order, Result, Stage, StageContext, StageKind, Timestamp, Verdict,
     Version, VersionRef,
 };
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Stage `monitor`: node `monitors.NAME`.
@@ -50,15 +52,27 @@ impl Stage for MonitorStage {
     async fn run(&self, cx: &StageContext, order: Order) -> Result<Done> {
         let spec: MonitorSpec = order.spec()?;
         let ports = &cx.ports;
-        let Some(model) = live_model(ports, &spec).await? else {
+        let Some(deployment) = live(ports, &spec).await? else {
             return Ok(inconclusive(format!("endpoint `{}` is not deployed yet", spec.endpoint)));
         };
         let table = TableName::of(&Address::new(AssetKind::Predictions, spec.endpoint.clone()));
         if ports.engine.table(&table).await?.is_none() {
             return Ok(inconclusive(format!("endpoint `{}` has answered nothing yet", spec.endpoint)));
         }
+        let model = deployment.stable.clone();
         let version = version(ports, &model).await?;
         let file = model_file(ports, &version).await?;
+        let happened = match &spec.decide {
+            Some(decide) => outcomes(ports, Some(&decide.labels), &file).await?,
+            None => None,
+        };
+        let experiment = match (&spec.decide, &happened) {
+            (Some(decide), Some(outcomes)) => experiment::count(cx, &table, (&deployment, decide), (&file, outcomes)).await?,
+            _ => None,
+        };
+        let outcomes = outcomes(ports, spec.outcomes.as_ref(), &file).await?;
+        let (mut params, counted) = experiment.as_ref().map(Experiment::written).unwrap_or_default();
+        params.insert("model".to_owned(), model.to_string());
         let from = last_end(ports, &order.node.address).await?;
         let mut window = Window::new(&file);
         let to = read_window(cx, &table, &model, from, &mut window).await?;
@@ -66,7 +80,8 @@ impl Stage for MonitorStage {
             Some(to) => to,
             None => {
                 let at_least = spec.at_least.max(1);
-                return Ok(inconclusive(format!("{} of {at_least} predictions of {model}: the window stays open", window.rows)));
+                let summary = format!("{} of {at_least} predictions of {model}: the window stays open", window.rows);
+                return Ok(Done::Made(Made { verdict: Some(Verdict::Inconclusive), summary, params, metrics: counted, ..Made::default() }));
             }
         };
         cx.cancel.check()?;
@@ -80,7 +95,10 @@ impl Stage for MonitorStage {
             rows: window.rows,
             verdict: spec.drift.as_ref().map(|_| plan::verdict(&checks)),
             drifted: checks.iter().filter(|c| c.verdict == Verdict::Fail).map(|c| c.observed.clone()).collect(),
-            quality: quality(cx, &spec, &table, &version, &file).await?,
+            quality: match &outcomes {
+                Some(outcomes) => quality(cx, (&spec, &table), (&version, &file), outcomes).await?,
+                None => None,
+            },
             parity: None,
             columns: measured.iter().map(|m| (m.column.clone(), m.values.clone())).collect(),
         };
@@ -100,17 +118,10 @@ impl Stage for MonitorStage {
             let notes = alert::send(&spec.alerts, &report, &order.run, ports.secrets.as_ref(), self.egress.as_ref()).await;
             summary = notes.into_iter().fold(summary, |all, note| format!("{all}; {note}"));
         }
-        let metrics = report.metrics();
+        let mut metrics = report.metrics();
+        metrics.extend(counted);
         let output = write(ports, &order.node.address, &mut report).await?;
-        Ok(Done::Made(Made {
-            outputs: vec![output],
-            verdict: report.overall(),
-            checks,
-            params: BTreeMap::from([("model".to_owned(), model.to_string())]),
-            metrics,
-            summary,
-            ..Made::default()
-        }))
+        Ok(Done::Made(Made { outputs: vec![output], verdict: report.overall(), checks, params, metrics, summary, ..Made::default() }))
     }
 }
 
@@ -128,12 +139,12 @@ pub async fn last_report(ports: &Ports, endpoint: &gristmill_kernel::Name) -> Re
     Ok(Some(report))
 }
 
-async fn live_model(ports: &Ports, spec: &MonitorSpec) -> Result<Option<VersionRef>> {
+async fn live(ports: &Ports, spec: &MonitorSpec) -> Result<Option<Deployment>> {
     let endpoint = Address::new(AssetKind::Endpoints, spec.endpoint.clone());
     let Some(live) = ports.ledger.version(&endpoint, &Which::Alias(AliasName::live())).await? else { return Ok(None) };
     let deployment: Deployment =
         serde_json::from_value(live.meta).map_err(|e| Fault::damaged(format!("{} is not a deployment: {e}", live.id)).because(e))?;
-    Ok(Some(deployment.stable))
+    Ok(Some(deployment))
 }
 
 async fn version(ports: &Ports, id: &VersionRef) -> Result<Version> {
@@ -223,62 +234,35 @@ async fn judge_parity(ports: &Ports, condition: Option<&str>, parity: Option<&mu
     Ok(Some(check))
 }
 
-/// Joins predictions with outcomes, when the project names a label set and it has a version.
-async fn quality(cx: &StageContext, spec: &MonitorSpec, table: &TableName, version: &Version, file: &ModelFile) -> Result<Option<Quality>> {
-    let ports = &cx.ports;
-    let Some(labels) = &spec.outcomes else { return Ok(None) };
+/// What happened, by a label set that has a version.
+async fn outcomes(ports: &Ports, labels: Option<&Name>, file: &ModelFile) -> Result<Option<Outcomes>> {
+    let Some(labels) = labels else { return Ok(None) };
     let labels = Address::new(AssetKind::Labels, labels.clone());
     let Some(labels) = ports.ledger.version(&labels, &Which::Latest).await? else { return Ok(None) };
     let outcomes = Outcomes::read(content(ports, &labels).await?, &file.entity)?;
-    if outcomes.is_empty() {
-        return Ok(None);
-    }
-    let known = known(cx, table, &version.id, file, &outcomes).await?;
+    Ok((!outcomes.is_empty()).then_some(outcomes))
+}
+
+/// Joins predictions with outcomes.
+async fn quality(
+    cx: &StageContext,
+    (spec, table): (&MonitorSpec, &TableName),
+    (version, file): (&Version, &ModelFile),
+    outcomes: &Outcomes,
+) -> Result<Option<Quality>> {
+    let ports = &cx.ports;
+    let mut known = Vec::new();
+    let model = &version.id;
+    let newest = format!("model = '{model}' order by at desc limit {QUALITY_ROWS_MAX}");
+    known::each(cx, table, &newest, (file, outcomes), |one| {
+        known.extend(one.outcome(file).map(|outcome| Known { score: one.score, outcome }));
+    })
+    .await?;
     if known.is_empty() {
         return Ok(None);
     }
     let held_out = ports.ledger.run(&version.run).await?.and_then(|run| run.metrics.get(&spec.measure).copied());
     Ok(Some(Quality::of(file.task, &known, &spec.measure, held_out)))
-}
-
-async fn known(cx: &StageContext, table: &TableName, model: &VersionRef, file: &ModelFile, outcomes: &Outcomes) -> Result<Vec<Known>> {
-    let sql = format!(
-        "select as_of, entity, score, outcome from predictions where error is null and model = '{model}' order by at desc limit {QUALITY_ROWS_MAX}"
-    );
-    let mut rows = cx.ports.engine.query(&sql, &catalog(table), false).await?;
-    let mut known = Vec::new();
-    while let Some(batch) = rows.try_next().await? {
-        cx.cancel.check()?;
-        let as_of = column(&batch, "as_of", &DataType::Timestamp(TimeUnit::Microsecond, None))?;
-        let (entity, outcome) = (column(&batch, "entity", &DataType::Utf8)?, column(&batch, "outcome", &DataType::Utf8)?);
-        let score = column(&batch, "score", &DataType::Float64)?;
-        let (as_of, entity) = (as_of.as_primitive::<TimestampMicrosecondType>(), entity.as_string::<i32>());
-        let (score, outcome) = (score.as_primitive::<Float64Type>(), outcome.as_string::<i32>());
-        for row in 0..batch.num_rows() {
-            if !score.is_valid(row) || !as_of.is_valid(row) || !entity.is_valid(row) {
-                continue;
-            }
-            let entity = serde_json::from_str(entity.value(row))
-                .map_err(|e| Fault::damaged(format!("table {table}, column entity: {e}")).because(e))?;
-            let key = outcomes::key(&entity, &file.entity);
-            let Some(label) = key.and_then(|key| outcomes.nearest(&key, Timestamp::from_micros(as_of.value(row)))) else { continue };
-            let predicted = outcome.is_valid(row).then(|| outcome.value(row));
-            known.extend(happened(file, label, predicted).map(|outcome| Known { score: score.value(row), outcome }));
-        }
-    }
-    Ok(known)
-}
-
-/// What a label means for a model's score; `None` if the label is none of its classes.
-fn happened(file: &ModelFile, label: &str, predicted: Option<&str>) -> Option<f64> {
-    match file.task {
-        Task::Binary => {
-            let class = file.classes.iter().position(|c| c == label)?;
-            Some(f64::from(u8::from(class == 1)))
-        }
-        Task::Multiclass => predicted.map(|p| f64::from(u8::from(p == label))),
-        Task::Regression | Task::Ranking => label.parse().ok(),
-    }
 }
 
 /// The report's content and, without the columns, its meta.

@@ -1,5 +1,6 @@
 //! What the user writes about watching an endpoint.
 
+use gristmill_kernel::experiment::Decide;
 use gristmill_kernel::{Name, Span};
 
 /// The spec of node `monitors.NAME` (the endpoint's name).
@@ -24,6 +25,9 @@ pub struct MonitorSpec {
     /// Predictions of a window whose features are computed again; 0: none.
     #[serde(default)]
     pub audit: u64,
+    /// What decides an experiment of two versions; nothing is counted for one unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decide: Option<Decide>,
     /// The label set that says what happened.
     pub outcomes: Option<Name>,
     /// Where alerts go besides the log and the ledger: `https://...` webhooks, `slack://...`; `${NAME}` unresolved.

@@ -194,6 +194,7 @@ impl Bench {
 
     async fn monitor(&self, audit: u64) -> (Run, Report) {
         let spec = MonitorSpec {
+            decide: None,
             endpoint: name("churn"),
             model: name("churn"),
             measure: "rmse".into(),

@@ -16,7 +16,7 @@ use gristmill_kernel::port::{Analysis, Engine};
 use gristmill_kernel::view::{REQUEST, ViewAt};
 use gristmill_kernel::{Address, AssetKind, Code, Fault, Name, StageKind};
 use gristmill_retrain::spec::RetrainSpec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A query of the project and what it reads.
 pub(crate) struct Reads {
@@ -104,7 +104,7 @@ impl Project {
             let spec = resolve::serve(self, name).and_then(|s| serde_json::to_value(s).ok()).map(|serve| DeploySpec {
                 endpoint: name.clone(),
                 model: endpoint.model.clone(),
-                rollout: resolve::rollout(endpoint),
+                rollout: resolve::rollout(self, endpoint),
                 freeze: endpoint.freeze.clone(),
                 serve,
             });
@@ -112,7 +112,9 @@ impl Project {
             let mut parents = vec![Address::new(AssetKind::Endpoints, name.clone())];
             // Made by serving, not by a node: a monitor run is due again when there are new predictions.
             parents.push(Address::new(AssetKind::Predictions, name.clone()));
-            parents.extend(resolve::outcomes(self, endpoint).map(|l| Address::new(AssetKind::Labels, l)));
+            let decides = resolve::decide(self, endpoint).map(|decide| decide.labels);
+            let labels: BTreeSet<Name> = resolve::outcomes(self, endpoint).into_iter().chain(decides).collect();
+            parents.extend(labels.into_iter().map(|l| Address::new(AssetKind::Labels, l)));
             push(nodes, StageKind::Monitor, (AssetKind::Monitors, name), resolve::monitor(self, name), parents);
         }
     }

@@ -6,6 +6,7 @@ use crate::file::{Endpoint, Model, Rollout, SplitBy};
 use crate::project::Project;
 use gristmill_deploy as deploy;
 use gristmill_ingest::spec::SourceSpec;
+use gristmill_kernel::experiment::{Decide, Measure};
 use gristmill_kernel::model::Task;
 use gristmill_kernel::training::Split;
 use gristmill_kernel::{AliasName, Name, Span};
@@ -128,8 +129,8 @@ pub fn serve(project: &Project, name: &Name) -> Option<ServeSpec> {
     })
 }
 
-/// How a new version takes over; kinds that are not built yet count as direct here and are refused by [`crate::check`].
-pub fn rollout(endpoint: &Endpoint) -> deploy::Rollout {
+/// How a new version takes over.
+pub fn rollout(project: &Project, endpoint: &Endpoint) -> deploy::Rollout {
     let table = match &endpoint.rollout {
         Rollout::Direct => return deploy::Rollout::Direct,
         Rollout::Manual => return deploy::Rollout::Manual,
@@ -137,6 +138,10 @@ pub fn rollout(endpoint: &Endpoint) -> deploy::Rollout {
     };
     let judging =
         deploy::Judging { abort: table.abort.clone(), at_least: table.at_least, patience: table.patience, approve: table.approve };
+    if let (Some(share), Some(decide)) = (table.ab, decide(project, endpoint)) {
+        let trial = deploy::Trial { share: share.0, decide, after: table.after.unwrap_or(EXPERIMENT) };
+        return deploy::Rollout::Ab { trial, judging };
+    }
     let sample = table.sample.map_or(deploy::strategy::ALL, |share| share.0);
     match (&table.canary, table.shadow, table.blue_green) {
         (Some(steps), ..) => deploy::Rollout::Canary { steps: steps.iter().map(|s| s.0).collect(), every: table.every, judging },
@@ -146,6 +151,28 @@ pub fn rollout(endpoint: &Endpoint) -> deploy::Rollout {
     }
 }
 
+/// What decides an endpoint's experiment: a label set (more of it is better), `more` or `less` with a label set, or a measure of predictions
+/// over what happened. `None` if that is not told.
+pub fn decide(project: &Project, endpoint: &Endpoint) -> Option<Decide> {
+    let Rollout::Table(table) = &endpoint.rollout else { return None };
+    let text = table.decide.as_deref().filter(|_| table.ab.is_some())?.trim();
+    let (confidence, at_least) = (table.confidence.map_or(CONFIDENCE, |share| share.0), table.at_least);
+    let deciding = |by, labels: &Name| Decide { by, labels: labels.clone(), confidence, at_least };
+    if let Some(by) = Measure::OF_PREDICTIONS.into_iter().find(|by| by.as_str() == text) {
+        return Some(deciding(by, &outcomes(project, endpoint)?));
+    }
+    let (by, name) = match text.split_once(' ') {
+        Some(("more", name)) => (Measure::More, name.trim()),
+        Some(("less", name)) => (Measure::Less, name.trim()),
+        _ => (Measure::More, text),
+    };
+    project.labels.values().find(|labels| labels.name.as_str() == name).map(|labels| deciding(by, &labels.name))
+}
+
+/// How long an experiment lasts at least: a week has every day of the week.
+const EXPERIMENT: Span = Span::from_secs(7 * 24 * 3600);
+/// How sure an experiment must be, in per mille.
+const CONFIDENCE: u32 = 950;
 /// How long a version that shall answer everything is shown copies before.
 const PREVIEW: Span = Span::from_secs(10 * 60);
 
@@ -170,6 +197,7 @@ pub fn monitor(project: &Project, name: &Name) -> Option<MonitorSpec> {
         at_least: endpoint.monitor.at_least,
         parity: Some(endpoint.monitor.parity.trim().to_owned()),
         audit: endpoint.monitor.audit,
+        decide: decide(project, endpoint),
         outcomes: outcomes(project, endpoint),
         alerts: project.file.alerts.to.0.clone(),
     })

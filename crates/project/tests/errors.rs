@@ -395,15 +395,42 @@ async fn a_rollout_is_of_one_kind_and_its_keys_fit() {
 }
 
 #[tokio::test]
+async fn an_experiment_says_what_decides() {
+    let told = |rollout: &str| {
+        let written = "{ canary = [\"5%\", \"100%\"], every = \"30m\", abort = \"error_rate > 0.01\" }";
+        let folder = Folder::new(&TOML.replace(written, rollout).replace("[env.fast]\nendpoints.churn.rollout.every = \"2s\"", ""));
+        async move { found(&folder, Severity::Error).await }
+    };
+    for good in [
+        "{ ab = \"50%\", decide = \"churned\" }",
+        "{ ab = \"20%\", decide = \"less churned\", after = \"3d\", confidence = \"99%\", abort = \"error_rate > 0.01\" }",
+        "{ ab = \"50%\", decide = \"logloss\" }",
+    ] {
+        assert_eq!(told(good).await, "", "{good}");
+    }
+    for (bad, why) in [
+        ("{ ab = \"50%\" }", "does not say what decides"),
+        ("{ ab = \"100%\", decide = \"churned\" }", "leaves both versions something to answer"),
+        ("{ ab = \"50%\", decide = \"less chruned\" }", "there is no label set `chruned`"),
+        ("{ ab = \"50%\", decide = \"mae\" }", "`mae` cannot be told of what models.churn predicts"),
+        ("{ ab = \"50%\", decide = \"churned\", confidence = \"10%\" }", "between 50% and 99.9% sure"),
+        ("{ canary = [\"5%\", \"100%\"], decide = \"churned\" }", "only an experiment has `decide`"),
+        ("{ canary = [\"5%\", \"100%\"], ab = \"50%\", decide = \"churned\" }", "exactly one of"),
+    ] {
+        let errors = told(bad).await;
+        assert!(errors.contains(why), "{bad}: {errors}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_built_is_refused() {
     let folder = Folder::new(
         &TOML
             .replace("data/events.csv", "kafka://broker:9092/events")
-            .replace("{ canary = [\"5%\", \"100%\"], every = \"30m\", abort = \"error_rate > 0.01\" }", "{ ab = \"50%\" }")
             .replace("[env.fast]\nendpoints.churn.rollout.every = \"2s\"", "[alerts]\nto = \"mailto:me@x.example\"\nwhen = [\"drift\"]"),
     );
     let errors = found(&folder, Severity::Error).await;
-    for what in ["reading a source from kafka", "an experiment (ab)", "alerting by `mailto`", "choosing what is told (alerts.when)"] {
+    for what in ["reading a source from kafka", "alerting by `mailto`", "choosing what is told (alerts.when)"] {
         assert!(errors.contains(&format!("error[E0607]: {what} is not built yet")), "{what}\n{errors}");
     }
 }

@@ -65,7 +65,10 @@ fn app() -> App {
         .with(
             route(Method::POST, "/small", Permission::Ingest, |call: Call| async move { json(&call.bytes().await?.len()) })
                 .body_limit(1_000)
-                .errors(|status, fault, _| serde_json::json!({ "error": fault.message, "was": status.as_u16() }), ErrorSchema { name: "Odd", schema: schema::any }),
+                .errors(
+                    |status, fault, _| serde_json::json!({ "error": fault.message, "was": status.as_u16() }),
+                    ErrorSchema { name: "Odd", schema: schema::any },
+                ),
         )
         .with(route(Method::GET, "/panics", Permission::ReadProject, |_| async { panic!("on purpose") }))
         .with(

@@ -5,6 +5,7 @@ mod bad_input;
 mod dataset;
 mod demo;
 mod examples;
+mod experiments;
 mod feast;
 mod hot_swap;
 mod inference;

@@ -2,6 +2,7 @@
 
 use super::Traffic;
 use gristmill_kernel::condition::Figures;
+use gristmill_kernel::experiment::Experiment;
 use gristmill_kernel::prediction::{Arm, ArmFigures, Deployment, EndpointFigures};
 use gristmill_kernel::{Span, Timestamp};
 
@@ -14,6 +15,8 @@ pub struct Evidence {
     pub abort: Option<bool>,
     /// The figures behind it, for people.
     pub observed: String,
+    /// What an experiment has come to, once something was counted.
+    pub experiment: Option<Experiment>,
 }
 
 /// Since when the stable arm is compared: a phase's length before the rollout began, because a canary at 100 % leaves it no traffic.

@@ -1,5 +1,6 @@
 //! How a new version takes over. One file per strategy, which says the phases; a state machine over the live deployment walks them.
 
+pub mod ab;
 pub mod blue_green;
 pub mod canary;
 pub mod evidence;
@@ -84,6 +85,7 @@ pub fn phases(rollout: &Rollout) -> Vec<Phase> {
         Rollout::Canary { steps, every, .. } => canary::phases(steps, *every),
         Rollout::Shadow { sample, lasts, .. } => shadow::phases(*sample, *lasts),
         Rollout::BlueGreen { sample, preview, bake, .. } => blue_green::phases(*sample, *preview, *bake),
+        Rollout::Ab { trial, .. } => ab::phases(trial),
     };
     if rollout.asks() && phases.first().is_none_or(|first| first.traffic.is_answering()) {
         phases.insert(0, Phase { traffic: Traffic::None, lasts: Span::from_secs(0) });
@@ -167,6 +169,10 @@ fn judged(rollout: &Rollout, judging: &Judging, canary: &Canary, evidence: &Evid
     let (lasted, every) = (now.since(canary.since), lasts(rollout, canary));
     if evidence.abort == Some(true) {
         return Some(Step::Abort(format!("{} ({})", abort.as_deref().unwrap_or_default(), evidence.observed)));
+    }
+    if let Some(trial) = rollout.trial() {
+        // An experiment is long and live figures are short: that it answers at all is not asked again.
+        return ab::decided(trial, *patience, canary, evidence.experiment.as_ref(), now);
     }
     if let Some(lacking) = lacking(evidence, *at_least) {
         return Some(if lasted >= (*patience).max(every) {

@@ -29,7 +29,7 @@ pub(super) fn deployment(permille: u32, step: u32) -> Deployment {
     }
 }
 fn evidence(rows: u64, abort: Option<bool>) -> Evidence {
-    Evidence { rows, abort, observed: "error_rate = 0.5".into() }
+    Evidence { rows, abort, observed: "error_rate = 0.5".into(), experiment: None }
 }
 #[test]
 fn a_rollout_walks_its_steps() {

@@ -49,6 +49,9 @@ impl Status {
                 endpoint["endpoint"].as_str().unwrap_or("?"),
                 endpoint["stable"].as_str().unwrap_or("?")
             ));
+            if let Some(experiment) = endpoint["experiment"].as_str() {
+                cx.out.data(format!("           experiment: {experiment}"));
+            }
             if let Some(parity) = endpoint["parity"].as_object() {
                 cx.out.data(format!("           {}", parity["summary"].as_str().unwrap_or_default()));
             }
@@ -93,7 +96,9 @@ pub async fn endpoints(ports: &Ports) -> Result<Vec<Value>> {
                 "mismatch_rate": p.mismatch_rate(), "summary": p.summary(),
             })
         });
+        let seen = gristmill_deploy::experiment(ports, &deployment).await?;
         standing.push(json!({
+            "experiment": seen.as_ref().map(gristmill_deploy::strategy::ab::told),
             "parity": parity,
             "endpoint": deployment.endpoint,
             "stable": deployment.stable.to_string(),

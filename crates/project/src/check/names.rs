@@ -2,12 +2,14 @@
 
 use super::Diagnostic;
 use crate::figures;
-use crate::file::{Rollout, SplitBy};
+use crate::file::{Endpoint, Rollout, RolloutTable, SplitBy};
 use crate::project::Project;
 use crate::resolve::{ALGORITHMS, measure};
 use crate::secrets;
 use crate::text::did_you_mean;
+use gristmill_kernel::experiment::Measure;
 use gristmill_kernel::limits::TUNE_TRIALS_MAX;
+use gristmill_kernel::model::Task;
 use gristmill_kernel::view::ViewAt;
 use gristmill_kernel::{Code, Fault, Name, Span};
 use std::path::Path;
@@ -99,6 +101,73 @@ pub(super) fn models(project: &Project, found: &mut Vec<Diagnostic>) {
     }
 }
 
+/// What is wrong with an experiment, each with its key.
+fn experiment(project: &Project, endpoint: &Endpoint, table: &RolloutTable) -> Vec<(&'static str, Fault)> {
+    let wrong = |what: &str, fix: &str| Fault::invalid(Code::BAD_VALUE, what.to_owned()).fix(fix.to_owned());
+    let Some(share) = table.ab else {
+        let keys = [("decide", table.decide.is_some()), ("after", table.after.is_some()), ("confidence", table.confidence.is_some())];
+        let lost = keys.into_iter().filter(|(_, given)| *given);
+        return lost
+            .map(|(key, _)| {
+                (key, wrong(&format!("only an experiment has `{key}`"), "write { ab = \"50%\", decide = \"NAME\" }, of a label set"))
+            })
+            .collect();
+    };
+    let mut found = Vec::new();
+    if !(1..1_000).contains(&share.0) {
+        found.push(("ab", wrong("an experiment leaves both versions something to answer", "write ab = \"50%\"")));
+    }
+    if table.confidence.is_some_and(|confidence| !(500..1_000).contains(&confidence.0)) {
+        found.push(("confidence", wrong("a decision is between 50% and 99.9% sure", "write confidence = \"95%\"")));
+    }
+    let Some(model) = endpoint.model.own() else {
+        let what = "nothing is known of what happens to those whom a registered model answers";
+        found.push(("ab", wrong(what, "give the model to the project, or use { canary = [\"5%\", \"100%\"], every = \"30m\" }")));
+        return found;
+    };
+    let task = project.file.models.get(model).and_then(|model| model.task);
+    let names = || project.labels.keys().map(Name::as_str);
+    match (&table.decide, crate::resolve::decide(project, endpoint)) {
+        (None, _) => {
+            let first = names().next().unwrap_or("NAME");
+            let fix = format!("add decide = \"more {first}\" or \"less {first}\": a label set, or accuracy, logloss, mae, mse");
+            found.push(("ab", wrong("the experiment does not say what decides", &fix)));
+        }
+        (Some(text), None) if Measure::OF_PREDICTIONS.iter().any(|by| by.as_str() == text.trim()) => {
+            found.push((
+                "decide",
+                wrong("no label set says what happened", "add monitor = { outcomes = \"labels/NAME.sql\" } to the endpoint"),
+            ));
+        }
+        (Some(text), None) => {
+            let name = text.trim().split_once(' ').map_or(text.trim(), |(_, name)| name.trim());
+            let fix = did_you_mean(name, "label sets", names());
+            found.push(("decide", Fault::invalid(Code::BAD_VALUE, format!("there is no label set `{name}`")).fix(fix)));
+        }
+        (Some(_), Some(decide)) => {
+            let (fits, fix) = match decide.by {
+                Measure::More | Measure::Less => (true, ""),
+                Measure::Accuracy => (matches!(task, None | Some(Task::Binary | Task::Multiclass)), "write decide = \"mae\" or \"mse\""),
+                Measure::Logloss => {
+                    (matches!(task, None | Some(Task::Binary)), "write decide = \"accuracy\" for classes, \"mae\" for values")
+                }
+                Measure::Mae | Measure::Mse => (matches!(task, None | Some(Task::Regression)), "write decide = \"accuracy\""),
+            };
+            if !fits {
+                found.push(("decide", wrong(&format!("`{decide}` cannot be told of what models.{model} predicts"), fix)));
+            }
+            let about = |labels: &Name| project.labels.get(labels).map(|labels| labels.entity.clone());
+            let own =
+                project.file.models.get(model).and_then(|m| project.label_set(m.labels.as_ref()?)).map(|labels| labels.entity.clone());
+            if own.is_some() && about(&decide.labels) != own {
+                let what = format!("the label set `{}` is about other entities than the model", decide.labels);
+                found.push(("decide", wrong(&what, "give both the same entity")));
+            }
+        }
+    }
+    found
+}
+
 /// Rollouts go up to everybody.
 pub(super) fn endpoints(project: &Project, found: &mut Vec<Diagnostic>) {
     for (name, endpoint) in &project.file.endpoints {
@@ -117,6 +186,9 @@ pub(super) fn endpoints(project: &Project, found: &mut Vec<Diagnostic>) {
                     let fault = Fault::invalid(Code::BAD_VALUE, format!("this kind of rollout has no `{key}`"));
                     error(fault.fix(format!("remove `{key}`: it says how a new version is shown copies")), &format!("rollout.{key}"));
                 }
+            }
+            for (path, fault) in experiment(project, endpoint, table) {
+                error(fault, &format!("rollout.{path}"));
             }
             if let Some(steps) = &table.canary {
                 let ascending = steps.windows(2).all(|w| w[0] < w[1]);

@@ -2,7 +2,6 @@
 //! an error: nothing is pretended. When a part is built, its line here goes.
 
 use super::Diagnostic;
-use crate::file::Rollout;
 use crate::project::Project;
 use gristmill_kernel::{Code, Fault, Kind};
 
@@ -63,12 +62,6 @@ pub(super) fn parts(project: &Project, found: &mut Vec<Diagnostic>) {
         }
         if endpoint.send.is_some() {
             refuse("sending scores on".into(), "remove it; predictions are in the table predictions.NAME", &at("send"));
-        }
-        if let Rollout::Table(table) = &endpoint.rollout {
-            let canary = "use { canary = [\"5%\", \"25%\", \"100%\"], every = \"30m\" }";
-            if table.ab.is_some() {
-                refuse("an experiment (ab)".into(), canary, &at("rollout.ab"));
-            }
         }
     }
     for (i, to) in file.alerts.to.0.iter().enumerate() {

@@ -44,11 +44,9 @@ type Answer = futures::future::BoxFuture<'static, Result<Response>>;
 
 /// Errors as the protocol has them.
 pub(super) fn shaped(route: Route) -> Route {
-    route.errors(|_, fault, _| json!({ "error": super::one_line(fault) }), super::ERROR).error_status(|fault| {
-        match fault.kind {
-            Kind::Refused => StatusCode::BAD_REQUEST,
-            kind => status_of(kind),
-        }
+    route.errors(|_, fault, _| json!({ "error": super::one_line(fault) }), super::ERROR).error_status(|fault| match fault.kind {
+        Kind::Refused => StatusCode::BAD_REQUEST,
+        kind => status_of(kind),
     })
 }
 
