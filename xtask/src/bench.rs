@@ -86,7 +86,7 @@ pub fn run(root: &Path, name: &str) -> Result<bool> {
         .iter()
         .find(|b| b.name == name)
         .with_context(|| format!("there is no benchmark `{name}`; there are {}", known.join(", ")))?;
-    let program = build(root, bench)?;
+    let program = example(root, &["--package", bench.package], bench.example)?;
     let series = rounds(bench.rounds, bench.contenders, || measure(&program, bench))?;
     print!("{}", table(bench.contenders, &series));
     let path = write_report(root, bench, &series)?;
@@ -94,20 +94,17 @@ pub fn run(root: &Path, name: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Builds the example with optimisation and names the program.
-fn build(root: &Path, bench: &Bench) -> Result<PathBuf> {
-    let args =
-        ["build", "--release", "--package", bench.package, "--example", bench.example, "--message-format", "json-render-diagnostics"];
+/// With all of the workspace, so that nothing is compiled with other features than what users run.
+const AS_USERS_RUN: &[&str] = &["--workspace"];
+
+/// Builds an example with optimisation and names the program.
+fn example(root: &Path, of: &[&str], example: &str) -> Result<PathBuf> {
+    let args = [&["build", "--release", "--example", example, "--message-format", "json-render-diagnostics"], of].concat();
     let output = crate::cargo(root, &args).stderr(std::process::Stdio::inherit()).output()?;
     if !output.status.success() {
-        bail!("example {} of {} does not build", bench.example, bench.package);
+        bail!("example {example} does not build");
     }
-    program(&output.stdout, bench.example)
-}
-
-/// The program of an example, out of what cargo said.
-fn program(said: &[u8], example: &str) -> Result<PathBuf> {
-    let lines = String::from_utf8_lossy(said).into_owned();
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     let messages = lines.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
     let mut programs = messages.filter(|m| m["target"]["name"] == example).filter_map(|m| m["executable"].as_str().map(PathBuf::from));
     programs.next_back().with_context(|| format!("cargo did not name the program of {example}"))

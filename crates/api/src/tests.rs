@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use gristmill_kernel::condition::{Figures, Judged};
+use gristmill_kernel::experiment::{Decide, Experiment, Measure, Tried, Values};
 use gristmill_kernel::port::*;
 use gristmill_kernel::prediction::{Arm, ArmFigures, Canary, Compared, Deployment, EndpointFigures};
 use gristmill_kernel::run::{Finish, NewRun};
@@ -432,6 +433,46 @@ async fn versions_and_aliases_are_seen_and_moved() {
     let (_, assets) = bench.get("/api/v1/assets").await;
     assert_eq!(assets["assets"][0]["aliases"], json!({ "champion": 1, "challenger": 2 }));
     assert_eq!(bench.get("/api/v1/versions/models.churn@champion/lineage").await.1["version"], "models.churn@1");
+}
+
+#[tokio::test]
+async fn the_status_shows_what_an_experiment_has_come_to() {
+    let bench = Bench::new().await;
+    let model = |number| VersionRef { asset: "models.churn".parse().expect("an address"), number };
+    let at = bench.ports.clock.now();
+    let canary = Some(Canary { model: model(2), permille: 500, mirrored: 0, step: 0, began_at: at, since: at });
+    let deployment = Deployment { format: 1, endpoint: Name::new("churn").expect("a name"), stable: model(1), canary, serve: json!({}) };
+    bench.version(StageKind::Deploy, "endpoints.churn", serde_json::to_value(&deployment).expect("json")).await;
+    let (asset, alias) = ("endpoints.churn".parse().expect("an address"), AliasName::live());
+    let wish = AliasMove { asset, alias, to: Some(1), expect: None, actor: Actor::system("test"), reason: "x".into(), run: None };
+    bench.ports.ledger.move_alias(wish, at).await.expect("moves");
+    assert_eq!(bench.get("/api/v1/status").await.1["endpoints"][0]["experiment"], Value::Null, "nothing was counted");
+    let decide = Decide { by: Measure::Less, labels: Name::new("churned").expect("a name"), confidence: 950, at_least: 100 };
+    let values = |entities, mean: f64| Values { entities, mean, variance: mean * (1.0 - mean) };
+    let counted = |decide: &Decide, trial| Experiment {
+        tried: Tried::of(&deployment, decide).expect("an experiment"),
+        of_stable: values(5_000, 0.3),
+        of_trial: trial,
+    };
+    let told = async |seen: Experiment| {
+        bench.run(StageKind::Monitor, "monitors.churn", |end| (end.params, end.metrics) = seen.written()).await;
+        bench.get("/api/v1/status").await.1["endpoints"][0]["experiment"].clone()
+    };
+    let few = told(counted(&decide, values(20, 0.2))).await;
+    assert_eq!(
+        (&few["better"], &few["difference"], few["lacking"].as_str().map(|s| s.contains("20 of 100"))),
+        (&Value::Null, &Value::Null, Some(true))
+    );
+    let clear = told(counted(&decide, values(5_000, 0.2))).await;
+    assert_eq!(
+        (&clear["better"], &clear["decide"], &clear["trial"]),
+        (&json!(true), &json!("less churned"), &json!({ "entities": 5_000, "mean": 0.2 }))
+    );
+    let (_, page) = bench.send("GET", "/", Some("read_project"), Value::Null).await;
+    assert!(page.contains("Experiment on churn: less churned") && page.contains("models.churn@2 is better: difference -0.1000"), "{page}");
+    // What was counted for another experiment is not shown for this one.
+    let before = Tried { began_at: Timestamp::from_micros(7), ..Tried::of(&deployment, &decide).expect("an experiment") };
+    assert_eq!(told(Experiment { tried: before, ..counted(&decide, values(5_000, 0.2)) }).await, Value::Null);
 }
 
 #[tokio::test]

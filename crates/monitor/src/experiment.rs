@@ -14,7 +14,7 @@ use gristmill_kernel::{Result, StageContext, Timestamp};
 use std::collections::HashMap;
 
 /// Counts the experiment that a deployment is in; `None` without one. Only outcomes from its beginning on count: what had happened before is
-/// nobody's doing.
+/// nobody's doing. An entity that both versions answered, as while a deployment is swapped in, counts for neither.
 pub(crate) async fn count(
     cx: &StageContext,
     table: &TableName,
@@ -44,12 +44,13 @@ pub(crate) async fn count(
     })
     .await?;
     // One order whatever the map's: sums of floats depend on it.
-    let values = |arm: &HashMap<String, (f64, u32)>| {
-        let mut values: Vec<f64> = arm.values().map(|(sum, count)| sum / f64::from(*count)).collect();
+    let values = |arm: &HashMap<String, (f64, u32)>, other: &HashMap<String, (f64, u32)>| {
+        let own = arm.iter().filter(|(entity, _)| !other.contains_key(*entity));
+        let mut values: Vec<f64> = own.map(|(_, (sum, count))| sum / f64::from(*count)).collect();
         values.sort_by(f64::total_cmp);
         Values::of(values.into_iter())
     };
-    (experiment.of_stable, experiment.of_trial) = (values(&arms[0]), values(&arms[1]));
+    (experiment.of_stable, experiment.of_trial) = (values(&arms[0], &arms[1]), values(&arms[1], &arms[0]));
     Ok(Some(experiment))
 }
 

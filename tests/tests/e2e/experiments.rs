@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 const CUSTOMERS: u64 = 600;
 
 /// What happened, told by events of two kinds.
-const BOUGHT: &str = r"/*---
+pub const BOUGHT: &str = r"/*---
 entity = 'customer_id'
 time   = 'told_at'
 label  = 'bought'
@@ -28,6 +28,12 @@ fn on_trial() -> (Project, Server, Vec<bool>) {
         let (_, status) = server.get("/api/v1/status");
         let status: Value = serde_json::from_str(&status).ok()?;
         (status["endpoints"][0]["canary"]["share"] == 0.5).then_some(())
+    });
+    // Customers to whom nothing happens: they are asked about until the server answers with both versions.
+    let others: Vec<Value> = (5_000..5_100).map(|customer| json!({ "customer_id": customer })).collect();
+    server.wait_for("an answer of the version on trial", 60, |server| {
+        let (_, answer) = server.post("/predict/buys", &json!({ "rows": others }));
+        answer["predictions"].as_array()?.iter().any(|p| p["model"] == "models.buys@2").then_some(())
     });
     let answered = |server: &Server| {
         let mut trial = Vec::new();

@@ -2,6 +2,7 @@
 //!
 //! A bad one is rolled back, refused or paused, and touches at most 2 % of the rows that callers ask about meanwhile; a good one is never aborted.
 
+use crate::experiments::BOUGHT;
 use gristmill_tests::boosters::{self, booster, mlmodel};
 use gristmill_tests::{Project, Server, client};
 use serde_json::{Value, json};
@@ -190,8 +191,17 @@ fn the_page_about_releases_shows_a_project_that_is_right() {
     let blocks: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(!blocks.is_empty(), "the page shows no project");
     for block in blocks {
-        let project = Project::empty();
-        project.write("gristmill.toml", block);
+        let project = if block.contains("project =") {
+            let project = Project::empty();
+            project.write("gristmill.toml", block);
+            project
+        } else {
+            // A part of a project: it takes the place of the shop's endpoint.
+            let project = Project::shop();
+            project.write("labels/bought.sql", BOUGHT);
+            project.edit("gristmill.toml", "[endpoints.buys]\nmodel = \"buys\"\n", block);
+            project
+        };
         project.run(&["check"]).good();
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const USAGE: &str = "\
 usage: cargo xtask bench features [--quick] [--rounds N] [--only CASES] [--cache DIR]
@@ -139,7 +139,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
     std::fs::create_dir_all(&place)?;
     let script = place.join("peers.py");
     std::fs::write(&script, include_str!("peers.py"))?;
-    let (program, engines) = (build(root)?, venv(root, "engines", asked.cache.as_deref())?);
+    let (program, engines) = (super::example(root, super::AS_USERS_RUN, "training_set")?, venv(root, "engines", asked.cache.as_deref())?);
     let bed = Bed { asked, root: root.to_owned(), program, script, engines, place };
     let (mut equal, mut reports) = (true, Vec::new());
     for case in CASES.iter().filter(|case| bed.asked.only.is_empty() || bed.asked.only.iter().any(|o| o == case.name)) {
@@ -151,16 +151,6 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
     std::fs::write(&path, serde_json::to_string_pretty(&reports)? + "\n")?;
     println!("report: {}", path.display());
     Ok(equal)
-}
-
-/// Our side, optimised as everything that users run; of the whole workspace, so that nothing is compiled with other features.
-fn build(root: &Path) -> Result<PathBuf> {
-    let args = ["build", "--release", "--workspace", "--example", "training_set", "--message-format", "json-render-diagnostics"];
-    let output = crate::cargo(root, &args).stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        bail!("example training_set does not build");
-    }
-    super::program(&output.stdout, "training_set")
 }
 
 fn last_json(text: &str) -> Result<Value> {

@@ -10,7 +10,7 @@ use super::{Figures, Measured, Series, rounds, table};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const USAGE: &str = "\
 usage: cargo xtask bench scores [--rounds N] [--cache DIR]
@@ -63,7 +63,13 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
     let script = folder.join("peers.py");
     std::fs::write(&script, include_str!("peers.py"))?;
     let core = cores()?.last().context("a core")?.to_string();
-    let bed = Bed { program: build(root)?, python: venv(root, "scores", cache.as_deref())?, script, folder, core };
+    let bed = Bed {
+        program: super::example(root, super::AS_USERS_RUN, "score")?,
+        python: venv(root, "scores", cache.as_deref())?,
+        script,
+        folder,
+        core,
+    };
     printed(bed.python().arg("make").arg(&bed.folder))?;
     let mut reports = Vec::new();
     for case in &CASES {
@@ -74,16 +80,6 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
     std::fs::write(&path, serde_json::to_string_pretty(&reports)? + "\n")?;
     println!("report: {}", path.display());
     Ok(true)
-}
-
-/// Our side; of the whole workspace, so that nothing is compiled with other features.
-fn build(root: &Path) -> Result<PathBuf> {
-    let args = ["build", "--release", "--workspace", "--example", "score", "--message-format", "json-render-diagnostics"];
-    let output = crate::cargo(root, &args).stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        bail!("example score does not build");
-    }
-    super::program(&output.stdout, "score")
 }
 
 struct Bed {
