@@ -288,7 +288,10 @@ async fn the_description_says_of_every_route_what_it_answers_and_how_it_fails() 
         }
     }
     let run = &document["paths"]["/api/v1/runs/{id}"]["get"]["responses"];
-    assert!(run["404"]["content"]["application/json"]["schema"]["required"].as_array().is_some_and(|keys| keys.contains(&json!("code"))));
+    assert_eq!(run["404"]["content"]["application/json"]["schema"], json!({ "$ref": "#/components/schemas/Error" }));
+    let schemas = &document["components"]["schemas"];
+    assert!(schemas["Error"]["required"].as_array().is_some_and(|keys| keys.contains(&json!("code"))), "{schemas}");
+    assert!(schemas["FeastError"].is_object(), "each protocol has its own: {schemas}");
     assert!(run["200"]["content"]["application/json"]["schema"]["properties"]["steps"].is_object(), "{run}");
     assert!(!run.as_object().expect("responses").contains_key("413"), "it reads no body");
 }

@@ -398,7 +398,8 @@ async fn a_rollout_is_of_one_kind_and_its_keys_fit() {
 async fn an_experiment_says_what_decides() {
     let told = |rollout: &str| {
         let written = "{ canary = [\"5%\", \"100%\"], every = \"30m\", abort = \"error_rate > 0.01\" }";
-        let folder = Folder::new(&TOML.replace(written, rollout).replace("[env.fast]\nendpoints.churn.rollout.every = \"2s\"", ""));
+        let text = TOML.replace("gates    =", "task     = \"binary\"\ngates    =");
+        let folder = Folder::new(&text.replace(written, rollout).replace("[env.fast]\nendpoints.churn.rollout.every = \"2s\"", ""));
         async move { found(&folder, Severity::Error).await }
     };
     for good in [

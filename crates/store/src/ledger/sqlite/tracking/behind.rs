@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, oneshot};
 /// Points that are applied without waiting for more: beyond so many a point does not become cheaper.
 const APPLY_POINTS: usize = 2_000;
 /// The longest that points stay out of the tables when nobody asks for them.
-const APPLY_AFTER: Duration = Duration::from_millis(100);
+const APPLY_AFTER: Duration = Duration::from_millis(250);
 /// Between two attempts when the tables cannot be written.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
