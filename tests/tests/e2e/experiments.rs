@@ -93,8 +93,11 @@ fn the_better_version_takes_over_by_what_happened() {
     means_what_happened(&run, counts);
     let summary = run["summary"].as_str().expect("a summary");
     assert!(summary.contains("more bought 0.5") && summary.contains("difference +0."), "{summary}");
-    let (_, answer) = server.post("/predict/buys", &json!({ "rows": (0..50).map(|c| json!({ "customer_id": c })).collect::<Vec<_>>() }));
-    assert!(answer["predictions"].as_array().expect("predictions").iter().all(|p| p["model"] == "models.buys@2"), "{answer}");
+    let everybody = json!({ "rows": (0..50).map(|c| json!({ "customer_id": c })).collect::<Vec<_>>() });
+    server.wait_for("the new version's answers to everybody", 30, |server| {
+        let (_, answer) = server.post("/predict/buys", &everybody);
+        answer["predictions"].as_array()?.iter().all(|p| p["model"] == "models.buys@2").then_some(())
+    });
     assert!(project.run(&["show", "models.buys"]).good().out.contains("champion"));
 }
 
