@@ -132,7 +132,8 @@ impl Tried {
     /// The experiment that a deployment is in.
     pub fn of(deployment: &Deployment, decide: &Decide) -> Option<Tried> {
         let canary = deployment.canary.as_ref().filter(|canary| canary.permille > 0)?;
-        Some(Tried { began_at: canary.began_at, stable: deployment.stable.clone(), trial: canary.model.clone(), decide: decide.clone() })
+        // Before its phase began, while the version may have stood by, it could answer nobody.
+        Some(Tried { began_at: canary.since, stable: deployment.stable.clone(), trial: canary.model.clone(), decide: decide.clone() })
     }
 }
 
