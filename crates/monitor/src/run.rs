@@ -70,7 +70,6 @@ impl Stage for MonitorStage {
             (Some(decide), Some(outcomes)) => experiment::count(cx, &table, (&deployment, decide), (&file, outcomes)).await?,
             _ => None,
         };
-        let outcomes = outcomes(ports, spec.outcomes.as_ref(), &file).await?;
         let (mut params, counted) = experiment.as_ref().map(Experiment::written).unwrap_or_default();
         params.insert("model".to_owned(), model.to_string());
         let from = last_end(ports, &order.node.address).await?;
@@ -85,6 +84,9 @@ impl Stage for MonitorStage {
             }
         };
         cx.cancel.check()?;
+        // A label set is read once, and only for a window that is judged.
+        let same = spec.decide.as_ref().map(|decide| &decide.labels) == spec.outcomes.as_ref();
+        let outcomes = if same { happened } else { outcomes(ports, spec.outcomes.as_ref(), &file).await? };
         let measured = plan::measure_all(&window);
         let mut checks = judge(ports, spec.drift.as_deref(), &measured).await?;
         let mut report = Report {
