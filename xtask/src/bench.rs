@@ -97,17 +97,36 @@ pub fn run(root: &Path, name: &str) -> Result<bool> {
 /// With all of the workspace, so that nothing is compiled with other features than what users run.
 const AS_USERS_RUN: &[&str] = &["--workspace"];
 
-/// Builds an example with optimisation and names the program.
+/// The profile of `Cargo.toml` that figures are of: everything optimised, as for production. It takes twice as long to build as what a newcomer's
+/// first command builds.
+const PROFILE: &str = "dist";
+
+/// Builds an example as for production and names the program.
 fn example(root: &Path, of: &[&str], example: &str) -> Result<PathBuf> {
-    let args = [&["build", "--release", "--example", example, "--message-format", "json-render-diagnostics"], of].concat();
+    built(root, example, &[&["--example", example], of].concat())
+}
+
+/// Our server: the one that is named, or ours as it is built for production.
+fn our_server(root: &Path, named: Option<&Path>) -> Result<PathBuf> {
+    let program = match named {
+        Some(path) => path.to_path_buf(),
+        None => built(root, "gristmill", &["--package", "gristmill", "--bin", "gristmill"])?,
+    };
+    program.canonicalize().with_context(|| format!("there is no {}", program.display()))
+}
+
+/// Builds a program and says where it is.
+fn built(root: &Path, name: &str, what: &[&str]) -> Result<PathBuf> {
+    eprintln!("building {name} with the profile {PROFILE}");
+    let args = [&["build", "--profile", PROFILE, "--message-format", "json-render-diagnostics"], what].concat();
     let output = crate::cargo(root, &args).stderr(std::process::Stdio::inherit()).output()?;
     if !output.status.success() {
-        bail!("example {example} does not build");
+        bail!("{name} does not build");
     }
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     let messages = lines.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
-    let mut programs = messages.filter(|m| m["target"]["name"] == example).filter_map(|m| m["executable"].as_str().map(PathBuf::from));
-    programs.next_back().with_context(|| format!("cargo did not name the program of {example}"))
+    let mut programs = messages.filter(|m| m["target"]["name"] == name).filter_map(|m| m["executable"].as_str().map(PathBuf::from));
+    programs.next_back().with_context(|| format!("cargo did not name the program of {name}"))
 }
 
 /// Figures of one round: name -> (value, unit).
@@ -231,7 +250,7 @@ pub fn table(contenders: &[&str], measured: &Measured) -> String {
 }
 
 fn write_report(root: &Path, bench: &Bench, measured: &Measured) -> Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = crate::target_dir(root);
     let folder = target.join("bench");
     std::fs::create_dir_all(&folder)?;
     let figures: Vec<serde_json::Value> = measured

@@ -20,6 +20,11 @@ pub fn workspace_root() -> PathBuf {
     here.parent().unwrap_or(&here).to_path_buf()
 }
 
+/// Where cargo puts what it builds.
+pub fn target_dir(root: &std::path::Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
 /// The cargo that started us, or the one on the path.
 pub fn cargo(root: &std::path::Path, args: &[&str]) -> std::process::Command {
     let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

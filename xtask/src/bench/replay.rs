@@ -20,7 +20,7 @@ usage: cargo xtask bench replay [--minutes N] [--speed N] [--binary FILE]
 
   --minutes N    how long it is played (30)
   --speed N      how many times as fast as it happened (60)
-  --binary FILE  our server (target/release/gristmill)
+  --binary FILE  our server (built for production)
 ";
 
 /// An item that the stream does not have.
@@ -37,19 +37,19 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
         print!("{USAGE}");
         return Ok(true);
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let (mut minutes, mut speed, mut binary) = (30.0, 60, target.join("release/gristmill"));
+    let target = crate::target_dir(root);
+    let (mut minutes, mut speed, mut binary) = (30.0, 60, None);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let value = words.next().with_context(|| format!("{word} needs a value\n{USAGE}"))?;
         match *word {
             "--minutes" => minutes = value.parse::<f64>()?,
             "--speed" => speed = value.parse::<u64>()?,
-            "--binary" => binary = PathBuf::from(value),
+            "--binary" => binary = Some(PathBuf::from(value)),
             other => bail!("`{other}` is not understood\n{USAGE}"),
         }
     }
-    let binary = binary.canonicalize().context("build our server first: cargo build --release -p gristmill")?;
+    let binary = super::our_server(root, binary.as_deref())?;
     let place = target.join(format!("bench/replay-{}", std::process::id()));
     let said = played(&Bed { binary, place: place.clone() }, speed, Duration::from_secs_f64(minutes * 60.0))?;
     std::fs::remove_dir_all(&place)?;

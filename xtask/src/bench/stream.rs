@@ -19,7 +19,7 @@ usage: cargo xtask bench stream [--rates LIST] [--seconds N] [--binary FILE]
 
   --rates LIST   events per second, one case each (0,10000,20000,50000)
   --seconds N    how long each case takes (20)
-  --binary FILE  our server (target/release/gristmill)
+  --binary FILE  our server (built for production)
 ";
 
 /// Between two pushes of the stream.
@@ -66,19 +66,19 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
         print!("{USAGE}");
         return Ok(true);
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let (mut rates, mut seconds, mut binary) = (vec![0, 10_000, 20_000, 50_000], 20, target.join("release/gristmill"));
+    let target = crate::target_dir(root);
+    let (mut rates, mut seconds, mut binary) = (vec![0, 10_000, 20_000, 50_000], 20, None);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let value = words.next().with_context(|| format!("{word} needs a value\n{USAGE}"))?;
         match *word {
             "--rates" => rates = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--seconds" => seconds = value.parse()?,
-            "--binary" => binary = PathBuf::from(value),
+            "--binary" => binary = Some(PathBuf::from(value)),
             other => bail!("`{other}` is not understood\n{USAGE}"),
         }
     }
-    let binary = binary.canonicalize().context("build our server first: cargo build --release -p gristmill")?;
+    let binary = super::our_server(root, binary.as_deref())?;
     let mut cases = Vec::new();
     for rate in rates {
         let place = target.join(format!("bench/stream-{}-{rate}", std::process::id()));

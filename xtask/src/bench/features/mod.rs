@@ -134,7 +134,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
         return Ok(true);
     }
     let asked = Asked::parse(words)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = crate::target_dir(root);
     let place = target.join("bench/features");
     std::fs::create_dir_all(&place)?;
     let script = place.join("peers.py");

@@ -21,7 +21,7 @@ usage: cargo xtask bench online [--quick] [--rounds N] [--binary FILE] [--cache 
 
   --quick        few entities and short rounds: to see that it works, not to know how fast it is
   --rounds N     how often each is measured (3)
-  --binary FILE  our server (target/release/gristmill)
+  --binary FILE  our server (built for production)
   --cache DIR    where the peers are installed (~/.cache/gristmill-venvs)
 
 It needs `redis-server` and `redis-benchmark` (Debian's `redis`).
@@ -74,11 +74,10 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
         return Ok(true);
     }
     let asked = Asked::parse(words)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = crate::target_dir(root);
     let place = target.join(format!("bench/online-{}", std::process::id()));
     std::fs::create_dir_all(&place)?;
-    let binary = asked.binary.clone().unwrap_or_else(|| target.join("release/gristmill")).canonicalize();
-    let binary = binary.context("build our server first: cargo build --release -p gristmill")?;
+    let binary = super::our_server(root, asked.binary.as_deref())?;
     let script = place.join("peers.py");
     std::fs::write(&script, include_str!("peers.py"))?;
     let python = venv(root, "feast-redis", asked.cache.as_deref())?;

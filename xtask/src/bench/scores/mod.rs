@@ -57,7 +57,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
             other => bail!("`{other}` is not understood\n{USAGE}"),
         }
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = crate::target_dir(root);
     let folder = target.join("bench").join(format!("scores-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let script = folder.join("peers.py");

@@ -38,7 +38,7 @@ usage: cargo xtask bench serve [--quick] [--rounds N] [--only WORDS] [--binary F
   --quick            short rounds, one that counts: to see that it works, not to know how fast it is
   --rounds N         how often each is measured (3)
   --only WORDS       of trees, network, features; separated by commas
-  --binary FILE      our server (target/release/gristmill)
+  --binary FILE      our server (built for production)
   --cache DIR        where the peers are installed (~/.cache/gristmill-venvs)
   --profile WAY/ROWS measure nothing: ask ours alone for 20 s, and name its process, for a profiler; `rest/1`; ways are
                      rest, binary, grpc, predict
@@ -131,13 +131,12 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
         return Ok(true);
     }
     let asked = Asked::parse(words)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = crate::target_dir(root);
     let out = target.join("bench");
     let place = out.join(format!("serve-{}", std::process::id()));
     std::fs::create_dir_all(&place)?;
     let place = place.canonicalize()?;
-    let binary = asked.binary.clone().unwrap_or_else(|| target.join("release/gristmill")).canonicalize();
-    let binary = binary.context("build our server first: cargo build --release -p gristmill")?;
+    let binary = super::our_server(root, asked.binary.as_deref())?;
     let cores = super::tracking::cores()?;
     let (core, client_core) = (cores[0], *cores.get(1).unwrap_or(&cores[0]));
     let kit = Kit { root: root.to_path_buf(), binary, cache: asked.cache.clone(), scripts: place.join("scripts"), core };

@@ -32,7 +32,7 @@ usage: cargo xtask bench tracking [--quick] [--rounds N] [--only WORDS] [--binar
   --quick        few rounds and few runs: to see that it works, not to know how fast it is
   --rounds N     how often each is measured (5)
   --only WORDS   of start, client, metric, batch, lifecycle, get, artifacts, search, big; separated by commas
-  --binary FILE  our server (target/release/gristmill)
+  --binary FILE  our server (built for production)
   --cache DIR    where the peers are installed (~/.cache/gristmill-venvs)
   --wheels DIR   wheels that pip may take instead of downloading
 ";
@@ -84,7 +84,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
     }
     let asked = Asked::parse(words)?;
     let programs = Programs::find(root, asked.binary.as_deref(), &asked.cache, asked.wheels.as_deref())?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = crate::target_dir(root);
     let out = target.join("bench");
     let place = out.join(format!("tracking-{}", std::process::id()));
     std::fs::create_dir_all(&place)?;

@@ -43,7 +43,7 @@ impl Who {
 
 /// Where the programs are.
 pub struct Programs {
-    /// Our release binary.
+    /// Our binary.
     pub gristmill: PathBuf,
     /// The Python of the environment that has `mlflow`.
     pub python: PathBuf,
@@ -59,11 +59,7 @@ const FASTTRACKML: &str = "fasttrackml==0.6.0";
 impl Programs {
     /// Finds them, and installs the peers from PyPI into `cache` if they are not there yet. `wheels` is a folder that pip looks into first.
     pub fn find(root: &Path, binary: Option<&Path>, cache: &Path, wheels: Option<&Path>) -> Result<Programs> {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        let gristmill = binary.map_or_else(|| target.join("release/gristmill"), Path::to_path_buf);
-        if !gristmill.is_file() {
-            bail!("there is no {}; build it first: cargo build --release -p gristmill", gristmill.display());
-        }
+        let gristmill = crate::bench::our_server(root, binary)?;
         let python = environment(&cache.join("mlflow-3.17"), MLFLOW, "bin/mlflow", wheels)?;
         let fml = match environment(&cache.join("fasttrackml-0.6"), FASTTRACKML, "bin/fml", wheels) {
             Ok(_) => Some(cache.join("fasttrackml-0.6/bin/fml")),
@@ -72,7 +68,7 @@ impl Programs {
                 None
             }
         };
-        Ok(Programs { gristmill: gristmill.canonicalize()?, python, fml, own: std::env::current_exe()? })
+        Ok(Programs { gristmill, python, fml, own: std::env::current_exe()? })
     }
 }
 

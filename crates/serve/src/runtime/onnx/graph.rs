@@ -54,6 +54,7 @@ impl Program {
             categories: 0,
             forms: vec![Form::Flat; slots.len()],
             are_whole: slots.iter().map(is_whole).collect(),
+            are_rounded: vec![false; slots.len()],
             words: slots.iter().map(|slot| vec![IndexMap::new(); if slot.kind == proto::TEXT { slot.width } else { 0 }]).collect(),
             steps: Vec::new(),
             single,
@@ -80,7 +81,7 @@ impl Program {
         };
         let given = build.widths[answer];
         let words = build.words.into_iter().map(|columns| columns.into_iter().map(|words| words.into_keys().collect()).collect()).collect();
-        let single = build.are_whole.into_iter().map(|whole| single && !whole).collect();
+        let single = build.are_whole.iter().zip(&build.are_rounded).map(|(whole, rounded)| single && !whole && !rounded).collect();
         Ok((Program { slots: slots.to_vec(), words, steps: build.steps, widths: build.widths, answer, single }, given))
     }
 
@@ -162,6 +163,8 @@ pub struct Build<'a> {
     forms: Vec<Form>,
     /// Whether a register holds whole numbers.
     are_whole: Vec<bool>,
+    /// Whether a register of a graph of `f32` holds such numbers as they were computed.
+    are_rounded: Vec<bool>,
     /// The words known so far, by slot and column, each with its code.
     words: Vec<Vec<IndexMap<String, usize>>>,
     steps: Vec<Step>,
@@ -224,6 +227,13 @@ impl<'a> Build<'a> {
             Step::Map(_, Function::Whole) => true,
             Step::Pick(from, _) => self.are_whole[*from],
             Step::Join(from) => from.iter().all(|register| self.are_whole[*register]),
+            _ => false,
+        });
+        self.are_rounded.push(match &step {
+            Step::Affine(_, affine) => affine.is_single(),
+            Step::Join(_) | Step::Pick(..) | Step::Map(_, Function::Relu | Function::Absolute | Function::Negate | Function::Single) => {
+                true
+            }
             _ => false,
         });
         self.steps.push(step);

@@ -9,6 +9,7 @@
 //!
 //! Refused too: weights in other files, several outputs of numbers.
 
+mod affine;
 mod encoders;
 mod graph;
 mod ops;

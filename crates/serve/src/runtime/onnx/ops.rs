@@ -2,6 +2,7 @@
 //!
 //! To add one: an arm in `numbers`. What a node asks beyond what its arm knows is [`Failed::Unknown`], never an approximation.
 
+use super::affine::Affine;
 use super::encoders;
 use super::graph::{Build, Failed, Held};
 use super::proto::{self, Attribute, Node, Tensor};
@@ -329,7 +330,8 @@ fn product<'a>(build: &mut Build<'a>, node: &Node<'a>, product: Product) -> Adde
         Some(bias) => spread(node, bias, outputs)?,
         None => vec![0.0; outputs],
     };
-    Ok((build.push(Step::Affine { from, weights, bias }, outputs)?, 0))
+    let affine = Affine::of(build.single, &weights, &bias);
+    Ok((build.push(Step::Affine(from, affine), outputs)?, 0))
 }
 
 /// Rows of so many numbers as columns.
@@ -372,7 +374,8 @@ fn linear<'a>(build: &mut Build<'a>, node: &Node<'a>, outputs: usize, output: us
         bias => spread(node, bias, rows)?,
     };
     let weights = turned(&coefficients, width);
-    let scores = build.push(Step::Affine { from, weights, bias }, rows)?;
+    let affine = Affine::of(build.single, &weights, &bias);
+    let scores = build.push(Step::Affine(from, affine), rows)?;
     if rows == outputs {
         return Ok((after(build, node, scores, rows)?, output));
     }

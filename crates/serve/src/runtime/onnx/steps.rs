@@ -3,6 +3,7 @@
 //! A step trusts its program: registers have the width that it takes, and its lists belong to each other. To add one: a variant of [`Step`], its
 //! arm in [`Step::run`], and whoever makes it, in [`super::ops`].
 
+use super::affine::Affine;
 use crate::runtime::forest::Forest;
 use std::collections::HashMap;
 
@@ -19,8 +20,8 @@ pub enum Step {
     Fill { from: usize, missing: f64, by: Vec<f64> },
     /// Divided by a norm of the row.
     Normalize(usize, Norm),
-    /// `x * weights + bias`; `weights[input * outputs + output]`.
-    Affine { from: usize, weights: Vec<f64>, bias: Vec<f64> },
+    /// `x * weights + bias`.
+    Affine(usize, Affine),
     /// A function of each number.
     Map(usize, Function),
     /// Softmax over the row.
@@ -152,16 +153,14 @@ impl Step {
                 };
                 out.iter_mut().zip(row).for_each(|(out, x)| *out = if norm == 0.0 { *x } else { x / norm });
             }
-            Step::Affine { from, weights, bias } => {
-                // All outputs at once, input by input: vectors add up what one output after the other would wait for.
-                out.fill(0.0);
-                for (x, weights) in registers[*from].iter().zip(weights.chunks_exact(bias.len())) {
-                    out.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight * x);
-                }
-                out.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
-            }
+            Step::Affine(from, affine) => affine.run(&registers[*from], out),
             Step::Map(from, function) => {
-                out.iter_mut().zip(&registers[*from]).for_each(|(out, x)| *out = function.of(*x));
+                let each = registers[*from].iter().zip(out);
+                match function {
+                    // Known before the loop, so that vectors do it.
+                    Function::Relu => each.for_each(|(x, out)| *out = Function::Relu.of(*x)),
+                    function => each.for_each(|(x, out)| *out = function.of(*x)),
+                }
             }
             Step::Softmax(from) => {
                 let row = &registers[*from];
@@ -227,6 +226,7 @@ impl Column {
 }
 
 impl Function {
+    #[inline]
     fn of(self, x: f64) -> f64 {
         match self {
             // NaN stays NaN.

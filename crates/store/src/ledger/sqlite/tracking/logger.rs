@@ -101,6 +101,9 @@ impl Logger {
         match self.shared.at_once(LogWrite { run, batch, answer, runtime: Handle::current() }) {
             Ok(lone) if lone.admitted() => {
                 return Ok(Logged::AtDisk(Box::pin(async {
+                    // Whoever else has something to log says so first. Else one after the other would wait for the disk on the thread that
+                    // all share, and each would find nobody beside itself.
+                    tokio::task::yield_now().await;
                     drop(lone);
                     answered.await
                 })));
@@ -109,6 +112,12 @@ impl Logger {
             Err(write) => self.add(write)?,
         }
         answered.await.map(|()| Logged::Durable)
+    }
+
+    /// Whether somebody is taken to log alone.
+    #[cfg(test)]
+    pub(super) fn serves_one(&self) -> bool {
+        self.shared.lone.load(Ordering::Acquire) >= LONE_AFTER
     }
 
     /// How many wait.

@@ -229,13 +229,9 @@ async fn who_logs_alone_is_written_at_once_and_keeps_every_promise() {
     let (mut step, mut at_once) = (0, 0);
     while at_once < 100 {
         assert!(step < 20_000, "{at_once} of {step} points were written at once");
-        let mut logged = Box::pin(one(1, step));
-        match futures::poll!(&mut logged) {
-            std::task::Poll::Ready(done) => {
-                done.unwrap();
-                at_once += 1;
-            }
-            std::task::Poll::Pending => logged.await.unwrap(),
+        if let Logged::AtDisk(rest) = ledger.log_soon(&run_id(1), points(vec![point("m", 0.0, step)]), ms(1)).await.unwrap() {
+            rest.await.unwrap();
+            at_once += 1;
         }
         step += 1;
     }
@@ -275,6 +271,41 @@ async fn who_logs_alone_is_written_at_once_and_keeps_every_promise() {
     drop(ledger);
     let there = open(&path).await.history(&run_id(1), "m", HistoryWanted::default()).await.unwrap().items.len();
     assert_eq!(there as i64, step + 1 + 400 + 100);
+}
+
+#[tokio::test]
+async fn on_one_thread_too_a_crowd_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Arc::new(open(&dir.path().join("ledger.db")).await);
+    ledger.create_run(tracked(1), &Actor::user("ada"), ms(1)).await.unwrap();
+    let mut step = 0;
+    while !ledger.logger.serves_one() {
+        assert!(step < 20_000, "somebody logs alone");
+        ledger.log(&run_id(1), points(vec![point("m", 0.0, step)]), ms(1)).await.unwrap();
+        step += 1;
+    }
+    // From now on whoever logs waits for the disk on the thread that all of them share.
+    let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let crowd: Vec<_> = (1..=8)
+        .map(|number| {
+            let (ledger, ended) = (Arc::clone(&ledger), Arc::clone(&ended));
+            tokio::spawn(async move {
+                let mut step = number * 1_000_000;
+                while !ended.load(std::sync::atomic::Ordering::Acquire) {
+                    ledger.log(&run_id(1), points(vec![point("m", 0.0, step)]), ms(1)).await.unwrap();
+                    step += 1;
+                }
+            })
+        })
+        .collect();
+    let mut turns = 0;
+    while ledger.logger.serves_one() {
+        assert!(turns < 1_000, "eight log, and each of them is served as if it were alone");
+        turns += 1;
+        tokio::task::yield_now().await;
+    }
+    ended.store(true, std::sync::atomic::Ordering::Release);
+    futures::future::try_join_all(crowd).await.unwrap();
 }
 
 // What the property test draws from: few words, so that things meet.
