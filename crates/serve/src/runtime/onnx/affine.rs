@@ -6,10 +6,9 @@
 use multiversion::multiversion;
 use std::ops::{AddAssign, Mul};
 
-/// Outputs that are summed up at once: as many as stay in the registers of a processor with AVX2.
-const BLOCK: usize = 32;
-/// Where there are not so many left.
-const LEAST: usize = 8;
+/// Outputs that are summed up at once. How many there are is not known to the compiler, and must not be: of a known number it makes as many sums
+/// one by one instead of vectors.
+const BLOCK: usize = 64;
 
 /// The weights and the bias, in the precision of the graph.
 #[derive(Debug)]
@@ -68,43 +67,47 @@ impl Number for f32 {
     }
 }
 
-/// Weights in the order in which they are read: block by block of outputs, in each input by input.
+/// Weights and bias.
 #[derive(Debug)]
 pub struct Sums<T> {
+    /// `[input * outputs + output]`.
     weights: Vec<T>,
-    /// Of as many outputs as the blocks have.
     bias: Vec<T>,
 }
 
 impl<T: Number> Sums<T> {
     fn of(weights: &[f64], bias: &[f64]) -> Sums<T> {
-        let outputs = bias.len();
-        let all = outputs.next_multiple_of(LEAST);
-        let mut laid = Vec::with_capacity(weights.len() / outputs * all);
-        let mut from = 0;
-        while from < all {
-            let block = block(all - from);
-            for weights in weights.chunks_exact(outputs) {
-                laid.extend((from..from + block).map(|output| weights.get(output).map_or(T::default(), |x| T::of(*x))));
-            }
-            from += block;
-        }
-        Sums { weights: laid, bias: (0..all).map(|output| bias.get(output).map_or(T::default(), |x| T::of(*x))).collect() }
+        let typed = |numbers: &[f64]| numbers.iter().map(|x| T::of(*x)).collect();
+        Sums { weights: typed(weights), bias: typed(bias) }
     }
 
     #[inline(always)]
     fn sum(&self, row: &[f64], out: &mut [f64]) {
-        let (mut weights, mut bias, mut out) = (self.weights.as_slice(), self.bias.as_slice(), out);
-        while !bias.is_empty() {
-            let block = block(bias.len());
-            let (mine, others) = weights.split_at(row.len() * block);
-            let (my_bias, other_bias) = bias.split_at(block);
-            let (my_out, other_out) = out.split_at_mut(block.min(out.len()));
-            match block {
-                BLOCK => summed::<T, BLOCK>(row, mine, my_bias, my_out),
-                _ => summed::<T, LEAST>(row, mine, my_bias, my_out),
+        let mut sums = [T::default(); BLOCK];
+        for (out, from) in out.chunks_mut(BLOCK).zip((0..).step_by(BLOCK)) {
+            let (sums, to) = (&mut sums[..out.len()], from + out.len());
+            sums.fill(T::default());
+            // Four inputs at a time, one after the other in each sum: a sum is loaded and stored once for them.
+            let (fours, rest) = row.as_chunks::<4>();
+            let mut weights = self.weights.chunks_exact(self.bias.len()).map(|weights| &weights[from..to]);
+            for xs in fours {
+                let [a, b, c, d] = xs.map(T::of);
+                let [Some(of_a), Some(of_b), Some(of_c), Some(of_d)] = std::array::from_fn(|_| weights.next()) else { break };
+                for ((((sum, of_a), of_b), of_c), of_d) in sums.iter_mut().zip(of_a).zip(of_b).zip(of_c).zip(of_d) {
+                    let mut four = *sum;
+                    four += *of_a * a;
+                    four += *of_b * b;
+                    four += *of_c * c;
+                    four += *of_d * d;
+                    *sum = four;
+                }
             }
-            (weights, bias, out) = (others, other_bias, other_out);
+            for (x, weights) in rest.iter().zip(weights) {
+                let x = T::of(*x);
+                sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += *weight * x);
+            }
+            sums.iter_mut().zip(&self.bias[from..to]).for_each(|(sum, bias)| *sum += *bias);
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum.wide());
         }
     }
 }
@@ -119,31 +122,6 @@ fn double(sums: &Sums<f64>, row: &[f64], out: &mut [f64]) {
 #[multiversion(targets("x86_64+avx2"))]
 fn single(sums: &Sums<f32>, row: &[f64], out: &mut [f64]) {
     sums.sum(row, out);
-}
-
-/// How many outputs come next, of so many.
-fn block(left: usize) -> usize {
-    if left >= BLOCK { BLOCK } else { LEAST }
-}
-
-#[inline(always)]
-fn summed<T: Number, const OUTPUTS: usize>(row: &[f64], weights: &[T], bias: &[T], out: &mut [f64]) {
-    let mut sums = [T::default(); OUTPUTS];
-    for (x, weights) in row.iter().zip(weights.as_chunks::<OUTPUTS>().0) {
-        let x = T::of(*x);
-        for (sum, weight) in sums.iter_mut().zip(weights) {
-            *sum += *weight * x;
-        }
-    }
-    for (sum, bias) in sums.iter_mut().zip(bias) {
-        *sum += *bias;
-    }
-    if let Some(out) = out.as_chunks_mut::<OUTPUTS>().0.first_mut() {
-        // Of a known length, so that vectors are stored.
-        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum.wide());
-    } else {
-        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum.wide());
-    }
 }
 
 #[cfg(test)]

@@ -158,7 +158,7 @@ impl Step {
                 let each = registers[*from].iter().zip(out);
                 match function {
                     // Known before the loop, so that vectors do it.
-                    Function::Relu => each.for_each(|(x, out)| *out = Function::Relu.of(*x)),
+                    Function::Relu => each.for_each(|(x, out)| *out = relu(*x)),
                     function => each.for_each(|(x, out)| *out = function.of(*x)),
                 }
             }
@@ -200,8 +200,12 @@ impl Step {
                 }
             }
             Step::Arithmetic(left, by, right) => {
-                for (column, out) in out.iter_mut().enumerate() {
-                    *out = by.of(left.at(registers, column), right.at(registers, column));
+                let (left, right) = (left.numbers(registers), right.numbers(registers));
+                match by {
+                    Arithmetic::Add => by_column(out, left, right, |left, right| left + right),
+                    Arithmetic::Subtract => by_column(out, left, right, |left, right| left - right),
+                    Arithmetic::Multiply => by_column(out, left, right, |left, right| left * right),
+                    Arithmetic::Divide => by_column(out, left, right, |left, right| left / right),
                 }
             }
             Step::Forest(from, forest) => forest.score_rows(&registers[*from], 1, out),
@@ -225,18 +229,16 @@ impl Column {
     }
 }
 
+/// NaN stays NaN.
+#[inline(always)]
+fn relu(x: f64) -> f64 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
 impl Function {
-    #[inline]
     fn of(self, x: f64) -> f64 {
         match self {
-            // NaN stays NaN.
-            Function::Relu => {
-                if x < 0.0 {
-                    0.0
-                } else {
-                    x
-                }
-            }
+            Function::Relu => relu(x),
             Function::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Function::Tanh => x.tanh(),
             Function::Exp => x.exp(),
@@ -278,14 +280,13 @@ impl Function {
     }
 }
 
-impl Arithmetic {
-    fn of(self, left: f64, right: f64) -> f64 {
-        match self {
-            Arithmetic::Add => left + right,
-            Arithmetic::Subtract => left - right,
-            Arithmetic::Multiply => left * right,
-            Arithmetic::Divide => left / right,
-        }
+/// A side with one number stands for every column.
+#[inline(always)]
+fn by_column(out: &mut [f64], left: &[f64], right: &[f64], of: impl Fn(f64, f64) -> f64) {
+    match (left, right) {
+        ([left], _) if right.len() != 1 => out.iter_mut().zip(right).for_each(|(out, right)| *out = of(*left, *right)),
+        (_, [right]) => out.iter_mut().zip(left).for_each(|(out, left)| *out = of(*left, *right)),
+        _ => out.iter_mut().zip(left).zip(right).for_each(|((out, left), right)| *out = of(*left, *right)),
     }
 }
 
@@ -297,11 +298,10 @@ impl Operand {
             Operand::Constant(_) => None,
         }
     }
-    fn at(&self, registers: &[Vec<f64>], column: usize) -> f64 {
-        let numbers = match self {
+    fn numbers<'a>(&'a self, registers: &'a [Vec<f64>]) -> &'a [f64] {
+        match self {
             Operand::Register(register) => &registers[*register],
             Operand::Constant(numbers) => numbers,
-        };
-        if numbers.len() == 1 { numbers[0] } else { numbers[column] }
+        }
     }
 }
