@@ -365,9 +365,7 @@ impl Given {
     pub(super) async fn of(shared: &Shared, name: &str, shape: &TableShape, relation: &Relation) -> Result<Given> {
         let schema = full_schema(shape);
         match relation {
-            Relation::Rows(rows, _) => {
-                Ok(Given::Rows(schema.clone(), rows.iter().map(|r| conform(r, &schema, name)).collect::<Result<_>>()?))
-            }
+            Relation::Rows(rows, _) => Ok(Given::Rows(schema.clone(), conform_all(rows, &schema, name)?)),
             Relation::Stored { table, version, .. } => Ok(Given::Stored(schema, shared.stored(table, *version).await?)),
             Relation::View(_) => {
                 Err(Fault::invalid(Code::AS_OF_UNSUPPORTED, format!("`{name}` is a view; a view is read as of a moment from tables only"))
@@ -558,17 +556,35 @@ fn cast_to(column: &ArrayRef, to: &DataType, name: &str) -> Result<ArrayRef> {
 
 /// The given rows with the wanted columns. Missing ones of ours are empty: the order of rows then rests on their other columns.
 pub(super) fn conform(rows: &RecordBatch, schema: &SchemaRef, table: &str) -> Result<RecordBatch> {
+    conform_by(rows, schema, table, &mut HashMap::new())
+}
+
+/// The same of many batches. Those of one length share what they all lack: millions of rows without a load do not need as many numbers.
+pub(super) fn conform_all(batches: &[RecordBatch], schema: &SchemaRef, table: &str) -> Result<Vec<RecordBatch>> {
+    let mut ours = HashMap::new();
+    batches.iter().map(|rows| conform_by(rows, schema, table, &mut ours)).collect()
+}
+
+/// `ours`: columns of ours that were made before, by name and length.
+fn conform_by<'s>(
+    rows: &RecordBatch,
+    schema: &'s SchemaRef,
+    table: &str,
+    ours: &mut HashMap<(&'s str, usize), ArrayRef>,
+) -> Result<RecordBatch> {
     let mut columns = Vec::with_capacity(schema.fields().len());
+    let count = rows.num_rows();
     for field in schema.fields() {
+        let mut make = |made: &dyn Fn() -> ArrayRef| ours.entry((field.name(), count)).or_insert_with(made).clone();
         columns.push(match rows.column_by_name(field.name()) {
             Some(column) => cast_to(column, field.data_type(), field.name())?,
             // Rows without a load are one load.
-            None if field.name() == LOAD => Arc::new(Int64Array::from_value(1, rows.num_rows())),
-            None if [LOAD, ROW, LOADED_AT].contains(&field.name().as_str()) => new_null_array(field.data_type(), rows.num_rows()),
+            None if field.name() == LOAD => make(&|| Arc::new(Int64Array::from_value(1, count))),
+            None if [LOAD, ROW, LOADED_AT].contains(&field.name().as_str()) => make(&|| new_null_array(field.data_type(), count)),
             None => return Err(Fault::invalid(Code::SCHEMA_MISMATCH, format!("the rows of `{table}` lack the column `{}`", field.name()))),
         });
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
     RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(|e| Fault::internal("lay out given rows").because(e))
 }
 

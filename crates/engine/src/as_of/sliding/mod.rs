@@ -9,7 +9,7 @@ mod passes;
 mod recipe;
 
 use super::known::KnownBy;
-use super::plan::{Given, conform, full_schema};
+use super::plan::{Given, conform, conform_all, full_schema};
 use super::rewrite::{known_name, table_name};
 use super::view::View;
 use crate::fault::{self, Text};
@@ -146,7 +146,7 @@ impl Sliding {
         let (name, shape, relation) = relation;
         let calls = match relation {
             Relation::Rows(rows, _) => {
-                let rows = rows.iter().map(|r| conform(r, &self.needed, name)).collect::<Result<Vec<_>>>()?;
+                let rows = conform_all(rows, &self.needed, name)?;
                 let many = rows.iter().map(RecordBatch::num_rows).sum::<usize>() + asked.num_rows();
                 beside(many, |threads| {
                     let entities = self.entities(asked)?;
