@@ -63,3 +63,21 @@ pub(crate) fn is_well_formed(text: &str) -> bool {
     // 32 bytes are 43 characters of base64 without padding.
     text.strip_prefix(PREFIX).is_some_and(|rest| rest.len() == 43 && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_a_token_is_that_of_32_bytes() {
+        let text = |bytes: u8| format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([bytes; RANDOM_BYTES]));
+        assert!((0..=255).all(|bytes| is_well_formed(&text(bytes))));
+        let good = text(7);
+        let wrong = [&good[..46], &good[1..], "", PREFIX, &good.replace("grm_", "grn_"), &format!("{good}A")].map(str::to_owned);
+        // As long as a token, but not written in its letters; of the last one only the bytes are counted.
+        let letters = ["+", "/", "=", " ", "é"].map(|letter| format!("{}{letter}", &good[..good.len() - letter.len()]));
+        for text in wrong.into_iter().chain(letters) {
+            assert!(!is_well_formed(&text), "{text}");
+        }
+    }
+}

@@ -627,3 +627,30 @@ fn in_asked_order(answer: &[RecordBatch], asked: usize, features: &SchemaRef) ->
     let options = RecordBatchOptions::new().with_row_count(Some(asked));
     RecordBatch::try_new_with_options(features.clone(), columns, &options).map_err(broken)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_one_length_share_what_they_lack_and_others_do_not() {
+        let wanted = Arc::new(Schema::new(vec![
+            Field::new("x", DataType::Int64, true),
+            Field::new(LOAD, DataType::Int64, true),
+            Field::new(ROW, DataType::Int64, true),
+        ]));
+        let rows = |values: Vec<i64>| RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(values)) as ArrayRef)]).unwrap();
+        let conformed = conform_all(&[rows(vec![1, 2, 3]), rows(vec![4]), rows(vec![5, 6, 7])], &wanted, "t").unwrap();
+        assert_eq!(conformed.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [3, 1, 3]);
+        for batch in &conformed {
+            assert_eq!(
+                batch.column(1).as_ref(),
+                &Int64Array::from_value(1, batch.num_rows()) as &dyn Array,
+                "rows without a load are one load"
+            );
+            assert_eq!(batch.column(2).null_count(), batch.num_rows());
+        }
+        let of = |batch: usize, column: usize| conformed[batch].column(column);
+        assert!(Arc::ptr_eq(of(0, 1), of(2, 1)) && Arc::ptr_eq(of(0, 2), of(2, 2)) && !Arc::ptr_eq(of(0, 0), of(2, 0)));
+    }
+}

@@ -231,9 +231,10 @@ impl<'a> Build<'a> {
         });
         self.are_rounded.push(match &step {
             Step::Affine(_, affine) => affine.is_single(),
-            Step::Join(_) | Step::Pick(..) | Step::Map(_, Function::Relu | Function::Absolute | Function::Negate | Function::Single) => {
-                true
-            }
+            Step::Map(_, Function::Single) => true,
+            // What was rounded stays it; a whole number of 64 bits is not an `f32` yet.
+            Step::Map(from, Function::Relu | Function::Absolute | Function::Negate) | Step::Pick(from, _) => !self.are_whole[*from],
+            Step::Join(from) => from.iter().all(|register| !self.are_whole[*register]),
             _ => false,
         });
         self.steps.push(step);
@@ -264,5 +265,56 @@ impl<'a> Build<'a> {
             _ => Vec::new(),
         };
         if from.iter().any(|register| !self.is_flat(*register)) { Form::Row } else { Form::Flat }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `y` of a graph is for a row of two inputs, `a` and `b`, of these element types.
+    fn answer<const NODES: usize>(nodes: [Node<'_>; NODES], kinds: [i64; 2], row: [f64; 2]) -> Vec<f64> {
+        let mut weights = Tensor::default();
+        (weights.name, weights.dims, weights.kind, weights.numbers) = ("weights", vec![1, 1], proto::DOUBLE, vec![0.1]);
+        let graph = Graph { nodes: nodes.into(), constants: vec![weights], ..Graph::default() };
+        let slot = |(from, name): (usize, &str)| Slot { name: name.to_owned(), from, width: 1, kind: kinds[from] };
+        let slots: Vec<Slot> = ["a", "b"].into_iter().enumerate().map(slot).collect();
+        let (program, _) = Program::of(&graph, &slots, "y").expect("a graph that runs");
+        program.run(&row, 1)
+    }
+    fn node<'a>(op: &'a str, inputs: &[&'a str], output: &'a str) -> Node<'a> {
+        Node { op, inputs: inputs.to_vec(), outputs: vec![output], attributes: Vec::new() }
+    }
+
+    #[test]
+    fn what_a_graph_of_f32_computes_is_f32() {
+        let single = |x: f64| f64::from(x as f32);
+        let floats = [proto::FLOAT, proto::FLOAT];
+        assert_eq!(answer([node("FeatureVectorizer", &["a", "b"], "y")], floats, [0.1, 0.2]), [single(0.1), single(0.2)]);
+        // A code beyond 2^24 is not an f32 before it meets one.
+        let codes = [proto::INT64, proto::FLOAT];
+        assert_eq!(answer([node("Identity", &["a"], "y")], codes, [16_777_217.0, 0.0]), [16_777_217.0]);
+        assert_eq!(answer([node("FeatureVectorizer", &["a", "b"], "y")], codes, [16_777_217.0, 0.1]), [16_777_216.0, single(0.1)]);
+        // Weights of f64 are computed with as they are, and the sum is rounded.
+        assert_eq!(answer([node("MatMul", &["a", "weights"], "y")], floats, [0.3, 0.0]), [single(single(0.3) * 0.1)]);
+        assert_eq!(answer([node("Sigmoid", &["a"], "y")], floats, [0.3, 0.0]), [single(1.0 / (1.0 + (-single(0.3)).exp()))]);
+        // In a graph of f64 nothing is rounded.
+        let doubles = [proto::DOUBLE, proto::DOUBLE];
+        assert_eq!(answer([node("MatMul", &["a", "weights"], "y")], doubles, [0.3, 0.0]), [0.3 * 0.1]);
+        assert_eq!(answer([node("Relu", &["a"], "y")], doubles, [0.3, 0.0]), [0.3]);
+    }
+
+    #[test]
+    fn arithmetic_goes_by_column_and_one_number_stands_for_all() {
+        let of = |op, inputs: &[&'static str]| {
+            let columns = node("FeatureVectorizer", &["a", "b"], "ab");
+            answer([columns, node(op, inputs, "y")], [proto::DOUBLE, proto::DOUBLE], [7.0, 2.0])
+        };
+        assert_eq!(of("Sub", &["ab", "b"]), [5.0, 0.0]);
+        assert_eq!(of("Sub", &["b", "ab"]), [-5.0, 0.0]);
+        assert_eq!(of("Div", &["ab", "ab"]), [1.0, 1.0]);
+        assert_eq!(of("Mul", &["ab", "weights"]), [7.0 * 0.1, 2.0 * 0.1]);
+        assert_eq!(of("Add", &["weights", "ab"]), [7.1, 2.1]);
+        assert_eq!(of("Sub", &["a", "b"]), [5.0]);
     }
 }
