@@ -4,9 +4,11 @@
 //! Impressions and clicks arrive as they did; rows of an item of our own are pushed among them, every tenth of them hours late, and its feature
 //! asked for until it shows them: that is the freshness. Every minute the monitor computes a sample of the served features again.
 
+use super::Bench;
 use super::http::Connection;
 use super::running::{Running, Start, free_port};
 use super::stream::rank;
+use super::words::Words;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -23,6 +25,9 @@ usage: cargo xtask bench replay [--minutes N] [--speed N] [--binary FILE]
   --binary FILE  our server (built for production)
 ";
 
+/// What this module measures.
+pub const BENCH: Bench = Bench { name: "replay", about: "the ads example's stream at speed, audited (Gristmill)", usage: USAGE, run };
+
 /// An item that the stream does not have.
 const ITEM: u64 = 9_999;
 /// Between two predictions, and between two rows of our own.
@@ -32,21 +37,16 @@ const PUSH_EVERY: Duration = Duration::from_millis(1_500);
 const FOUND: [&str; 5] = ["parity_checked", "parity_mismatched", "parity_late", "parity_behind", "parity_unknown"];
 
 /// Measures, prints, writes `target/bench/replay.json`.
-pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
-    if words == ["--help"] {
-        print!("{USAGE}");
-        return Ok(true);
-    }
+fn run(root: &Path, words: &[&str]) -> Result<bool> {
     let target = crate::target_dir(root);
     let (mut minutes, mut speed, mut binary) = (30.0, 60, None);
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let value = words.next().with_context(|| format!("{word} needs a value\n{USAGE}"))?;
-        match *word {
-            "--minutes" => minutes = value.parse::<f64>()?,
-            "--speed" => speed = value.parse::<u64>()?,
-            "--binary" => binary = Some(PathBuf::from(value)),
-            other => bail!("`{other}` is not understood\n{USAGE}"),
+    let mut words = Words::new(words, USAGE);
+    while let Some(option) = words.option() {
+        match option {
+            "--minutes" => minutes = words.number::<f64>(option)?,
+            "--speed" => speed = words.number::<u64>(option)?,
+            "--binary" => binary = Some(words.path(option)?),
+            other => return words.unknown(other),
         }
     }
     let binary = super::our_server(root, binary.as_deref())?;

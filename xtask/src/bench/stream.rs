@@ -5,11 +5,13 @@
 //! features of other entities all the time. The server is on one core and whoever speaks to it on another. There is no peer: Feast has neither
 //! windows nor streams of its own; the rates are the goals of DESIGN.md.
 
+use super::Bench;
 use super::http::Connection;
 use super::running::{Running, Start, free_port};
+use super::words::Words;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +23,10 @@ usage: cargo xtask bench stream [--rates LIST] [--seconds N] [--binary FILE]
   --seconds N    how long each case takes (20)
   --binary FILE  our server (built for production)
 ";
+
+/// What this module measures.
+pub const BENCH: Bench =
+    Bench { name: "stream", about: "from an event to its feature, and what events cost readers (Gristmill)", usage: USAGE, run };
 
 /// Between two pushes of the stream.
 const TICK: Duration = Duration::from_millis(50);
@@ -61,21 +67,16 @@ struct Case {
 }
 
 /// Measures, prints a table, writes `target/bench/stream.json`.
-pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
-    if words == ["--help"] {
-        print!("{USAGE}");
-        return Ok(true);
-    }
+fn run(root: &Path, words: &[&str]) -> Result<bool> {
     let target = crate::target_dir(root);
     let (mut rates, mut seconds, mut binary) = (vec![0, 10_000, 20_000, 50_000], 20, None);
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let value = words.next().with_context(|| format!("{word} needs a value\n{USAGE}"))?;
-        match *word {
-            "--rates" => rates = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
-            "--seconds" => seconds = value.parse()?,
-            "--binary" => binary = Some(PathBuf::from(value)),
-            other => bail!("`{other}` is not understood\n{USAGE}"),
+    let mut words = Words::new(words, USAGE);
+    while let Some(option) = words.option() {
+        match option {
+            "--rates" => rates = words.numbers(option)?,
+            "--seconds" => seconds = words.number(option)?,
+            "--binary" => binary = Some(words.path(option)?),
+            other => return words.unknown(other),
         }
     }
     let binary = super::our_server(root, binary.as_deref())?;

@@ -4,8 +4,9 @@
 //! opening the files until the answers are in memory. Before anything counts, the answers of all are compared row by row.
 
 use super::command::{printed, venv};
-use super::{Figures, Measured, Series, rounds, table};
-use anyhow::{Context, Result, bail};
+use super::words::Words;
+use super::{Bench, Figures, Measured, Series, rounds, table};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,9 @@ usage: cargo xtask bench features [--quick] [--rounds N] [--only CASES] [--cache
   --only CASES   of latest, feast, retail, small, middle, large; separated by commas
   --cache DIR    where the peers are installed (~/.cache/gristmill-venvs)
 ";
+
+/// What this module measures.
+pub const BENCH: Bench = Bench { name: "features", about: "training sets (Gristmill, DuckDB, Polars, chDB, Feast)", usage: USAGE, run };
 
 /// The name that ours has in tables.
 const OURS: &str = "gristmill";
@@ -112,15 +116,14 @@ struct Asked {
 impl Asked {
     fn parse(words: &[&str]) -> Result<Asked> {
         let mut asked = Asked { quick: false, rounds: 3, only: Vec::new(), cache: None };
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            let mut value = || words.next().with_context(|| format!("{word} needs a value\n{USAGE}"));
-            match *word {
+        let mut words = Words::new(words, USAGE);
+        while let Some(option) = words.option() {
+            match option {
                 "--quick" => asked.quick = true,
-                "--rounds" => asked.rounds = value()?.parse()?,
-                "--only" => asked.only = value()?.split(',').map(str::to_owned).collect(),
-                "--cache" => asked.cache = Some(PathBuf::from(value()?)),
-                other => bail!("`{other}` is not understood\n{USAGE}"),
+                "--rounds" => asked.rounds = words.number(option)?,
+                "--only" => asked.only = words.some_of(option, &CASES.iter().map(|case| case.name).collect::<Vec<_>>())?,
+                "--cache" => asked.cache = Some(words.path(option)?),
+                other => return words.unknown(other),
             }
         }
         Ok(asked)
@@ -128,11 +131,7 @@ impl Asked {
 }
 
 /// Measures, prints tables, writes `target/bench/features.json`. False when somebody's answers differ from ours.
-pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
-    if words == ["--help"] {
-        print!("{USAGE}");
-        return Ok(true);
-    }
+fn run(root: &Path, words: &[&str]) -> Result<bool> {
     let asked = Asked::parse(words)?;
     let target = crate::target_dir(root);
     let place = target.join("bench/features");

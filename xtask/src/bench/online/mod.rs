@@ -8,7 +8,8 @@
 use super::command::{printed, venv};
 use super::running::{Running, Start, free_port};
 use super::tracking::worker::{Measured, Work};
-use super::{Figures, Measured as Table, rounds, table};
+use super::words::Words;
+use super::{Bench, Figures, Measured as Table, rounds, table};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -26,6 +27,10 @@ usage: cargo xtask bench online [--quick] [--rounds N] [--binary FILE] [--cache 
 
 It needs `redis-server` and `redis-benchmark` (Debian's `redis`).
 ";
+
+/// What this module measures.
+pub const BENCH: Bench =
+    Bench { name: "online", about: "online features over HTTP (Gristmill, Feast on Redis and on SQLite, Redis itself)", usage: USAGE, run };
 
 const OURS: &str = "gristmill";
 const FEAST_REDIS: &str = "feast+redis";
@@ -52,15 +57,14 @@ struct Asked {
 impl Asked {
     fn parse(words: &[&str]) -> Result<Asked> {
         let mut asked = Asked { quick: false, rounds: 3, binary: None, cache: None };
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            let mut value = || words.next().with_context(|| format!("{word} needs a value\n{USAGE}"));
-            match *word {
+        let mut words = Words::new(words, USAGE);
+        while let Some(option) = words.option() {
+            match option {
                 "--quick" => asked.quick = true,
-                "--rounds" => asked.rounds = value()?.parse()?,
-                "--binary" => asked.binary = Some(PathBuf::from(value()?)),
-                "--cache" => asked.cache = Some(PathBuf::from(value()?)),
-                other => bail!("`{other}` is not understood\n{USAGE}"),
+                "--rounds" => asked.rounds = words.number(option)?,
+                "--binary" => asked.binary = Some(words.path(option)?),
+                "--cache" => asked.cache = Some(words.path(option)?),
+                other => return words.unknown(other),
             }
         }
         Ok(asked)
@@ -68,11 +72,7 @@ impl Asked {
 }
 
 /// Measures, prints tables, writes `target/bench/online.json`.
-pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
-    if words == ["--help"] {
-        print!("{USAGE}");
-        return Ok(true);
-    }
+fn run(root: &Path, words: &[&str]) -> Result<bool> {
     let asked = Asked::parse(words)?;
     let target = crate::target_dir(root);
     let place = target.join(format!("bench/online-{}", std::process::id()));

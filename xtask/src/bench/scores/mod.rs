@@ -6,7 +6,8 @@
 
 use super::command::{printed, venv};
 use super::tracking::cores;
-use super::{Figures, Measured, Series, rounds, table};
+use super::words::Words;
+use super::{Bench, Figures, Measured, Series, rounds, table};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,10 @@ usage: cargo xtask bench scores [--rounds N] [--cache DIR]
   --rounds N   how often each is measured (3)
   --cache DIR  where the peers are installed (~/.cache/gristmill-venvs)
 ";
+
+/// What this module measures.
+pub const BENCH: Bench =
+    Bench { name: "scores", about: "models scored in process (Gristmill, lleaves, LightGBM, ONNX Runtime)", usage: USAGE, run };
 
 /// Ours.
 const OURS: &str = "gristmill";
@@ -42,19 +47,14 @@ struct Case {
 }
 
 /// Measures, prints tables and writes `target/bench/scores.json`.
-pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
+fn run(root: &Path, words: &[&str]) -> Result<bool> {
     let (mut times, mut cache) = (3, None);
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().with_context(|| format!("{word} wants a value\n{USAGE}"));
-        match *word {
-            "--help" => {
-                print!("{USAGE}");
-                return Ok(true);
-            }
-            "--rounds" => times = value()?.parse()?,
-            "--cache" => cache = Some(PathBuf::from(value()?)),
-            other => bail!("`{other}` is not understood\n{USAGE}"),
+    let mut words = Words::new(words, USAGE);
+    while let Some(option) = words.option() {
+        match option {
+            "--rounds" => times = words.number(option)?,
+            "--cache" => cache = Some(words.path(option)?),
+            other => return words.unknown(other),
         }
     }
     let target = crate::target_dir(root);

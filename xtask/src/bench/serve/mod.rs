@@ -26,7 +26,8 @@ use self::servers::{Kit, Who, pinned, wait_for};
 use super::command::printed;
 use super::running::Running;
 use super::tracking::worker::Measured;
-use super::{Figures, rounds};
+use super::words::Words;
+use super::{Bench, Figures, rounds};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,17 @@ usage: cargo xtask bench serve [--quick] [--rounds N] [--only WORDS] [--binary F
 
 It needs `nginx` (Debian's `nginx-light`); the peers are installed from PyPI.
 ";
+
+/// What `--only` takes.
+const PARTS: &[&str] = &["trees", "network", lookup::ENDPOINT];
+
+/// What this module measures.
+pub const BENCH: Bench = Bench {
+    name: "serve",
+    about: "predictions over HTTP and gRPC (Gristmill, FastAPI, MLServer, BentoML, MLflow, nginx)",
+    usage: USAGE,
+    run,
+};
 
 /// Features of a row.
 const FEATURES: usize = 20;
@@ -94,21 +106,17 @@ struct Asked {
 impl Asked {
     fn parse(words: &[&str]) -> Result<Asked> {
         let mut asked = Asked { quick: false, rounds: 3, only: Vec::new(), binary: None, cache: None, profile: None };
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            let mut value = || words.next().with_context(|| format!("{word} needs a value\n{USAGE}"));
-            match *word {
+        let mut words = Words::new(words, USAGE);
+        while let Some(option) = words.option() {
+            match option {
                 "--quick" => (asked.quick, asked.rounds) = (true, 1),
-                "--rounds" => asked.rounds = value()?.parse()?,
-                "--only" => asked.only = value()?.split(',').map(str::to_owned).collect(),
-                "--binary" => asked.binary = Some(PathBuf::from(value()?)),
-                "--cache" => asked.cache = Some(PathBuf::from(value()?)),
-                "--profile" => asked.profile = Some(profiled(value()?)?),
-                other => bail!("`{other}` is not understood\n{USAGE}"),
+                "--rounds" => asked.rounds = words.number(option)?,
+                "--only" => asked.only = words.some_of(option, PARTS)?,
+                "--binary" => asked.binary = Some(words.path(option)?),
+                "--cache" => asked.cache = Some(words.path(option)?),
+                "--profile" => asked.profile = Some(profiled(words.value(option)?)?),
+                other => return words.unknown(other),
             }
-        }
-        if let Some(unknown) = asked.only.iter().find(|word| !["trees", "network", lookup::ENDPOINT].contains(&word.as_str())) {
-            bail!("there is no part `{unknown}`\n{USAGE}");
         }
         Ok(asked)
     }
@@ -125,11 +133,7 @@ fn profiled(words: &str) -> Result<(&'static Contender, usize)> {
 }
 
 /// Measures, prints tables, writes `target/bench/serve.json` and `.md`.
-pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
-    if words == ["--help"] {
-        print!("{USAGE}");
-        return Ok(true);
-    }
+fn run(root: &Path, words: &[&str]) -> Result<bool> {
     let asked = Asked::parse(words)?;
     let target = crate::target_dir(root);
     let out = target.join("bench");

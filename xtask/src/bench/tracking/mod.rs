@@ -16,7 +16,9 @@ pub mod worker;
 use self::report::{Figure, Goal, Report};
 use self::server::{Programs, Server, Who, start};
 use self::worker::{API, Measured, Work};
+use super::Bench;
 use super::http::{Address, Connection};
+use super::words::Words;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -26,7 +28,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How it is called.
-pub const USAGE: &str = "\
+const USAGE: &str = "\
 usage: cargo xtask bench tracking [--quick] [--rounds N] [--only WORDS] [--binary FILE] [--cache DIR] [--wheels DIR]
 
   --quick        few rounds and few runs: to see that it works, not to know how fast it is
@@ -36,6 +38,13 @@ usage: cargo xtask bench tracking [--quick] [--rounds N] [--only WORDS] [--binar
   --cache DIR    where the peers are installed (~/.cache/gristmill-venvs)
   --wheels DIR   wheels that pip may take instead of downloading
 ";
+
+/// What `--only` takes.
+const PARTS: &[&str] = &["start", "client", "metric", "batch", "lifecycle", "get", "artifacts", "search", "big"];
+
+/// What this module measures.
+pub const BENCH: Bench =
+    Bench { name: "tracking", about: "experiment tracking over HTTP (Gristmill, MLflow, FastTrackML)", usage: USAGE, run };
 
 /// What was asked for.
 struct Asked {
@@ -52,17 +61,16 @@ impl Asked {
         let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
         let mut asked =
             Asked { rounds: 5, quick: false, only: Vec::new(), binary: None, cache: home.join(".cache/gristmill-venvs"), wheels: None };
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            let mut value = || words.next().with_context(|| format!("{word} wants a value\n{USAGE}"));
-            match *word {
+        let mut words = Words::new(words, USAGE);
+        while let Some(option) = words.option() {
+            match option {
                 "--quick" => (asked.quick, asked.rounds) = (true, 1),
-                "--rounds" => asked.rounds = value()?.parse()?,
-                "--only" => asked.only = value()?.split(',').map(str::to_owned).collect(),
-                "--binary" => asked.binary = Some(PathBuf::from(value()?)),
-                "--cache" => asked.cache = PathBuf::from(value()?),
-                "--wheels" => asked.wheels = Some(PathBuf::from(value()?)),
-                other => bail!("`{other}` is not understood\n{USAGE}"),
+                "--rounds" => asked.rounds = words.number(option)?,
+                "--only" => asked.only = words.some_of(option, PARTS)?,
+                "--binary" => asked.binary = Some(words.path(option)?),
+                "--cache" => asked.cache = words.path(option)?,
+                "--wheels" => asked.wheels = Some(words.path(option)?),
+                other => return words.unknown(other),
             }
         }
         Ok(asked)
@@ -77,11 +85,7 @@ impl Asked {
 }
 
 /// Measures, prints a table, writes `target/bench/tracking.json` and `.md`.
-pub fn run(root: &Path, words: &[&str]) -> Result<bool> {
-    if words == ["--help"] {
-        print!("{USAGE}");
-        return Ok(true);
-    }
+fn run(root: &Path, words: &[&str]) -> Result<bool> {
     let asked = Asked::parse(words)?;
     let programs = Programs::find(root, asked.binary.as_deref(), &asked.cache, asked.wheels.as_deref())?;
     let target = crate::target_dir(root);
