@@ -1,10 +1,10 @@
 //! `x * weights + bias`: what a network spends its time with.
 //!
-//! Promise: each sum begins at 0 and grows input by input, the bias comes last, and no product is fused with its sum. So a row has the same bits
-//! alone and among others, with the vectors of every processor and without.
+//! Promise: each sum begins at 0 and grows input by input, each product fused with its sum (rounded once, as IEEE 754 has it), and the bias comes
+//! last. So a row has the same bits alone and among others, with the vectors of every processor and without.
 
 use multiversion::multiversion;
-use std::ops::{AddAssign, Mul};
+use std::ops::AddAssign;
 
 /// Outputs that are summed up at once. How many there are is not known to the compiler, and must not be: of a known number it makes as many sums
 /// one by one instead of vectors.
@@ -20,8 +20,6 @@ pub enum Affine {
 impl Affine {
     /// With `weights[input * outputs + output]`; as many outputs as `bias` has, at least one. `single`: the graph computes in `f32`.
     pub fn of(single: bool, weights: &[f64], bias: &[f64]) -> Affine {
-        // Weights of a file may be more exact than its inputs.
-        let is_single = |x: &f64| f64::from(*x as f32).to_bits() == x.to_bits();
         if single && weights.iter().chain(bias).all(is_single) {
             Affine::Single(Sums::of(weights, bias))
         } else {
@@ -32,38 +30,64 @@ impl Affine {
     pub fn is_single(&self) -> bool {
         matches!(self, Affine::Single(_))
     }
-    /// The outputs of a row; `f32` inputs give `f32` outputs where the weights are that.
-    pub fn run(&self, row: &[f64], out: &mut [f64]) {
+    /// With a bias, if it has none and the sums stay what they are in the precision of the graph.
+    pub fn with_bias(&mut self, bias: &[f64]) -> bool {
         match self {
-            Affine::Double(sums) => double(sums, row, out),
-            Affine::Single(sums) => single(sums, row, out),
+            Affine::Double(sums) => sums.with_bias(bias),
+            Affine::Single(sums) => bias.iter().all(is_single) && sums.with_bias(bias),
+        }
+    }
+    /// The outputs of some rows, both one behind the other; `f32` inputs give `f32` outputs where the weights are that.
+    pub fn run(&self, matrix: &[f64], out: &mut [f64]) {
+        match self {
+            Affine::Double(sums) => double(sums, matrix, out),
+            Affine::Single(sums) => single(sums, matrix, out),
         }
     }
 }
 
+/// Weights of a file may be more exact than its inputs.
+fn is_single(x: &f64) -> bool {
+    f64::from(*x as f32).to_bits() == x.to_bits()
+}
+
 /// Numbers that are summed up.
-pub trait Number: Copy + Default + AddAssign + Mul<Output = Self> {
+pub trait Number: Copy + Default + PartialEq + AddAssign {
     /// The nearest one.
     fn of(x: f64) -> Self;
     /// As it is.
     fn wide(self) -> f64;
+    /// `sum + self * x`, rounded once.
+    fn times(self, x: Self, sum: Self) -> Self;
 }
 
 impl Number for f64 {
+    #[inline(always)]
     fn of(x: f64) -> f64 {
         x
     }
+    #[inline(always)]
     fn wide(self) -> f64 {
         self
+    }
+    #[inline(always)]
+    fn times(self, x: f64, sum: f64) -> f64 {
+        self.mul_add(x, sum)
     }
 }
 
 impl Number for f32 {
+    #[inline(always)]
     fn of(x: f64) -> f32 {
         x as f32
     }
+    #[inline(always)]
     fn wide(self) -> f64 {
         f64::from(self)
+    }
+    #[inline(always)]
+    fn times(self, x: f32, sum: f32) -> f32 {
+        self.mul_add(x, sum)
     }
 }
 
@@ -81,47 +105,105 @@ impl<T: Number> Sums<T> {
         Sums { weights: typed(weights), bias: typed(bias) }
     }
 
+    fn with_bias(&mut self, bias: &[f64]) -> bool {
+        let fits = bias.len() == self.bias.len() && self.bias.iter().all(|x| *x == T::default());
+        if fits {
+            self.bias = bias.iter().map(|x| T::of(*x)).collect();
+        }
+        fits
+    }
+
     #[inline(always)]
-    fn sum(&self, row: &[f64], out: &mut [f64]) {
+    fn sum(&self, matrix: &[f64], out: &mut [f64]) {
+        let outputs = self.bias.len();
+        let inputs = self.weights.len() / outputs;
+        // Two rows share what is loaded of the weights.
+        for (rows, out) in matrix.chunks(2 * inputs).zip(out.chunks_mut(2 * outputs)) {
+            match (rows.split_at_checked(inputs), out.split_at_mut_checked(outputs)) {
+                (Some((first, second)), Some((to_first, to_second))) if second.len() == inputs => {
+                    self.two([first, second], [to_first, to_second]);
+                }
+                _ => self.one(rows, out),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn one(&self, row: &[f64], out: &mut [f64]) {
         let mut sums = [T::default(); BLOCK];
         for (out, from) in out.chunks_mut(BLOCK).zip((0..).step_by(BLOCK)) {
-            let (sums, to) = (&mut sums[..out.len()], from + out.len());
+            let sums = &mut sums[..out.len()];
             sums.fill(T::default());
             // Four inputs at a time, one after the other in each sum: a sum is loaded and stored once for them.
             let (fours, rest) = row.as_chunks::<4>();
-            let mut weights = self.weights.chunks_exact(self.bias.len()).map(|weights| &weights[from..to]);
+            let mut weights = self.weights_of(from, out.len());
             for xs in fours {
-                let [a, b, c, d] = xs.map(T::of);
-                let [Some(of_a), Some(of_b), Some(of_c), Some(of_d)] = std::array::from_fn(|_| weights.next()) else { break };
-                for ((((sum, of_a), of_b), of_c), of_d) in sums.iter_mut().zip(of_a).zip(of_b).zip(of_c).zip(of_d) {
-                    let mut four = *sum;
-                    four += *of_a * a;
-                    four += *of_b * b;
-                    four += *of_c * c;
-                    four += *of_d * d;
-                    *sum = four;
+                let xs = xs.map(T::of);
+                let [Some(a), Some(b), Some(c), Some(d)] = std::array::from_fn(|_| weights.next()) else { break };
+                for ((((sum, a), b), c), d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                    *sum = d.times(xs[3], c.times(xs[2], b.times(xs[1], a.times(xs[0], *sum))));
                 }
             }
             for (x, weights) in rest.iter().zip(weights) {
                 let x = T::of(*x);
-                sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += *weight * x);
+                sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum = weight.times(x, *sum));
             }
-            sums.iter_mut().zip(&self.bias[from..to]).for_each(|(sum, bias)| *sum += *bias);
-            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum.wide());
+            self.give(sums, from, out);
         }
+    }
+
+    #[inline(always)]
+    fn two(&self, rows: [&[f64]; 2], out: [&mut [f64]; 2]) {
+        let [mut sums, mut more] = [[T::default(); BLOCK]; 2];
+        let [out, to_second] = out;
+        for ((out, to_second), from) in out.chunks_mut(BLOCK).zip(to_second.chunks_mut(BLOCK)).zip((0..).step_by(BLOCK)) {
+            let (sums, more) = (&mut sums[..out.len()], &mut more[..out.len()]);
+            sums.fill(T::default());
+            more.fill(T::default());
+            let [(fours, rest), (second_fours, second_rest)] = rows.map(|row| row.as_chunks::<4>());
+            let mut weights = self.weights_of(from, out.len());
+            for (xs, ys) in fours.iter().zip(second_fours) {
+                let (xs, ys) = (xs.map(T::of), ys.map(T::of));
+                let [Some(a), Some(b), Some(c), Some(d)] = std::array::from_fn(|_| weights.next()) else { break };
+                for (((((sum, second), a), b), c), d) in sums.iter_mut().zip(more.iter_mut()).zip(a).zip(b).zip(c).zip(d) {
+                    *sum = d.times(xs[3], c.times(xs[2], b.times(xs[1], a.times(xs[0], *sum))));
+                    *second = d.times(ys[3], c.times(ys[2], b.times(ys[1], a.times(ys[0], *second))));
+                }
+            }
+            for ((x, y), weights) in rest.iter().zip(second_rest).zip(weights) {
+                let (x, y) = (T::of(*x), T::of(*y));
+                for ((sum, second), weight) in sums.iter_mut().zip(more.iter_mut()).zip(weights) {
+                    (*sum, *second) = (weight.times(x, *sum), weight.times(y, *second));
+                }
+            }
+            self.give(sums, from, out);
+            self.give(more, from, to_second);
+        }
+    }
+
+    /// The weights of some outputs, input by input.
+    #[inline(always)]
+    fn weights_of(&self, from: usize, outputs: usize) -> impl Iterator<Item = &[T]> {
+        self.weights.chunks_exact(self.bias.len()).map(move |weights| &weights[from..from + outputs])
+    }
+
+    #[inline(always)]
+    fn give(&self, sums: &mut [T], from: usize, out: &mut [f64]) {
+        sums.iter_mut().zip(&self.bias[from..]).for_each(|(sum, bias)| *sum += *bias);
+        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum.wide());
     }
 }
 
 /// With the vectors that this processor has.
-#[multiversion(targets("x86_64+avx2"))]
-fn double(sums: &Sums<f64>, row: &[f64], out: &mut [f64]) {
-    sums.sum(row, out);
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn double(sums: &Sums<f64>, matrix: &[f64], out: &mut [f64]) {
+    sums.sum(matrix, out);
 }
 
 /// With the vectors that this processor has.
-#[multiversion(targets("x86_64+avx2"))]
-fn single(sums: &Sums<f32>, row: &[f64], out: &mut [f64]) {
-    sums.sum(row, out);
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn single(sums: &Sums<f32>, matrix: &[f64], out: &mut [f64]) {
+    sums.sum(matrix, out);
 }
 
 #[cfg(test)]
@@ -135,7 +217,7 @@ mod tests {
         let output = |output: usize| {
             let mut sum = T::default();
             for (input, x) in row.iter().enumerate() {
-                sum += T::of(weights[input * bias.len() + output]) * T::of(*x);
+                sum = T::of(weights[input * bias.len() + output]).times(T::of(*x), sum);
             }
             sum += T::of(bias[output]);
             sum.wide()
@@ -154,19 +236,44 @@ mod tests {
                 };
                 let weights: Vec<f64> = (0..inputs * outputs).map(|_| number()).collect();
                 let bias: Vec<f64> = (0..outputs).map(|_| number()).collect();
-                let mut row: Vec<f64> = (0..inputs).map(|_| number()).collect();
+                let mut rows: Vec<f64> = (0..3 * inputs).map(|_| number()).collect();
                 let affine = Affine::of(single, &weights, &bias);
                 assert_eq!(affine.is_single(), single);
                 for special in [0.5, f64::NAN, f64::INFINITY, -0.0] {
-                    row[inputs / 2] = special;
-                    let mut out = vec![7.0; outputs];
-                    affine.run(&row, &mut out);
-                    let wanted = if single { defined::<f32>(&row, &weights, &bias) } else { defined::<f64>(&row, &weights, &bias) };
-                    let same = out.iter().zip(&wanted).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan());
-                    assert!(same, "{inputs} x {outputs}, {special}: {out:?} and {wanted:?}");
+                    rows[inputs / 2] = special;
+                    rows[inputs + inputs / 2] = special;
+                    let wanted: Vec<f64> = rows
+                        .chunks_exact(inputs)
+                        .flat_map(|row| if single { defined::<f32>(row, &weights, &bias) } else { defined::<f64>(row, &weights, &bias) })
+                        .collect();
+                    for count in 1..=3 {
+                        let mut out = vec![7.0; count * outputs];
+                        affine.run(&rows[..count * inputs], &mut out);
+                        let same = out.iter().zip(&wanted).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan());
+                        assert!(same, "{count} of {inputs} x {outputs}, {special}: {out:?} and {wanted:?}");
+                    }
                 }
             }
         }
+    }
+
+    #[test]
+    fn products_are_not_rounded_before_they_are_added() {
+        // The square of 1 + 2^-13 is 1 + 2^-12 + 2^-26, whose last bit an f32 has only once the rest is taken away.
+        let x = 1.0 + 2f64.powi(-13);
+        let mut out = [0.0];
+        Affine::of(true, &[-1.0, x], &[0.0]).run(&[1.0 + 2f64.powi(-12), x], &mut out);
+        assert_eq!(out, [2f64.powi(-26)]);
+    }
+
+    #[test]
+    fn a_bias_joins_where_there_is_none() {
+        let mut affine = Affine::of(true, &[2.0, 3.0], &[0.0, 0.0]);
+        assert!(!affine.with_bias(&[1.0]) && !affine.with_bias(&[1.0, 0.1]), "another width, and what is no f32");
+        assert!(affine.with_bias(&[1.0, 0.5]) && !affine.with_bias(&[1.0, 0.5]), "it has one now");
+        let mut out = [0.0; 2];
+        affine.run(&[2.0], &mut out);
+        assert_eq!(out, [5.0, 6.5]);
     }
 
     #[test]

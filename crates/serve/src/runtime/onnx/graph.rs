@@ -1,4 +1,4 @@
-//! Graphs as programs: a list of steps over registers, each register the numbers of one value for one row.
+//! Graphs as programs: a list of steps over registers, each register the numbers of one value for some rows.
 //!
 //! Promise: a [`Program`] was checked whole: every register is written before it is read, every list has the width its reader takes, and all widths
 //! together are bounded. So running it can neither fail nor panic. A row that the graph itself has no answer to, such as a word that an encoder
@@ -7,7 +7,7 @@
 //! Texts never move: a value of texts is a list of columns of the row, whose words stand there by their places in [`Program::words`].
 
 use super::proto::{Graph, Node, Tensor};
-use super::steps::{Column, Function, Operand, Step};
+use super::steps::{Column, Function, Operand, Registers, Step};
 use super::{Slot, ops, proto};
 use gristmill_kernel::limits::MODEL_INPUTS_MAX;
 use indexmap::IndexMap;
@@ -22,14 +22,19 @@ pub enum Failed {
     Unknown(String),
 }
 
+/// How many numbers the registers of the rows hold that go through a program together: what the nearest caches take.
+const NUMBERS_AT_ONCE: usize = 16 * 1024;
+
 /// A graph that runs.
 #[derive(Debug)]
 pub struct Program {
     slots: Vec<Slot>,
     words: Vec<Vec<Vec<String>>>,
     steps: Vec<Step>,
-    /// The width of each register; the first ones are the slots.
-    widths: Vec<usize>,
+    /// Where each register begins, and its width; the first ones are the slots.
+    places: Vec<(usize, usize)>,
+    /// The width of all.
+    width: usize,
     /// The register of the answer.
     answer: usize,
     /// The registers whose values are rounded to `f32`.
@@ -57,6 +62,8 @@ impl Program {
             are_rounded: vec![false; slots.len()],
             words: slots.iter().map(|slot| vec![IndexMap::new(); if slot.kind == proto::TEXT { slot.width } else { 0 }]).collect(),
             steps: Vec::new(),
+            uses: uses(graph, answer),
+            named: HashMap::new(),
             single,
         };
         for node in graph.nodes.iter().filter(|node| node.outputs.iter().any(|name| needed.contains(name))) {
@@ -69,6 +76,9 @@ impl Program {
                 _ => {
                     let (held, output) = ops::add(&mut build, node)?;
                     if let Some(name) = node.outputs.get(output) {
+                        if let Held::Numbers(register) = held {
+                            build.named.entry(register).or_insert(name);
+                        }
                         build.known.insert(name, held);
                     }
                 }
@@ -82,7 +92,13 @@ impl Program {
         let given = build.widths[answer];
         let words = build.words.into_iter().map(|columns| columns.into_iter().map(|words| words.into_keys().collect()).collect()).collect();
         let single = build.are_whole.iter().zip(&build.are_rounded).map(|(whole, rounded)| single && !whole && !rounded).collect();
-        Ok((Program { slots: slots.to_vec(), words, steps: build.steps, widths: build.widths, answer, single }, given))
+        let mut width = 0;
+        let place = |of: &usize| {
+            width += of;
+            (width - of, *of)
+        };
+        let places = build.widths.iter().map(place).collect();
+        Ok((Program { slots: slots.to_vec(), words, steps: build.steps, places, width, answer, single }, given))
     }
 
     /// The words that the graph knows, by slot and column, in the order of the codes that stand for them; none for slots of numbers.
@@ -92,24 +108,36 @@ impl Program {
 
     /// The answers of some rows, both one row behind the other.
     pub fn run(&self, matrix: &[f64], rows: usize) -> Vec<f64> {
-        let width: usize = self.slots.iter().map(|slot| slot.width).sum();
-        let mut registers: Vec<Vec<f64>> = self.widths.iter().map(|width| vec![0.0; *width]).collect();
-        let mut answers = Vec::with_capacity(rows * self.widths[self.answer]);
-        'rows: for row in 0..rows {
-            let row = &matrix[row * width..(row + 1) * width];
-            for (at, (register, slot)) in registers.iter_mut().zip(&self.slots).enumerate() {
-                register.copy_from_slice(&row[slot.from..slot.from + slot.width]);
+        let inputs: usize = self.slots.iter().map(|slot| slot.width).sum();
+        let given = self.places[self.answer].1;
+        let mut answers = Vec::with_capacity(rows * given);
+        if rows == 0 {
+            return answers;
+        }
+        let room = (NUMBERS_AT_ONCE / self.width).clamp(1, rows);
+        let mut values = vec![0.0; self.width * room];
+        let mut lost = Vec::new();
+        for first in (0..rows).step_by(room) {
+            let rows = room.min(rows - first);
+            let matrix = &matrix[first * inputs..][..rows * inputs];
+            for (at, (slot, (from, width))) in self.slots.iter().zip(&self.places).enumerate() {
+                let register = &mut values[from * room..][..width * rows];
+                for (to, row) in register.chunks_exact_mut(*width).zip(matrix.chunks_exact(inputs)) {
+                    to.copy_from_slice(&row[slot.from..][..*width]);
+                }
                 self.round(at, register);
             }
-            for (step, at) in self.steps.iter().zip(self.slots.len()..) {
-                let (before, behind) = registers.split_at_mut(at);
-                if !step.run(before, &mut behind[0]) {
-                    answers.extend(std::iter::repeat_n(f64::NAN, self.widths[self.answer]));
-                    continue 'rows;
-                }
-                self.round(at, &mut behind[0]);
+            for (step, (at, (from, width))) in self.steps.iter().zip(self.places.iter().enumerate().skip(self.slots.len())) {
+                let (before, behind) = values.split_at_mut(from * room);
+                let out = &mut behind[..width * rows];
+                step.run(&Registers { values: before, places: &self.places, rows, room }, out, &mut lost);
+                self.round(at, out);
             }
-            answers.extend_from_slice(&registers[self.answer]);
+            let begin = answers.len();
+            answers.extend_from_slice(&values[self.places[self.answer].0 * room..][..given * rows]);
+            for row in lost.drain(..) {
+                answers[begin + row * given..][..given].fill(f64::NAN);
+            }
         }
         answers
     }
@@ -119,6 +147,15 @@ impl Program {
             values.iter_mut().for_each(|x| *x = f64::from(*x as f32));
         }
     }
+}
+
+/// How many nodes take each value, and whether it is the answer.
+fn uses<'a>(graph: &Graph<'a>, answer: &'a str) -> HashMap<&'a str, usize> {
+    let mut uses = HashMap::from([(answer, 1)]);
+    for name in graph.nodes.iter().flat_map(|node| &node.inputs) {
+        *uses.entry(*name).or_default() += 1;
+    }
+    uses
 }
 
 /// The values that the answer takes, directly or not.
@@ -168,6 +205,10 @@ pub struct Build<'a> {
     /// The words known so far, by slot and column, each with its code.
     words: Vec<Vec<IndexMap<String, usize>>>,
     steps: Vec<Step>,
+    /// How often each value is taken.
+    uses: HashMap<&'a str, usize>,
+    /// The first name of each register; it may have others.
+    named: HashMap<usize, &'a str>,
     /// Whether the graph computes in `f32`.
     pub single: bool,
 }
@@ -241,6 +282,20 @@ impl<'a> Build<'a> {
         self.widths.push(width);
         Ok(self.widths.len() - 1)
     }
+    /// Adds a bias to the product that an input of a node is, if only that node takes it and its bits are the same then; the register of both.
+    pub fn with_bias(&mut self, node: &Node<'a>, place: usize, bias: &[f64]) -> Option<usize> {
+        let name = node.inputs.get(place)?;
+        let register = match self.known.get(name)? {
+            Held::Numbers(register) if self.uses.get(name) == Some(&1) && self.named.get(register) == Some(name) => *register,
+            _ => return None,
+        };
+        // Registers of steps follow those of the slots.
+        let at = register.checked_sub(self.widths.len() - self.steps.len())?;
+        match self.steps.get_mut(at)? {
+            Step::Affine(_, affine) => (affine.is_single() == self.single && affine.with_bias(bias)).then_some(register),
+            _ => None,
+        }
+    }
     /// Whether a register is a row of numbers in the graph too.
     pub fn is_flat(&self, register: usize) -> bool {
         self.forms[register] == Form::Flat
@@ -280,7 +335,11 @@ mod tests {
         let slot = |(from, name): (usize, &str)| Slot { name: name.to_owned(), from, width: 1, kind: kinds[from] };
         let slots: Vec<Slot> = ["a", "b"].into_iter().enumerate().map(slot).collect();
         let (program, _) = Program::of(&graph, &slots, "y").expect("a graph that runs");
-        program.run(&row, 1)
+        // Together rows give what they give alone.
+        let alone = program.run(&row, 1);
+        let many = program.run(&row.repeat(10_000), 10_000);
+        assert!(many.chunks_exact(alone.len()).all(|row| row == alone) && many.len() == 10_000 * alone.len());
+        alone
     }
     fn node<'a>(op: &'a str, inputs: &[&'a str], output: &'a str) -> Node<'a> {
         Node { op, inputs: inputs.to_vec(), outputs: vec![output], attributes: Vec::new() }
@@ -302,6 +361,56 @@ mod tests {
         let doubles = [proto::DOUBLE, proto::DOUBLE];
         assert_eq!(answer([node("MatMul", &["a", "weights"], "y")], doubles, [0.3, 0.0]), [0.3 * 0.1]);
         assert_eq!(answer([node("Relu", &["a"], "y")], doubles, [0.3, 0.0]), [0.3]);
+    }
+
+    #[test]
+    fn a_row_without_an_answer_takes_none_from_the_others() {
+        use super::super::proto::Attribute;
+        let attribute = |name, ints: &[i64], int| Attribute { name, ints: ints.to_vec(), int, ..Attribute::default() };
+        let attributes = vec![attribute("cats_int64s", &[1, 2], None), attribute("zeros", &[], Some(0))];
+        let known = Node { op: "OneHotEncoder", inputs: vec!["a"], outputs: vec!["known"], attributes };
+        let nodes = vec![known, node("Flatten", &["known"], "flat"), node("FeatureVectorizer", &["flat", "b"], "y")];
+        let slot = |(from, name): (usize, &str)| Slot { name: name.to_owned(), from, width: 1, kind: proto::INT64 };
+        let slots: Vec<Slot> = ["a", "b"].into_iter().enumerate().map(slot).collect();
+        let (program, _) = Program::of(&Graph { nodes, ..Graph::default() }, &slots, "y").expect("a graph that runs");
+        // More rows than go through it together, and a third of them unknown.
+        let rows: Vec<[f64; 2]> = (0..10_000).map(|row| [f64::from(row % 3), f64::from(row)]).collect();
+        let answers = program.run(rows.as_flattened(), rows.len());
+        assert_eq!(answers.len(), 3 * rows.len());
+        for ([a, b], answer) in rows.into_iter().zip(answers.chunks_exact(3)) {
+            match a {
+                1.0 => assert_eq!(answer, [1.0, 0.0, b]),
+                2.0 => assert_eq!(answer, [0.0, 1.0, b]),
+                _ => assert!(answer.iter().all(|x| x.is_nan()), "{b}: {answer:?}"),
+            }
+        }
+        assert!(program.run(&[], 0).is_empty());
+    }
+
+    #[test]
+    fn a_sum_behind_a_product_is_its_bias_unless_others_take_the_product() {
+        let steps = |nodes: Vec<Node<'static>>| {
+            let constant = |name, kind, number| {
+                let mut tensor = Tensor::default();
+                (tensor.name, tensor.dims, tensor.kind, tensor.numbers) = (name, vec![1, 1], kind, vec![number]);
+                tensor
+            };
+            let constants =
+                vec![constant("weights", proto::FLOAT, 3.0), constant("bias", proto::FLOAT, 0.5), constant("wide", proto::DOUBLE, 0.1)];
+            let slots = [Slot { name: "a".to_owned(), from: 0, width: 1, kind: proto::FLOAT }];
+            let (program, _) = Program::of(&Graph { nodes, constants, ..Graph::default() }, &slots, "y").expect("a graph that runs");
+            (program.steps.len(), program.run(&[2.0], 1))
+        };
+        let product = || node("MatMul", &["a", "weights"], "p");
+        assert_eq!(steps(vec![product(), node("Add", &["p", "bias"], "y")]), (1, vec![6.5]));
+        assert_eq!(steps(vec![product(), node("Add", &["bias", "p"], "y")]), (1, vec![6.5]));
+        assert_eq!(steps(vec![product(), node("Add", &["p", "bias"], "q"), node("Add", &["q", "bias"], "y")]), (2, vec![7.0]));
+        assert_eq!(steps(vec![product(), node("Add", &["p", "bias"], "q"), node("Mul", &["q", "p"], "y")]), (3, vec![39.0]));
+        let alias = vec![product(), node("Identity", &["p"], "i"), node("Add", &["i", "bias"], "q"), node("Mul", &["q", "p"], "y")];
+        assert_eq!(steps(alias), (3, vec![39.0]));
+        let single = |x: f64| f64::from(x as f32);
+        let exact = vec![node("MatMul", &["a", "wide"], "p"), node("Add", &["p", "bias"], "y")];
+        assert_eq!(steps(exact), (2, vec![single(single(0.2) + 0.5)]), "what is computed in f64 is rounded first");
     }
 
     #[test]

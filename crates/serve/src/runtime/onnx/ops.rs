@@ -305,7 +305,16 @@ fn arithmetic<'a>(build: &mut Build<'a>, node: &Node<'a>, by: Arithmetic) -> Add
     if one != other && one != 1 && other != 1 {
         return Err(broken(node, &format!("{one} columns with {other}")));
     }
-    Ok((build.push(Step::Arithmetic(left, by, right), one.max(other))?, 0))
+    // Exporters write a layer as a product and a sum.
+    let with_bias = match (by, &left, &right) {
+        (Arithmetic::Add, Operand::Register(_), Operand::Constant(bias)) => build.with_bias(node, 0, bias),
+        (Arithmetic::Add, Operand::Constant(bias), Operand::Register(_)) => build.with_bias(node, 1, bias),
+        _ => None,
+    };
+    match with_bias {
+        Some(register) => Ok((register, 0)),
+        None => Ok((build.push(Step::Arithmetic(left, by, right), one.max(other))?, 0)),
+    }
 }
 
 /// A product with constant weights.

@@ -1,4 +1,4 @@
-//! The steps of a program: what each computes of a row.
+//! The steps of a program: what each computes of some rows. No row sees another one.
 //!
 //! A step trusts its program: registers have the width that it takes, and its lists belong to each other. To add one: a variant of [`Step`], its
 //! arm in [`Step::run`], and whoever makes it, in [`super::ops`].
@@ -6,6 +6,45 @@
 use super::affine::Affine;
 use crate::runtime::forest::Forest;
 use std::collections::HashMap;
+
+/// The values of some rows: register by register, and in a register one row behind the other.
+#[derive(Clone, Copy)]
+pub struct Registers<'r> {
+    pub values: &'r [f64],
+    /// Where each register begins, and its width; all in numbers of one row.
+    pub places: &'r [(usize, usize)],
+    /// How many rows there are, and how many there is room for.
+    pub rows: usize,
+    pub room: usize,
+}
+
+impl<'r> Registers<'r> {
+    /// A register of all rows.
+    pub fn all(&self, register: usize) -> &'r [f64] {
+        let (from, width) = self.places[register];
+        &self.values[from * self.room..][..width * self.rows]
+    }
+    /// Computes row by row.
+    fn each(&self, out: &mut [f64], mut one: impl FnMut(Row<'r>, &mut [f64])) {
+        for (number, out) in out.chunks_exact_mut(out.len() / self.rows).enumerate() {
+            one(Row { of: *self, number }, out);
+        }
+    }
+}
+
+/// A row of the registers.
+#[derive(Clone, Copy)]
+struct Row<'r> {
+    of: Registers<'r>,
+    number: usize,
+}
+
+impl<'r> Row<'r> {
+    fn get(self, register: usize) -> &'r [f64] {
+        let (from, width) = self.of.places[register];
+        &self.of.values[from * self.of.room + self.number * width..][..width]
+    }
+}
 
 /// One step: writes the next register.
 #[derive(Debug)]
@@ -124,108 +163,109 @@ pub enum Pair {
 }
 
 impl Step {
-    /// Computes a row's numbers. False if the row has no answer.
-    pub fn run(&self, registers: &[Vec<f64>], out: &mut [f64]) -> bool {
+    /// Computes the numbers of all rows; those that have no answer are `lost`, whatever stands in their place.
+    pub fn run(&self, of: &Registers<'_>, out: &mut [f64], lost: &mut Vec<usize>) {
         match self {
-            Step::Join(from) => {
-                let joined = from.iter().flat_map(|register| &registers[*register]);
+            Step::Join(from) => of.each(out, |row, out| {
+                let joined = from.iter().flat_map(|register| row.get(*register));
                 out.iter_mut().zip(joined).for_each(|(out, x)| *out = *x);
-            }
-            Step::Pick(from, columns) => {
-                out.iter_mut().zip(columns).for_each(|(out, column)| *out = registers[*from][*column]);
-            }
-            Step::Scale { from, offset, scale } => {
-                for (column, (out, x)) in out.iter_mut().zip(&registers[*from]).enumerate() {
-                    *out = (x - offset[column]) * scale[column];
+            }),
+            Step::Pick(from, columns) => of.each(out, |row, out| {
+                let from = row.get(*from);
+                out.iter_mut().zip(columns).for_each(|(out, column)| *out = from[*column]);
+            }),
+            Step::Scale { from, offset, scale } => of.each(out, |row, out| {
+                for (((out, x), offset), scale) in out.iter_mut().zip(row.get(*from)).zip(offset).zip(scale) {
+                    *out = (x - offset) * scale;
                 }
-            }
-            Step::Fill { from, missing, by } => {
-                for (column, (out, x)) in out.iter_mut().zip(&registers[*from]).enumerate() {
-                    *out = if x == missing || x.is_nan() && missing.is_nan() { by[column] } else { *x };
+            }),
+            Step::Fill { from, missing, by } => of.each(out, |row, out| {
+                for ((out, x), by) in out.iter_mut().zip(row.get(*from)).zip(by) {
+                    *out = if x == missing || x.is_nan() && missing.is_nan() { *by } else { *x };
                 }
-            }
-            Step::Normalize(from, norm) => {
-                let row = &registers[*from];
+            }),
+            Step::Normalize(from, norm) => of.each(out, |row, out| {
+                let row = row.get(*from);
                 let norm = match norm {
                     Norm::Max => row.iter().copied().fold(f64::NEG_INFINITY, f64::max),
                     Norm::Sum => row.iter().map(|x| x.abs()).sum(),
                     Norm::Euclid => row.iter().map(|x| x * x).sum::<f64>().sqrt(),
                 };
                 out.iter_mut().zip(row).for_each(|(out, x)| *out = if norm == 0.0 { *x } else { x / norm });
-            }
-            Step::Affine(from, affine) => affine.run(&registers[*from], out),
+            }),
+            Step::Affine(from, affine) => affine.run(of.all(*from), out),
             Step::Map(from, function) => {
-                let each = registers[*from].iter().zip(out);
+                let each = of.all(*from).iter().zip(out);
                 match function {
                     // Known before the loop, so that vectors do it.
                     Function::Relu => each.for_each(|(x, out)| *out = relu(*x)),
                     function => each.for_each(|(x, out)| *out = function.of(*x)),
                 }
             }
-            Step::Softmax(from) => {
-                let row = &registers[*from];
+            Step::Softmax(from) => of.each(out, |row, out| {
+                let row = row.get(*from);
                 let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 out.iter_mut().zip(row).for_each(|(out, x)| *out = (x - top).exp());
                 let sum: f64 = out.iter().sum();
                 out.iter_mut().for_each(|x| *x /= sum);
-            }
-            Step::OneHot { from, keys, strict } => {
+            }),
+            Step::OneHot { from, keys, strict } => of.each(out, |row, out| {
                 out.fill(0.0);
-                match keys.get(&key(from.of(registers))) {
+                match keys.get(&key(from.of(row))) {
                     Some(place) => out[*place] = 1.0,
-                    None => return !strict,
+                    None if *strict => lost.push(row.number),
+                    None => {}
                 }
-            }
-            Step::Lookup { from, keys, values, otherwise } => {
-                out[0] = keys.get(&key(from.of(registers))).map_or(*otherwise, |place| values[*place]);
-            }
+            }),
+            Step::Lookup { from, keys, values, otherwise } => of.each(out, |row, out| {
+                out[0] = keys.get(&key(from.of(row))).map_or(*otherwise, |place| values[*place]);
+            }),
             Step::Embed { from, table, width } => {
                 let count = (table.len() / width) as f64;
-                for (out, x) in out.chunks_exact_mut(*width).zip(&registers[*from]) {
-                    // Counted from the end below 0, as arrays of Python are.
-                    let place = if *x < 0.0 { x + count } else { *x };
-                    if !(0.0..count).contains(&place) {
-                        return false;
+                of.each(out, |row, out| {
+                    for (out, x) in out.chunks_exact_mut(*width).zip(row.get(*from)) {
+                        // Counted from the end below 0, as arrays of Python are.
+                        let place = if *x < 0.0 { x + count } else { *x };
+                        match (0.0..count).contains(&place) {
+                            true => out.copy_from_slice(&table[place as usize * width..][..*width]),
+                            false => return lost.push(row.number),
+                        }
                     }
-                    out.copy_from_slice(&table[place as usize * width..][..*width]);
-                }
+                });
             }
-            Step::Standardize { from, epsilon, scale, bias } => {
-                let row = &registers[*from];
+            Step::Standardize { from, epsilon, scale, bias } => of.each(out, |row, out| {
+                let row = row.get(*from);
                 let count = row.len() as f64;
                 let mean = row.iter().sum::<f64>() / count;
                 let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / count;
                 for (column, (out, x)) in out.iter_mut().zip(row).enumerate() {
                     *out = (x - mean) / (variance + epsilon).sqrt() * scale[column] + bias[column];
                 }
-            }
-            Step::Arithmetic(left, by, right) => {
-                let (left, right) = (left.numbers(registers), right.numbers(registers));
-                match by {
-                    Arithmetic::Add => by_column(out, left, right, |left, right| left + right),
-                    Arithmetic::Subtract => by_column(out, left, right, |left, right| left - right),
-                    Arithmetic::Multiply => by_column(out, left, right, |left, right| left * right),
-                    Arithmetic::Divide => by_column(out, left, right, |left, right| left / right),
-                }
-            }
-            Step::Forest(from, forest) => forest.score_rows(&registers[*from], 1, out),
-            Step::Pair(from, pair) => {
-                let score = registers[*from][0];
+            }),
+            // Known before the loop, as above.
+            Step::Arithmetic(left, by, right) => match by {
+                Arithmetic::Add => by_column(of, out, left, right, |left, right| left + right),
+                Arithmetic::Subtract => by_column(of, out, left, right, |left, right| left - right),
+                Arithmetic::Multiply => by_column(of, out, left, right, |left, right| left * right),
+                Arithmetic::Divide => by_column(of, out, left, right, |left, right| left / right),
+            },
+            Step::Forest(from, forest) => forest.score_rows(of.all(*from), of.rows, out),
+            Step::Pair(from, pair) => of.each(out, |row, out| {
+                let score = row.get(*from)[0];
                 let (first, second) = match pair {
                     Pair::Complement => (1.0 - score, score),
                     Pair::Opposite => (-score, score),
                     Pair::Logistic => (Function::Sigmoid.of(-score), Function::Sigmoid.of(score)),
                 };
                 out.copy_from_slice(&[first, second]);
-            }
+            }),
         }
-        true
     }
 }
 
 impl Column {
-    fn of(self, registers: &[Vec<f64>]) -> f64 {
-        registers[self.register][self.place]
+    fn of(self, row: Row<'_>) -> f64 {
+        row.get(self.register)[self.place]
     }
 }
 
@@ -282,12 +322,12 @@ impl Function {
 
 /// A side with one number stands for every column.
 #[inline(always)]
-fn by_column(out: &mut [f64], left: &[f64], right: &[f64], of: impl Fn(f64, f64) -> f64) {
-    match (left, right) {
-        ([left], _) if right.len() != 1 => out.iter_mut().zip(right).for_each(|(out, right)| *out = of(*left, *right)),
-        (_, [right]) => out.iter_mut().zip(left).for_each(|(out, left)| *out = of(*left, *right)),
-        _ => out.iter_mut().zip(left).zip(right).for_each(|((out, left), right)| *out = of(*left, *right)),
-    }
+fn by_column(registers: &Registers<'_>, out: &mut [f64], left: &Operand, right: &Operand, of: impl Fn(f64, f64) -> f64) {
+    registers.each(out, |row, out| match (left.of(row), right.of(row)) {
+        ([left], right) if right.len() != 1 => out.iter_mut().zip(right).for_each(|(out, right)| *out = of(*left, *right)),
+        (left, [right]) => out.iter_mut().zip(left).for_each(|(out, left)| *out = of(*left, *right)),
+        (left, right) => out.iter_mut().zip(left).zip(right).for_each(|((out, left), right)| *out = of(*left, *right)),
+    });
 }
 
 impl Operand {
@@ -298,9 +338,9 @@ impl Operand {
             Operand::Constant(_) => None,
         }
     }
-    fn numbers<'a>(&'a self, registers: &'a [Vec<f64>]) -> &'a [f64] {
+    fn of<'r>(&'r self, row: Row<'r>) -> &'r [f64] {
         match self {
-            Operand::Register(register) => &registers[*register],
+            Operand::Register(register) => row.get(*register),
             Operand::Constant(numbers) => numbers,
         }
     }
