@@ -98,6 +98,29 @@ fn rows_of_mlflow_tensorflow_serving_and_sagemaker_get_the_same_numbers() {
     server.stop();
 }
 
+#[test]
+#[ignore = "needs Python and PyPI: cargo test -- --include-ignored"]
+fn sagemakers_client_gets_the_same_numbers_in_json_csv_and_arrays() {
+    let (_project, server, token, scores, _) = served("serve");
+    let told = told("sagemaker", "sagemaker_client.py", &[&server.url, &token, "buys"]);
+    for key in ["json", "csv", "column", "rows", "turned", "stable"] {
+        assert_eq!(told[key], json!(scores), "{key}");
+    }
+    assert_eq!((&told["variant"], &told["type"]), (&json!("stable"), &json!("application/json")));
+    for (key, part, status) in [
+        ("no_endpoint", "endpoints are `buys`", 404),
+        ("no_variant", "has no variant `canary`", 404),
+        ("objects", "`|O`", 400),
+        ("other", "image/png", 400),
+    ] {
+        let [code, message, answered] = told[key].as_array().expect("an error").as_slice() else { panic!("{key}: {told}") };
+        assert_eq!((code, answered), (&json!("ValidationError"), &json!(status)), "{key}");
+        assert!(message.as_str().is_some_and(|text| text.contains(part)), "{key}: {message}");
+    }
+    assert_eq!(told["stranger"], "AccessDeniedException");
+    server.stop();
+}
+
 /// The blocks of a language in `docs/serving.md`, for this server.
 fn shown(language: &str, server: &Server) -> Vec<String> {
     let root = gristmill_tests::folder().parent().expect("the workspace").to_owned();
@@ -120,8 +143,8 @@ fn what_the_page_shows_works() {
     let said = run("sh", &sh[0]);
     assert_eq!(said.matches("\"error\"").count() + said.matches("\"code\"").count(), 0, "{said}");
     assert!(said.matches(&scores[0].to_string()).count() >= 5, "every way gives {}: {said}", scores[0]);
-    let python = clients::python("inference");
     for block in shown("python", &server) {
+        let python = clients::python(if block.contains("boto3") { "sagemaker" } else { "inference" });
         let said = run(python.to_str().expect("a path"), &block);
         assert!(said.contains('['), "{said}");
     }

@@ -5,6 +5,7 @@
 mod feast;
 mod health;
 mod invocations;
+mod npy;
 mod predict;
 mod rows;
 mod scores;

@@ -330,7 +330,8 @@ fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
     found.then_some(out)
 }
 
-fn bad(message: impl Into<String>) -> Fault {
+/// A body that is no rows.
+pub fn bad(message: impl Into<String>) -> Fault {
     Fault::invalid(Code::BAD_BODY, message).fix("send rows such as {\"instances\": [{\"customer_id\": 1}]}")
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const COPIES: usize = 400;
 
 /// Pieces that parsers meet rarely by chance.
-const PIECES: [&[u8]; 24] = [
+const PIECES: [&[u8]; 28] = [
     b"99999999999999999999",
     b"-1",
     b"1e400",
@@ -43,6 +43,10 @@ const PIECES: [&[u8]; 24] = [
     b",,,,",
     b"9999-99-99T99:99:99Z",
     b"\xf0\x9f\xa6\x80",
+    b"'descr': '|O'",
+    b"'fortran_order': True",
+    b"'shape': (4294967296, 4294967296)",
+    b"'shape': (18446744073709551615,)",
 ];
 
 #[derive(Clone)]
