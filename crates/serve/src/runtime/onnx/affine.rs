@@ -3,7 +3,10 @@
 //! Promise: each sum begins at 0 and grows input by input, each product fused with its sum (rounded once, as IEEE 754 has it), and the bias comes
 //! last. So a row has the same bits alone and among others, with the vectors of every processor and without.
 
+#[cfg(target_arch = "x86_64")]
+use super::panels;
 use multiversion::multiversion;
+use multiversion::target::match_target;
 use std::ops::AddAssign;
 
 /// Outputs that are summed up at once. How many there are is not known to the compiler, and must not be: of a known number it makes as many sums
@@ -119,28 +122,22 @@ impl<T: Number> Sums<T> {
     #[inline(always)]
     fn sum(&self, matrix: &[f64], out: &mut [f64]) {
         let outputs = self.bias.len();
-        let inputs = self.weights.len() / outputs;
         if outputs < NARROW {
-            return self.narrow(inputs, matrix, out);
+            return self.narrow(0, matrix, out);
         }
-        // Two rows share what is loaded of the weights.
-        for (rows, out) in matrix.chunks(2 * inputs).zip(out.chunks_mut(2 * outputs)) {
-            match (rows.split_at_checked(inputs), out.split_at_mut_checked(outputs)) {
-                (Some((first, second)), Some((to_first, to_second))) if second.len() == inputs => {
-                    self.two([first, second], [to_first, to_second]);
-                }
-                _ => self.one(rows, out),
-            }
+        for (row, out) in matrix.chunks(self.weights.len() / outputs).zip(out.chunks_mut(outputs)) {
+            self.one(row, out);
         }
     }
 
-    /// Of a few outputs no vectors are made. Eight rows go side by side, so that the processor does not wait for one sum at a time.
+    /// Of a few outputs, those from one on, no vectors are made. Eight rows go side by side, so that the processor does not wait for one sum at a time.
     #[inline(always)]
-    fn narrow(&self, inputs: usize, matrix: &[f64], out: &mut [f64]) {
+    fn narrow(&self, from: usize, matrix: &[f64], out: &mut [f64]) {
         const ROWS: usize = 8;
         let outputs = self.bias.len();
+        let inputs = self.weights.len() / outputs;
         for (rows, out) in matrix.chunks(ROWS * inputs).zip(out.chunks_mut(ROWS * outputs)) {
-            for (output, bias) in self.bias.iter().enumerate() {
+            for (output, bias) in self.bias.iter().enumerate().skip(from) {
                 let weights = self.weights[output..].iter().step_by(outputs);
                 let mut sums = [T::default(); ROWS];
                 if rows.len() == ROWS * inputs {
@@ -187,35 +184,6 @@ impl<T: Number> Sums<T> {
         }
     }
 
-    #[inline(always)]
-    fn two(&self, rows: [&[f64]; 2], out: [&mut [f64]; 2]) {
-        let [mut sums, mut more] = [[T::default(); BLOCK]; 2];
-        let [out, to_second] = out;
-        for ((out, to_second), from) in out.chunks_mut(BLOCK).zip(to_second.chunks_mut(BLOCK)).zip((0..).step_by(BLOCK)) {
-            let (sums, more) = (&mut sums[..out.len()], &mut more[..out.len()]);
-            sums.fill(T::default());
-            more.fill(T::default());
-            let [(fours, rest), (second_fours, second_rest)] = rows.map(|row| row.as_chunks::<4>());
-            let mut weights = self.weights_of(from, out.len());
-            for (xs, ys) in fours.iter().zip(second_fours) {
-                let (xs, ys) = (xs.map(T::of), ys.map(T::of));
-                let [Some(a), Some(b), Some(c), Some(d)] = std::array::from_fn(|_| weights.next()) else { break };
-                for (((((sum, second), a), b), c), d) in sums.iter_mut().zip(more.iter_mut()).zip(a).zip(b).zip(c).zip(d) {
-                    *sum = d.times(xs[3], c.times(xs[2], b.times(xs[1], a.times(xs[0], *sum))));
-                    *second = d.times(ys[3], c.times(ys[2], b.times(ys[1], a.times(ys[0], *second))));
-                }
-            }
-            for ((x, y), weights) in rest.iter().zip(second_rest).zip(weights) {
-                let (x, y) = (T::of(*x), T::of(*y));
-                for ((sum, second), weight) in sums.iter_mut().zip(more.iter_mut()).zip(weights) {
-                    (*sum, *second) = (weight.times(x, *sum), weight.times(y, *second));
-                }
-            }
-            self.give(sums, from, out);
-            self.give(more, from, to_second);
-        }
-    }
-
     /// The weights of some outputs, input by input.
     #[inline(always)]
     fn weights_of(&self, from: usize, outputs: usize) -> impl Iterator<Item = &[T]> {
@@ -238,7 +206,13 @@ fn double(sums: &Sums<f64>, matrix: &[f64], out: &mut [f64]) {
 /// With the vectors that this processor has.
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn single(sums: &Sums<f32>, matrix: &[f64], out: &mut [f64]) {
-    sums.sum(matrix, out);
+    match_target! {
+        "x86_64+avx2+fma" => {
+            let done = panels::sum(&sums.weights, &sums.bias, matrix, out);
+            sums.narrow(done, matrix, out);
+        }
+        _ => sums.sum(matrix, out),
+    }
 }
 
 #[cfg(test)]

@@ -296,6 +296,10 @@ impl<'a> Build<'a> {
             _ => None,
         }
     }
+    /// Whether a register holds nothing but `f32`.
+    pub fn is_single(&self, register: usize) -> bool {
+        self.single && !self.are_whole[register]
+    }
     /// Whether a register is a row of numbers in the graph too.
     pub fn is_flat(&self, register: usize) -> bool {
         self.forms[register] == Form::Flat
@@ -325,6 +329,7 @@ impl<'a> Build<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::proto::Attribute;
     use super::*;
 
     /// What `y` of a graph is for a row of two inputs, `a` and `b`, of these element types.
@@ -354,6 +359,13 @@ mod tests {
         let codes = [proto::INT64, proto::FLOAT];
         assert_eq!(answer([node("Identity", &["a"], "y")], codes, [16_777_217.0, 0.0]), [16_777_217.0]);
         assert_eq!(answer([node("FeatureVectorizer", &["a", "b"], "y")], codes, [16_777_217.0, 0.1]), [16_777_216.0, single(0.1)]);
+        // A cast of what is one already is none.
+        let cast = |kinds, x| {
+            let attributes = vec![Attribute { name: "to", int: Some(proto::FLOAT), ..Attribute::default() }];
+            answer([Node { attributes, ..node("Cast", &["a"], "y") }], kinds, [x, 0.0])
+        };
+        assert_eq!((cast(floats, 0.1), cast(codes, 16_777_217.0)), (vec![single(0.1)], vec![16_777_216.0]));
+        assert_eq!(cast([proto::DOUBLE, proto::DOUBLE], 0.1), [single(0.1)]);
         // Weights of f64 are computed with as they are, and the sum is rounded.
         assert_eq!(answer([node("MatMul", &["a", "weights"], "y")], floats, [0.3, 0.0]), [single(single(0.3) * 0.1)]);
         assert_eq!(answer([node("Sigmoid", &["a"], "y")], floats, [0.3, 0.0]), [single(1.0 / (1.0 + (-single(0.3)).exp()))]);
@@ -365,7 +377,6 @@ mod tests {
 
     #[test]
     fn a_row_without_an_answer_takes_none_from_the_others() {
-        use super::super::proto::Attribute;
         let attribute = |name, ints: &[i64], int| Attribute { name, ints: ints.to_vec(), int, ..Attribute::default() };
         let attributes = vec![attribute("cats_int64s", &[1, 2], None), attribute("zeros", &[], Some(0))];
         let known = Node { op: "OneHotEncoder", inputs: vec!["a"], outputs: vec!["known"], attributes };

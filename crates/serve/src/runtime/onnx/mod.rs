@@ -13,6 +13,8 @@ mod affine;
 mod encoders;
 mod graph;
 mod ops;
+#[cfg(target_arch = "x86_64")]
+mod panels;
 mod proto;
 mod steps;
 #[cfg(feature = "onnx")]

@@ -56,7 +56,10 @@ fn numbers<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
         }
         "Reshape" => reshape(build, node),
         "Cast" => match int(node, "to") {
-            Some(proto::FLOAT) => map(build, Function::Single),
+            Some(proto::FLOAT) => match build.input(node, 0)? {
+                (from, _) if build.is_single(from) => Ok((from, 0)),
+                _ => map(build, Function::Single),
+            },
             Some(proto::DOUBLE) => Ok((build.input(node, 0)?.0, 0)),
             Some(proto::INT64 | proto::INT32) => map(build, Function::Whole),
             Some(proto::BOOL) => map(build, Function::Truth),
