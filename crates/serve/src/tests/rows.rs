@@ -107,7 +107,8 @@ async fn what_cannot_be_answered_says_why_in_the_protocols_shape() {
         assert!(answer["error"].as_str().is_some_and(|e| e.contains(part)), "{answer} lacks {part}");
     }
     for (kind, body, part) in [
-        ("application/x-npy", "x", "application/x-npy"),
+        ("image/png", "x", "application/x-npy"),
+        ("application/x-npy", "x", "no array of NumPy"),
         ("application/json", "{", "no JSON"),
         ("application/json", "[Infinity]", "no JSON"),
         ("text/csv", "1,2\n3\n", "no CSV"),
