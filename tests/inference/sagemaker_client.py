@@ -17,7 +17,7 @@ def client_of(url, token=None):
     config = Config(signature_version=UNSIGNED, retries={"total_max_attempts": 1})
     client = boto3.client("sagemaker-runtime", endpoint_url=url, region_name="us-east-1", config=config)
     if token:
-        client.meta.events.register("before-send", lambda request, **_: request.headers.add_header("Authorization", f"Bearer {token}"))
+        client.meta.events.register("before-send", lambda request, **_: request.headers.update(Authorization=f"Bearer {token}"))
     return client
 
 
