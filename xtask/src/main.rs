@@ -24,8 +24,8 @@ fn main() -> ExitCode {
         // Parts of a benchmark that run as processes of their own.
         ["bench-worker", work] => xtask::bench::tracking::worker::main(work),
         ["bench-load", file] => xtask::bench::serve::load::main(file),
-        ["bench-stub", port] => xtask::bench::tracking::stub::main(port, None),
-        ["bench-stub", port, file] => xtask::bench::tracking::stub::main(port, Some(file)),
+        ["bench-floor", port] => xtask::bench::tracking::floor::main(port, None),
+        ["bench-floor", port, file] => xtask::bench::tracking::floor::main(port, Some(file)),
         ["fixtures", names @ ..] => xtask::fixtures::run(&xtask::workspace_root(), names),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -36,7 +36,7 @@ const OURS: &str = "gristmill";
 const FEAST_REDIS: &str = "feast+redis";
 const FEAST_SQLITE: &str = "feast+sqlite";
 const REDIS: &str = "redis hmget";
-const STUB: &str = "stub";
+const FLOOR: &str = "floor";
 
 const VIEWS: usize = 5;
 const FEATURES: usize = 10;
@@ -112,7 +112,7 @@ impl Bed {
         let redis = self.redis()?;
         let (mut servers, refreshed) = self.servers(&data, &redis)?;
         self.agree(&servers)?;
-        servers.insert(STUB, self.stub()?);
+        servers.insert(FLOOR, self.floor()?);
         servers.values().for_each(Running::hold);
         redis.hold();
         println!(
@@ -126,7 +126,7 @@ impl Bed {
         for (name, batch) in [("1 x 50", 1), ("100 x 50", 100)] {
             let measured = self.case(&servers, &redis, batch)?;
             let who: Vec<&str> = measured.get("requests").map(|by| by.keys().map(String::as_str).collect()).unwrap_or_default();
-            let ordered: Vec<&str> = [OURS, FEAST_REDIS, FEAST_SQLITE, REDIS, STUB].into_iter().filter(|w| who.contains(w)).collect();
+            let ordered: Vec<&str> = [OURS, FEAST_REDIS, FEAST_SQLITE, REDIS, FLOOR].into_iter().filter(|w| who.contains(w)).collect();
             println!("\n{name} (entities x features), {CONNECTIONS} connections");
             print!("{}", table(&ordered, &measured));
             for line in judged(name, &measured) {
@@ -201,11 +201,11 @@ impl Bed {
         Ok(begun.elapsed().as_secs_f64())
     }
 
-    fn stub(&self) -> Result<Running> {
+    fn floor(&self) -> Result<Running> {
         let port = free_port()?;
         let own = std::env::current_exe()?.display().to_string();
-        let words = pinned(0, &[&own, "bench-stub", &port.to_string()]);
-        Running::start(&Start { words: &words, folder: &self.folder("stub")?, port, health: "/", environment: &[] })
+        let words = pinned(0, &[&own, "bench-floor", &port.to_string()]);
+        Running::start(&Start { words: &words, folder: &self.folder("floor")?, port, health: "/", environment: &[] })
     }
 
     /// Everybody gives the same values for some entities.
@@ -237,7 +237,7 @@ impl Bed {
             connections: CONNECTIONS,
             seconds: if self.quick { 1.0 } else { 4.0 },
         };
-        let mut who: Vec<&str> = vec![OURS, FEAST_REDIS, FEAST_SQLITE, STUB];
+        let mut who: Vec<&str> = vec![OURS, FEAST_REDIS, FEAST_SQLITE, FLOOR];
         if batch == 1 {
             redis.wake();
             printed(self.peers().arg("hash").arg(redis.address.at.to_string()))?;

@@ -4,13 +4,13 @@
 //! measured the others are held still; the first round does not count; before anything is timed, everybody has to give the same answers.
 //! The peers are the published packages, started as their manuals say. What cannot be measured is left out and said.
 //!
-//! `worker` makes load, `client.py` is the unmodified client, `stub` answers at once and so shows what the client itself costs, `fill` makes
+//! `worker` makes load, `client.py` is the unmodified client, `floor` answers at once and so shows what the client itself costs, `fill` makes
 //! the runs that are searched, `server` starts and ends, `report` writes.
 
 mod fill;
+pub mod floor;
 mod report;
 mod server;
-pub mod stub;
 pub mod worker;
 
 use self::report::{Figure, Goal, Report};
@@ -239,8 +239,8 @@ impl Bed {
 
     /// The unmodified client, and its own floor.
     fn client(&mut self, servers: &mut Servers, runs: &BTreeMap<Who, Ready>) -> Result<()> {
-        for stub in [Who::Stub, Who::SyncedStub] {
-            servers.insert(stub, start(&self.programs, stub, &self.folder(stub, "log"), self.server_core)?);
+        for floor in [Who::Floor, Who::SyncedFloor] {
+            servers.insert(floor, start(&self.programs, floor, &self.folder(floor, "log"), self.server_core)?);
         }
         let everybody: Vec<Who> = servers.keys().copied().collect();
         let token = servers.get(&Who::Gristmill).and_then(|ours| ours.address.auth.as_deref()?.strip_prefix("Bearer "));
@@ -254,8 +254,8 @@ impl Bed {
             python.measure(&server.address, &run, round * 1_000, times)
         })?;
         drop(python);
-        servers.retain(|who, _| ![Who::Stub, Who::SyncedStub].contains(who));
-        self.figure("client log_metric p50", "ms", pick(&measured, |m| m.p50_us / 1e3), vec![Goal::AtMost(Who::Stub, 1.25)]);
+        servers.retain(|who, _| ![Who::Floor, Who::SyncedFloor].contains(who));
+        self.figure("client log_metric p50", "ms", pick(&measured, |m| m.p50_us / 1e3), vec![Goal::AtMost(Who::Floor, 1.25)]);
         self.figure("client log_metric p99", "ms", pick(&measured, |m| m.p99_us / 1e3), vec![]);
         Ok(())
     }

@@ -94,7 +94,7 @@ impl Report {
                     _ => "-".to_owned(),
                 };
                 let mut row = vec![figure.name.to_owned(), figure.unit.to_owned()];
-                row.extend([Who::Gristmill, Who::Mlflow, Who::FastTrackMl, Who::Stub, Who::SyncedStub].map(|who| shown(figure, who)));
+                row.extend([Who::Gristmill, Who::Mlflow, Who::FastTrackMl, Who::Floor, Who::SyncedFloor].map(|who| shown(figure, who)));
                 row.extend([ratio(Who::Mlflow), ratio(Who::FastTrackMl), goals.join("; ")]);
                 row
             })
@@ -163,7 +163,7 @@ impl Report {
 }
 
 const HEAD: [&str; 10] =
-    ["figure", "unit", "Gristmill", "MLflow", "FastTrackML", "stub", "synced stub", "/ MLflow", "/ FastTrackML", "goals"];
+    ["figure", "unit", "Gristmill", "MLflow", "FastTrackML", "floor", "synced floor", "/ MLflow", "/ FastTrackML", "goals"];
 
 fn number(value: f64) -> String {
     match value.abs() {

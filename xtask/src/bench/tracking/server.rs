@@ -16,9 +16,9 @@ pub enum Who {
     /// `fml server` with SQLite.
     FastTrackMl,
     /// Answers at once, keeps nothing.
-    Stub,
+    Floor,
     /// The same after a sync of a few bytes.
-    SyncedStub,
+    SyncedFloor,
 }
 
 impl Who {
@@ -28,15 +28,15 @@ impl Who {
             Who::Gristmill => "Gristmill",
             Who::Mlflow => "MLflow",
             Who::FastTrackMl => "FastTrackML",
-            Who::Stub => "stub",
-            Who::SyncedStub => "synced stub",
+            Who::Floor => "floor",
+            Who::SyncedFloor => "synced floor",
         }
     }
     fn health(self) -> &'static str {
         match self {
             Who::Gristmill => "/readyz",
             Who::Mlflow | Who::FastTrackMl => "/health",
-            Who::Stub | Who::SyncedStub => "/",
+            Who::Floor | Who::SyncedFloor => "/",
         }
     }
 }
@@ -142,8 +142,8 @@ pub fn start(programs: &Programs, who: Who, folder: &Path, core: usize) -> Resul
             words.extend(["--database-uri".into(), format!("sqlite://{}/fml.db", folder.display()), "--log-level".into(), "error".into()]);
             words.extend(["--default-artifact-root".into(), text(&folder.join("artifacts"))]);
         }
-        Who::Stub => words.extend([text(&programs.own), "bench-stub".into(), port.to_string()]),
-        Who::SyncedStub => words.extend([text(&programs.own), "bench-stub".into(), port.to_string(), text(&folder.join("synced"))]),
+        Who::Floor => words.extend([text(&programs.own), "bench-floor".into(), port.to_string()]),
+        Who::SyncedFloor => words.extend([text(&programs.own), "bench-floor".into(), port.to_string(), text(&folder.join("synced"))]),
     }
     let environment = [("MLFLOW_DISABLE_TELEMETRY", "true"), ("DO_NOT_TRACK", "true")];
     let mut running = Running::start(&Start { words: &words, folder, port, health: who.health(), environment: &environment })?;
