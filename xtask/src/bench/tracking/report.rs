@@ -34,13 +34,26 @@ pub struct Figure {
 impl Figure {
     /// The middle value of one of them.
     pub fn median(&self, who: Who) -> Option<f64> {
-        let mut sorted = self.values.get(&who)?.clone();
-        sorted.sort_by(f64::total_cmp);
-        match sorted.len() {
-            0 => None,
-            n if n % 2 == 1 => Some(sorted[n / 2]),
-            n => Some((sorted[n / 2 - 1] + sorted[n / 2]) / 2.0),
+        middle(self.values.get(&who)?.clone())
+    }
+
+    /// Ours as so many times theirs: the middle of the rounds' ratios, since in one round the machine was the same for both. Of the medians
+    /// if somebody was not measured in every round.
+    pub fn ratio(&self, who: Who) -> Option<f64> {
+        let (ours, theirs) = (self.values.get(&Who::Gristmill)?, self.values.get(&who)?);
+        if ours.len() != theirs.len() {
+            return Some(self.median(Who::Gristmill)? / self.median(who)?);
         }
+        middle(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect())
+    }
+}
+
+fn middle(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(values[n / 2]),
+        n => Some((values[n / 2 - 1] + values[n / 2]) / 2.0),
     }
 }
 
@@ -61,14 +74,14 @@ impl Report {
         let ours = figure.median(Who::Gristmill)?;
         Some(match goal {
             Goal::AtMost(who, share) => {
-                let theirs = figure.median(who)?;
+                let ratio = figure.ratio(who)?;
                 let wanted =
                     if share < 1.0 { format!("1/{:.0} of {}", 1.0 / share, who.name()) } else { format!("{share}x the {}", who.name()) };
-                (format!("{wanted}: {:.3}x", ours / theirs), ours <= theirs * share)
+                (format!("{wanted}: {ratio:.3}x"), ratio <= share)
             }
             Goal::AtLeast(who, times) => {
-                let theirs = figure.median(who)?;
-                (format!("{times:.0}x {}: {:.1}x", who.name(), ours / theirs), ours >= theirs * times)
+                let ratio = figure.ratio(who)?;
+                (format!("{times:.0}x {}: {ratio:.1}x", who.name()), ratio >= times)
             }
             Goal::Below(limit) => (format!("under {limit} {}", figure.unit), ours < limit),
             Goal::TimesOwn(other, times) => {
@@ -89,10 +102,7 @@ impl Report {
                     .filter_map(|goal| self.judged(figure, *goal))
                     .map(|(text, reached)| format!("{} {text}", if reached { "reached" } else { "MISSED" }))
                     .collect();
-                let ratio = |who: Who| match (figure.median(Who::Gristmill), figure.median(who)) {
-                    (Some(ours), Some(theirs)) if theirs != 0.0 => format!("{:.4}", ours / theirs),
-                    _ => "-".to_owned(),
-                };
+                let ratio = |who: Who| figure.ratio(who).filter(|ratio| ratio.is_finite()).map_or("-".to_owned(), |ratio| format!("{ratio:.4}"));
                 let mut row = vec![figure.name.to_owned(), figure.unit.to_owned()];
                 row.extend([Who::Gristmill, Who::Mlflow, Who::FastTrackMl, Who::Floor, Who::SyncedFloor].map(|who| shown(figure, who)));
                 row.extend([ratio(Who::Mlflow), ratio(Who::FastTrackMl), goals.join("; ")]);
@@ -120,7 +130,7 @@ impl Report {
     /// For a page.
     pub fn markdown(&self) -> String {
         let mut text = String::from("# Experiment tracking, side by side\n\n");
-        text += "Medians over the rounds; the first round is thrown away. Servers on one core, clients on another, measured in turn.\n\n";
+        text += "Medians over the rounds, and of the rounds' ratios; the first round is thrown away. Servers on one core, clients on another, measured in turn.\n\n";
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         text += &line(&HEAD.map(str::to_owned));
         text += &line(&HEAD.map(|_| "---".to_owned()));
@@ -196,5 +206,18 @@ mod tests {
         assert!(table.contains("reached 1/50 of MLflow: 0.017x; MISSED under 0.5 ms"), "{table}");
         assert!(table.contains("reached 3x MLflow: 4.0x; MISSED 3x of `a`: 4.00x"), "{table}");
         assert_eq!(report.json()["figures"][0]["by"]["Gristmill"]["median"], 1.0);
+    }
+
+    #[test]
+    fn those_of_one_round_are_compared() {
+        // The machine was twice as slow in two rounds, in which ours is compared with theirs of that round.
+        let values = BTreeMap::from([(Who::Gristmill, vec![1.1, 2.2, 2.2]), (Who::Floor, vec![1.0, 2.0, 2.0]), (Who::Mlflow, vec![60.0, 50.0])]);
+        let figure = Figure { name: "a", unit: "ms", values, goals: vec![] };
+        assert!(figure.ratio(Who::Floor).is_some_and(|ratio| (ratio - 1.1).abs() < 1e-9));
+        let uneven = Figure { values: BTreeMap::from([(Who::Gristmill, vec![1.0, 2.0, 9.0]), (Who::Floor, vec![3.0, 1.0, 2.0])]), ..figure };
+        // A third, twice and 4.5 times; the medians are equal.
+        assert_eq!((uneven.ratio(Who::Floor), uneven.ratio(Who::Mlflow)), (Some(2.0), None));
+        let short = BTreeMap::from([(Who::Gristmill, vec![1.0, 4.0, 2.0]), (Who::Floor, vec![4.0])]);
+        assert_eq!(Figure { values: short, ..uneven }.ratio(Who::Floor), Some(0.5));
     }
 }
