@@ -27,6 +27,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// The one that the program has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const DAY: i64 = 86_400_000_000;
 const BASE: i64 = 1_600_000_000_000_000;
 const BATCH: usize = 65_536;

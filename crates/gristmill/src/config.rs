@@ -28,6 +28,8 @@ pub struct Surroundings {
     pub mlflow_token: Option<String>,
     /// `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, for the same.
     pub mlflow_password: Option<(String, String)>,
+    /// `ORT_DYLIB_PATH`: the shared library of ONNX Runtime, by the name that others give it too.
+    pub onnxruntime: Option<PathBuf>,
     /// Who acts: `user:NAME` from `GRISTMILL_USER`, `USER` or `LOGNAME`.
     pub user: String,
 }
@@ -54,6 +56,7 @@ impl Surroundings {
             token: get("GRISTMILL_TOKEN"),
             mlflow_token: get("MLFLOW_TRACKING_TOKEN"),
             mlflow_password: get("MLFLOW_TRACKING_USERNAME").map(|name| (name, get("MLFLOW_TRACKING_PASSWORD").unwrap_or_default())),
+            onnxruntime: get("ORT_DYLIB_PATH").map(PathBuf::from),
             user,
             vars,
         })

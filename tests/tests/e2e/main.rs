@@ -19,6 +19,7 @@ mod mlflow_opens;
 mod mlflow_own;
 mod mlflow_purge;
 mod mlflow_serve;
+mod onnxruntime;
 mod openapi;
 mod overload;
 mod parity;

@@ -35,6 +35,7 @@ impl Doctor {
         }];
         found
             .push(outcome("port", gristmill_web::bind(([127, 0, 0, 1], self.port).into()).await.map(|_| format!("{} is free", self.port))));
+        found.push(onnxruntime());
         match project_dir(cx) {
             Err(fault) => found.push(outcome("project", Err(fault))),
             Ok(_) => match State::open(cx).await {
@@ -55,6 +56,24 @@ impl Doctor {
             }
         }
         Ok(if sound { Exit::Done } else { Exit::Failed })
+    }
+}
+
+/// What the models that gristmill has no operators for may be computed with.
+fn onnxruntime() -> Finding {
+    let what = "onnxruntime";
+    match gristmill_serve::runtime::onnx::about_library() {
+        None => {
+            let text = "not given; ONNX graphs that gristmill has not all operators for are refused".to_owned();
+            let fix = "pip install onnxruntime, then ORT_DYLIB_PATH=.../onnxruntime/capi/libonnxruntime.so.VERSION gristmill ...";
+            Finding { what, good: true, text, fix: Some(fix.to_owned()) }
+        }
+        Some(Ok(text)) => Finding { what, good: true, text, fix: None },
+        Some(Err(text)) => {
+            let fix =
+                "ORT_DYLIB_PATH names the shared library itself: libonnxruntime.so.VERSION in the folder onnxruntime/capi of the package";
+            Finding { what, good: false, text, fix: Some(fix.to_owned()) }
+        }
     }
 }
 

@@ -180,6 +180,9 @@ impl Cli {
     /// Runs the command.
     pub async fn run(self, outside: Surroundings) -> Exit {
         let out = Output::new(self.globals.json, self.globals.quiet, &outside);
+        if let Some(place) = &outside.onnxruntime {
+            gristmill_serve::runtime::onnx::library_at(outside.here.join(place));
+        }
         let cx = Cx { globals: self.globals, outside, out };
         let ended = match self.command {
             Command::Demo(c) => c.run(&cx).await,

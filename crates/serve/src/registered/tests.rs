@@ -193,7 +193,7 @@ async fn what_cannot_answer_is_refused_with_the_way_out() {
     #[cfg(not(feature = "onnx"))]
     {
         let fault = refusal(&[onnx, ("model.onnx", golden("onnx_beyond.onnx"))]).await;
-        assert!(fault.fix.as_deref().is_some_and(|f| f.contains("--features onnx")), "{fault}");
+        assert!(fault.fix.as_deref().is_some_and(|f| f.contains("ORT_DYLIB_PATH")), "{fault}");
     }
 }
 

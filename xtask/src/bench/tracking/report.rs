@@ -102,7 +102,8 @@ impl Report {
                     .filter_map(|goal| self.judged(figure, *goal))
                     .map(|(text, reached)| format!("{} {text}", if reached { "reached" } else { "MISSED" }))
                     .collect();
-                let ratio = |who: Who| figure.ratio(who).filter(|ratio| ratio.is_finite()).map_or("-".to_owned(), |ratio| format!("{ratio:.4}"));
+                let ratio =
+                    |who: Who| figure.ratio(who).filter(|ratio| ratio.is_finite()).map_or("-".to_owned(), |ratio| format!("{ratio:.4}"));
                 let mut row = vec![figure.name.to_owned(), figure.unit.to_owned()];
                 row.extend([Who::Gristmill, Who::Mlflow, Who::FastTrackMl, Who::Floor, Who::SyncedFloor].map(|who| shown(figure, who)));
                 row.extend([ratio(Who::Mlflow), ratio(Who::FastTrackMl), goals.join("; ")]);
@@ -211,10 +212,12 @@ mod tests {
     #[test]
     fn those_of_one_round_are_compared() {
         // The machine was twice as slow in two rounds, in which ours is compared with theirs of that round.
-        let values = BTreeMap::from([(Who::Gristmill, vec![1.1, 2.2, 2.2]), (Who::Floor, vec![1.0, 2.0, 2.0]), (Who::Mlflow, vec![60.0, 50.0])]);
+        let values =
+            BTreeMap::from([(Who::Gristmill, vec![1.1, 2.2, 2.2]), (Who::Floor, vec![1.0, 2.0, 2.0]), (Who::Mlflow, vec![60.0, 50.0])]);
         let figure = Figure { name: "a", unit: "ms", values, goals: vec![] };
         assert!(figure.ratio(Who::Floor).is_some_and(|ratio| (ratio - 1.1).abs() < 1e-9));
-        let uneven = Figure { values: BTreeMap::from([(Who::Gristmill, vec![1.0, 2.0, 9.0]), (Who::Floor, vec![3.0, 1.0, 2.0])]), ..figure };
+        let uneven =
+            Figure { values: BTreeMap::from([(Who::Gristmill, vec![1.0, 2.0, 9.0]), (Who::Floor, vec![3.0, 1.0, 2.0])]), ..figure };
         // A third, twice and 4.5 times; the medians are equal.
         assert_eq!((uneven.ratio(Who::Floor), uneven.ratio(Who::Mlflow)), (Some(2.0), None));
         let short = BTreeMap::from([(Who::Gristmill, vec![1.0, 4.0, 2.0]), (Who::Floor, vec![4.0])]);

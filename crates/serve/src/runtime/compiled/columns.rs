@@ -1,9 +1,10 @@
 //! What of a row is ranked, and how.
 
-use super::{Ranks, signed};
+use super::{BLOCK, Ranks, WORTH, signed};
+use multiversion::multiversion;
 
 /// Limits that are compared at once: most cells of a grid have no more.
-const FEW: usize = 3;
+const FEW: usize = 4;
 
 /// Thresholds of a column; ranks above stand for what never goes left, and for leaves.
 pub const THRESHOLDS_MAX: usize = u16::MAX as usize - 2;
@@ -23,7 +24,7 @@ pub struct Column {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum How {
-    /// The number of thresholds that are not above the value. `nan`: the rank where it is missing.
+    /// The number of thresholds that are not above the value. `nan`: the rank where it is missing. Behind the thresholds stand some that no value reaches.
     Above { limits: Vec<f64>, grid: Grid, nan: u16, zero_is_nan: Option<f64> },
     /// 0 if the value's code is in the set, else 1.
     Within { set: Kept, nan: u16, zero_is_nan: Option<f64> },
@@ -68,7 +69,7 @@ impl Grid {
         grid
     }
 
-    #[inline]
+    #[inline(always)]
     fn cell(&self, x: f64) -> usize {
         /// What is added to it loses its fraction and stands in the lowest bits.
         const WHOLE: f64 = (1u64 << 52) as f64;
@@ -79,18 +80,22 @@ impl Grid {
         ((place + WHOLE).to_bits() as u32) as usize
     }
 
-    /// How many limits are not above a value.
-    #[inline]
-    fn rank(&self, limits: &[f64], x: f64) -> u16 {
-        let cell = self.cell(x);
+    /// How many limits are not above a value of a cell.
+    #[inline(always)]
+    fn rank(&self, limits: &[f64], x: f64, cell: usize) -> u16 {
         let (from, to) = (usize::from(self.starts[cell]), usize::from(self.starts[cell + 1]));
-        let above = match limits.get(from..from + FEW) {
+        let above = match limits.get(from..).and_then(<[f64]>::first_chunk::<FEW>) {
             // Those behind the cell's own are above.
-            Some(few) if to - from <= FEW => few.iter().map(|limit| usize::from(*limit <= x)).sum(),
-            _ => limits[from..to].partition_point(|limit| *limit <= x),
+            Some(few) if to - from <= FEW => few.iter().map(|limit| u16::from(*limit <= x)).sum(),
+            _ => limits[from..to].partition_point(|limit| *limit <= x) as u16,
         };
-        (from + above) as u16
+        from as u16 + above
     }
+}
+
+/// Puts limits behind all others that no value reaches, not even an infinite one.
+pub fn pad(limits: &mut Vec<f64>) {
+    limits.extend([f64::NAN; FEW]);
 }
 
 impl Column {
@@ -98,7 +103,16 @@ impl Column {
     pub fn rank(&self, block: &[f64], width: usize, ranks: &mut Ranks) {
         match &self.how {
             How::Above { limits, grid, nan, zero_is_nan } => {
-                self.each(block, width, ranks, |x| if is_missing(x, *zero_is_nan) { *nan } else { grid.rank(limits, x) });
+                if block.len() < WORTH * width {
+                    let rank = |x| if is_missing(x, *zero_is_nan) { *nan } else { grid.rank(limits, x, grid.cell(x)) };
+                    return self.each(block, width, ranks, rank);
+                }
+                let mut values = [0.0; BLOCK];
+                for (row, value) in block.chunks_exact(width).zip(&mut values) {
+                    let x = row[self.feature as usize];
+                    *value = if self.single { f64::from(x as f32) } else { x };
+                }
+                above(grid, limits, &values, *nan, *zero_is_nan, ranks);
             }
             How::Within { set, nan, zero_is_nan } => {
                 let set = Set { words: &set.words, whole: set.whole };
@@ -110,13 +124,26 @@ impl Column {
 
     #[inline(always)]
     fn each(&self, block: &[f64], width: usize, ranks: &mut Ranks, rank: impl Fn(f64) -> u16) {
-        for (row, place) in block.chunks_exact(width).zip(ranks) {
+        for (row, place) in block.chunks_exact(width).zip(&mut ranks.0) {
             let x = row[self.feature as usize];
             *place = signed(rank(if self.single { f64::from(x as f32) } else { x }));
         }
     }
 }
 
+/// Ranks a block of values, with the vectors that this processor has.
+#[multiversion(targets("x86_64+avx2"))]
+fn above(grid: &Grid, limits: &[f64], values: &[f64; BLOCK], nan: u16, zero_is_nan: Option<f64>, ranks: &mut Ranks) {
+    // Vectors do these, so they come before what is looked up.
+    let cells = values.map(|x| grid.cell(x) as u32);
+    for ((x, cell), rank) in values.iter().zip(cells).zip(&mut ranks.0) {
+        let missing = is_missing(*x, zero_is_nan);
+        let found = grid.rank(limits, *x, cell as usize);
+        *rank = signed(if missing { nan } else { found });
+    }
+}
+
+#[inline(always)]
 fn is_missing(x: f64, zero: Option<f64>) -> bool {
     x.is_nan() || zero.is_some_and(|zero| x.abs() <= zero)
 }
@@ -177,10 +204,13 @@ mod tests {
             limits.sort_by(f64::total_cmp);
             limits.dedup();
             let grid = Grid::of(&limits);
+            let mut padded = limits.clone();
+            pad(&mut padded);
             let near = limits.iter().flat_map(|limit| [*limit, limit.next_up(), limit.next_down()]);
             let anywhere: Vec<f64> = (0..100).map(|_| random.random_range(-6.0..6.0)).collect();
             for x in near.chain(anywhere).chain(edges) {
-                assert_eq!(usize::from(grid.rank(&limits, x)), limits.partition_point(|limit| *limit <= x), "{x} among {limits:?}");
+                let rank = grid.rank(&padded, x, grid.cell(x));
+                assert_eq!(usize::from(rank), limits.partition_point(|limit| *limit <= x), "{x} among {limits:?}");
             }
         }
     }

@@ -1,6 +1,6 @@
 //! From nodes that ask to nodes that compare ranks.
 
-use super::columns::{Column, Grid, HIGHEST, How, NEVER, Set, THRESHOLDS_MAX};
+use super::columns::{Column, Grid, HIGHEST, How, NEVER, Set, THRESHOLDS_MAX, pad};
 use super::quick::Quick;
 use super::{Compiled, Node, Tree, Values, signed};
 use std::collections::HashMap;
@@ -248,12 +248,23 @@ impl Compiler {
                 node.rank = signed(limits.partition_point(|known| known < limit) as u16 + 1);
             }
         }
+        for column in &mut self.columns {
+            if let How::Above { limits, .. } = &mut column.how {
+                pad(limits);
+            }
+        }
         // A forest of leaves alone asks nothing, but a leaf looks at a column as every node does.
         if self.columns.is_empty() {
             self.column(0, How::Missing)?;
         }
+        let values = match &self.values {
+            Values::One(values) => values.as_slice(),
+            Values::Many(..) => &[],
+        };
+        let quick = |root| Quick::of(&self.nodes, values, root);
         let trees =
-            self.trees.into_iter().map(|(root, output, depth)| Tree { root, output, depth, quick: Quick::of(&self.nodes, root) }).collect();
+            self.trees.iter().map(|(root, output, depth)| Tree { root: *root, output: *output, depth: *depth, quick: quick(*root) });
+        let trees = trees.collect();
         Some(Compiled { width: self.width, columns: self.columns, nodes: self.nodes, values: self.values, trees })
     }
 }

@@ -14,6 +14,8 @@ mod columns;
 pub mod compiler;
 mod from;
 mod quick;
+#[cfg(target_arch = "x86_64")]
+mod vectors;
 
 use super::forest::Precision;
 use columns::Column;
@@ -25,7 +27,7 @@ use quick::Quick;
 const LANES: usize = 8;
 /// Rows whose columns are ranked together: their ranks stay in the first cache while all trees are gone through.
 const BLOCK: usize = 64;
-/// Rows from which it is worth walking eight, whoever they are, instead of each through eight trees.
+/// Rows from which it is worth ranking a block, and walking eight rows, whoever they are, instead of each through eight trees.
 const WORTH: usize = 4;
 
 /// Rows of a block from which it is worth looking at all of it by [`quick`].
@@ -34,8 +36,10 @@ const MANY: usize = 32;
 /// Trees of no more levels are walked to the last one without asking who has arrived.
 const SHALLOW: u32 = 6;
 
-/// The ranks of a column for a block of rows.
-type Ranks = [i16; BLOCK];
+/// The ranks of a column for a block of rows: lines of the cache, none of them in part.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Ranks([i16; BLOCK]);
 
 /// A rank in the order of signed numbers, which vectors compare faster.
 fn signed(rank: u16) -> i16 {
@@ -87,7 +91,7 @@ impl Compiled {
     /// The sums over all trees for some rows of as many numbers as there are inputs, one behind the other; `out` holds the start values.
     pub fn add(&self, matrix: &[f64], rows: usize, sums: Precision, out: &mut [f64]) {
         let outputs = out.len().checked_div(rows).unwrap_or(0);
-        let mut ranks: Vec<Ranks> = vec![[0; BLOCK]; self.columns.len()];
+        let mut ranks: Vec<Ranks> = vec![Ranks([0; BLOCK]); self.columns.len()];
         let mut first = 0;
         while first < rows {
             let count = (rows - first).min(BLOCK);
@@ -100,8 +104,12 @@ impl Compiled {
                 out.chunks_exact_mut(outputs).enumerate().for_each(|(lane, out)| self.row(&ranks, lane, sums, out));
             } else {
                 for tree in &self.trees {
-                    let leaves = match &tree.quick {
-                        Some(quick) if count >= MANY => quick.leaves(&ranks),
+                    let leaves = match (&tree.quick, &self.values) {
+                        (Some(quick), Values::One(_)) if count >= MANY => {
+                            added(quick, &ranks, sums, &mut out[tree.output as usize..], outputs);
+                            continue;
+                        }
+                        (Some(quick), Values::Many(..)) if count >= MANY => quick.leaves(&ranks),
                         _ => self.walked(tree, &ranks, count),
                     };
                     self.give_rows(tree.output, &leaves[..count], sums, out);
@@ -115,14 +123,14 @@ impl Compiled {
     fn walked(&self, tree: &Tree, ranks: &[Ranks], count: usize) -> [u32; BLOCK] {
         let mut leaves = [tree.root; BLOCK];
         for (group, leaves) in leaves.as_chunks_mut::<LANES>().0.iter_mut().take(count.div_ceil(LANES)).enumerate() {
-            *leaves = self.walk(*leaves, tree.depth, |column, lane| ranks[usize::from(column)][group * LANES + lane]);
+            *leaves = self.walk(*leaves, tree.depth, |column, lane| ranks[usize::from(column)].0[group * LANES + lane]);
         }
         leaves
     }
 
     /// One row through eight trees.
     fn row(&self, ranks: &[Ranks], row: usize, sums: Precision, out: &mut [f64]) {
-        let look = |column: u16, _: usize| ranks[usize::from(column)][row];
+        let look = |column: u16, _: usize| ranks[usize::from(column)].0[row];
         for trees in self.trees.chunks(LANES) {
             let mut at = [trees[0].root; LANES];
             at.iter_mut().zip(trees).for_each(|(at, tree)| *at = tree.root);
@@ -199,5 +207,14 @@ impl Compiled {
                 }
             }
         }
+    }
+}
+
+/// What a small tree says, added to each so many-th sum. What is known before the loop is looked at before it.
+fn added(quick: &Quick, ranks: &[Ranks], sums: Precision, out: &mut [f64], outputs: usize) {
+    match (sums, outputs) {
+        (Precision::Double, 1) => quick.add(ranks, out.iter_mut(), |sum| sum),
+        (Precision::Double, _) => quick.add(ranks, out.iter_mut().step_by(outputs), |sum| sum),
+        (Precision::Single, _) => quick.add(ranks, out.iter_mut().step_by(outputs), |sum| Precision::Single.rounded(sum)),
     }
 }

@@ -1,7 +1,8 @@
 //! `x * weights + bias`: what a network spends its time with.
 //!
-//! Promise: each sum begins at 0 and grows input by input, each product fused with its sum (rounded once, as IEEE 754 has it), and the bias comes
-//! last. So a row has the same bits alone and among others, with the vectors of every processor and without.
+//! Promise: each sum begins at 0 and grows input by input, each product fused with its sum (rounded once, as IEEE 754 has it), then comes the bias,
+//! and last what is below 0 becomes 0 if that is asked for. So a row has the same bits alone and among others, with the vectors of every processor
+//! and without.
 
 #[cfg(target_arch = "x86_64")]
 use super::panels;
@@ -15,6 +16,8 @@ const BLOCK: usize = 64;
 
 /// Fewer outputs than this are not worth a vector.
 const NARROW: usize = 8;
+/// Rows that are summed up side by side.
+pub const ROWS: usize = 8;
 
 /// The weights and the bias, in the precision of the graph.
 #[derive(Debug)]
@@ -43,6 +46,13 @@ impl Affine {
             Affine::Single(sums) => bias.iter().all(is_single) && sums.with_bias(bias),
         }
     }
+    /// With 0 for every output below 0.
+    pub fn with_relu(&mut self) {
+        match self {
+            Affine::Double(sums) => sums.relu = true,
+            Affine::Single(sums) => sums.relu = true,
+        }
+    }
     /// The outputs of some rows, both one behind the other; `f32` inputs give `f32` outputs where the weights are that.
     pub fn run(&self, matrix: &[f64], out: &mut [f64]) {
         match self {
@@ -52,13 +62,19 @@ impl Affine {
     }
 }
 
+/// 0 for what is below it; NaN stays NaN.
+#[inline(always)]
+pub fn relu<T: Number>(x: T) -> T {
+    if x < T::default() { T::default() } else { x }
+}
+
 /// Weights of a file may be more exact than its inputs.
 fn is_single(x: &f64) -> bool {
     f64::from(*x as f32).to_bits() == x.to_bits()
 }
 
 /// Numbers that are summed up.
-pub trait Number: Copy + Default + PartialEq + AddAssign {
+pub trait Number: Copy + Default + PartialOrd + AddAssign {
     /// The nearest one.
     fn of(x: f64) -> Self;
     /// As it is.
@@ -101,18 +117,19 @@ impl Number for f32 {
 #[derive(Debug)]
 pub struct Sums<T> {
     /// `[input * outputs + output]`.
-    weights: Vec<T>,
-    bias: Vec<T>,
+    pub weights: Vec<T>,
+    pub bias: Vec<T>,
+    pub relu: bool,
 }
 
 impl<T: Number> Sums<T> {
     fn of(weights: &[f64], bias: &[f64]) -> Sums<T> {
         let typed = |numbers: &[f64]| numbers.iter().map(|x| T::of(*x)).collect();
-        Sums { weights: typed(weights), bias: typed(bias) }
+        Sums { weights: typed(weights), bias: typed(bias), relu: false }
     }
 
     fn with_bias(&mut self, bias: &[f64]) -> bool {
-        let fits = bias.len() == self.bias.len() && self.bias.iter().all(|x| *x == T::default());
+        let fits = !self.relu && bias.len() == self.bias.len() && self.bias.iter().all(|x| *x == T::default());
         if fits {
             self.bias = bias.iter().map(|x| T::of(*x)).collect();
         }
@@ -123,7 +140,7 @@ impl<T: Number> Sums<T> {
     fn sum(&self, matrix: &[f64], out: &mut [f64]) {
         let outputs = self.bias.len();
         if outputs < NARROW {
-            return self.narrow(0, matrix, out);
+            return self.narrow(0, matrix, T::of, out);
         }
         for (row, out) in matrix.chunks(self.weights.len() / outputs).zip(out.chunks_mut(outputs)) {
             self.one(row, out);
@@ -132,32 +149,37 @@ impl<T: Number> Sums<T> {
 
     /// Of a few outputs, those from one on, no vectors are made. Eight rows go side by side, so that the processor does not wait for one sum at a time.
     #[inline(always)]
-    fn narrow(&self, from: usize, matrix: &[f64], out: &mut [f64]) {
-        const ROWS: usize = 8;
+    pub fn narrow<X: Copy>(&self, from: usize, matrix: &[X], of: impl Fn(X) -> T + Copy, out: &mut [f64]) {
         let outputs = self.bias.len();
         let inputs = self.weights.len() / outputs;
         for (rows, out) in matrix.chunks(ROWS * inputs).zip(out.chunks_mut(ROWS * outputs)) {
-            for (output, bias) in self.bias.iter().enumerate().skip(from) {
+            for output in from..outputs {
                 let weights = self.weights[output..].iter().step_by(outputs);
                 let mut sums = [T::default(); ROWS];
                 if rows.len() == ROWS * inputs {
-                    let rows: [&[f64]; ROWS] = std::array::from_fn(|row| &rows[row * inputs..][..inputs]);
+                    let rows: [&[X]; ROWS] = std::array::from_fn(|row| &rows[row * inputs..][..inputs]);
                     for (input, weight) in weights.enumerate().take(inputs) {
                         for (sum, row) in sums.iter_mut().zip(rows) {
-                            *sum = weight.times(T::of(row[input]), *sum);
+                            *sum = weight.times(of(row[input]), *sum);
                         }
                     }
                 } else {
                     for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(inputs)) {
-                        row.iter().zip(weights.clone()).for_each(|(x, weight)| *sum = weight.times(T::of(*x), *sum));
+                        row.iter().zip(weights.clone()).for_each(|(x, weight)| *sum = weight.times(of(*x), *sum));
                     }
                 }
-                for (sum, out) in sums.iter_mut().zip(out.chunks_exact_mut(outputs)) {
-                    *sum += *bias;
-                    out[output] = sum.wide();
+                for (sum, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
+                    out[output] = self.ended(*sum, output);
                 }
             }
         }
+    }
+
+    /// A sum of all products as an output.
+    #[inline(always)]
+    fn ended(&self, mut sum: T, output: usize) -> f64 {
+        sum += self.bias[output];
+        if self.relu { relu(sum) } else { sum }.wide()
     }
 
     #[inline(always)]
@@ -193,6 +215,9 @@ impl<T: Number> Sums<T> {
     #[inline(always)]
     fn give(&self, sums: &mut [T], from: usize, out: &mut [f64]) {
         sums.iter_mut().zip(&self.bias[from..]).for_each(|(sum, bias)| *sum += *bias);
+        if self.relu {
+            sums.iter_mut().for_each(|sum| *sum = relu(*sum));
+        }
         out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum.wide());
     }
 }
@@ -207,10 +232,7 @@ fn double(sums: &Sums<f64>, matrix: &[f64], out: &mut [f64]) {
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn single(sums: &Sums<f32>, matrix: &[f64], out: &mut [f64]) {
     match_target! {
-        "x86_64+avx2+fma" => {
-            let done = panels::sum(&sums.weights, &sums.bias, matrix, out);
-            sums.narrow(done, matrix, out);
-        }
+        "x86_64+avx2+fma" => panels::sum(sums, matrix, out),
         _ => sums.sum(matrix, out),
     }
 }
@@ -222,14 +244,14 @@ mod tests {
     use rand::rngs::StdRng;
 
     /// As it is defined, without a vector.
-    fn defined<T: Number>(row: &[f64], weights: &[f64], bias: &[f64]) -> Vec<f64> {
+    fn defined<T: Number>(row: &[f64], weights: &[f64], bias: &[f64], relu: bool) -> Vec<f64> {
         let output = |output: usize| {
             let mut sum = T::default();
             for (input, x) in row.iter().enumerate() {
                 sum = T::of(weights[input * bias.len() + output]).times(T::of(*x), sum);
             }
             sum += T::of(bias[output]);
-            sum.wide()
+            if relu && sum.wide() < 0.0 { 0.0 } else { sum.wide() }
         };
         (0..bias.len()).map(output).collect()
     }
@@ -246,14 +268,21 @@ mod tests {
                 let weights: Vec<f64> = (0..inputs * outputs).map(|_| number()).collect();
                 let bias: Vec<f64> = (0..outputs).map(|_| number()).collect();
                 let mut rows: Vec<f64> = (0..17 * inputs).map(|_| number()).collect();
-                let affine = Affine::of(single, &weights, &bias);
+                let mut affine = Affine::of(single, &weights, &bias);
                 assert_eq!(affine.is_single(), single);
-                for special in [0.5, f64::NAN, f64::INFINITY, -0.0] {
+                for (special, relu) in [0.5, f64::NAN, f64::INFINITY, -0.0].into_iter().flat_map(|x| [(x, false), (x, true)]) {
+                    match &mut affine {
+                        Affine::Double(sums) => sums.relu = relu,
+                        Affine::Single(sums) => sums.relu = relu,
+                    }
                     rows[inputs / 2] = special;
                     rows[inputs + inputs / 2] = special;
                     let wanted: Vec<f64> = rows
                         .chunks_exact(inputs)
-                        .flat_map(|row| if single { defined::<f32>(row, &weights, &bias) } else { defined::<f64>(row, &weights, &bias) })
+                        .flat_map(|row| match single {
+                            true => defined::<f32>(row, &weights, &bias, relu),
+                            false => defined::<f64>(row, &weights, &bias, relu),
+                        })
                         .collect();
                     for count in [1, 2, 3, 8, 17] {
                         let mut out = vec![7.0; count * outputs];
@@ -283,6 +312,11 @@ mod tests {
         let mut out = [0.0; 2];
         affine.run(&[2.0], &mut out);
         assert_eq!(out, [5.0, 6.5]);
+        let mut affine = Affine::of(false, &[-2.0, 3.0], &[0.0, 0.0]);
+        affine.with_relu();
+        assert!(!affine.with_bias(&[9.0, 9.0]), "it would come too late");
+        affine.run(&[2.0], &mut out);
+        assert_eq!(out, [0.0, 6.0]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! Texts never move: a value of texts is a list of columns of the row, whose words stand there by their places in [`Program::words`].
 
+use super::affine::Affine;
 use super::proto::{Graph, Node, Tensor};
 use super::steps::{Column, Function, Operand, Registers, Step};
 use super::{Slot, ops, proto};
@@ -282,8 +283,9 @@ impl<'a> Build<'a> {
         self.widths.push(width);
         Ok(self.widths.len() - 1)
     }
-    /// Adds a bias to the product that an input of a node is, if only that node takes it and its bits are the same then; the register of both.
-    pub fn with_bias(&mut self, node: &Node<'a>, place: usize, bias: &[f64]) -> Option<usize> {
+    /// The register of the product that an input of a node is and what computes it, if only that node takes it and it is computed in the precision
+    /// of the graph.
+    fn product(&mut self, node: &Node<'a>, place: usize) -> Option<(usize, &mut Affine)> {
         let name = node.inputs.get(place)?;
         let register = match self.known.get(name)? {
             Held::Numbers(register) if self.uses.get(name) == Some(&1) && self.named.get(register) == Some(name) => *register,
@@ -292,9 +294,23 @@ impl<'a> Build<'a> {
         // Registers of steps follow those of the slots.
         let at = register.checked_sub(self.widths.len() - self.steps.len())?;
         match self.steps.get_mut(at)? {
-            Step::Affine(_, affine) => (affine.is_single() == self.single && affine.with_bias(bias)).then_some(register),
+            Step::Affine(_, affine) if affine.is_single() == self.single => Some((register, affine)),
             _ => None,
         }
+    }
+    /// Adds a bias to the product that an input of a node is, if only that node takes it and its bits are the same then; the register of both.
+    pub fn with_bias(&mut self, node: &Node<'a>, place: usize, bias: &[f64]) -> Option<usize> {
+        let (register, affine) = self.product(node, place)?;
+        let added = affine.with_bias(bias);
+        // The node's output is what it is called now.
+        added.then(|| self.named.remove(&register)).map(|_| register)
+    }
+    /// The same with 0 for what is below it.
+    pub fn with_relu(&mut self, node: &Node<'a>) -> Option<usize> {
+        let (register, affine) = self.product(node, 0)?;
+        affine.with_relu();
+        self.named.remove(&register);
+        Some(register)
     }
     /// Whether a register holds nothing but `f32`.
     pub fn is_single(&self, register: usize) -> bool {
@@ -406,8 +422,12 @@ mod tests {
                 (tensor.name, tensor.dims, tensor.kind, tensor.numbers) = (name, vec![1, 1], kind, vec![number]);
                 tensor
             };
-            let constants =
-                vec![constant("weights", proto::FLOAT, 3.0), constant("bias", proto::FLOAT, 0.5), constant("wide", proto::DOUBLE, 0.1)];
+            let constants = vec![
+                constant("weights", proto::FLOAT, 3.0),
+                constant("bias", proto::FLOAT, 0.5),
+                constant("wide", proto::DOUBLE, 0.1),
+                constant("less", proto::FLOAT, -10.0),
+            ];
             let slots = [Slot { name: "a".to_owned(), from: 0, width: 1, kind: proto::FLOAT }];
             let (program, _) = Program::of(&Graph { nodes, constants, ..Graph::default() }, &slots, "y").expect("a graph that runs");
             (program.steps.len(), program.run(&[2.0], 1))
@@ -422,6 +442,16 @@ mod tests {
         let single = |x: f64| f64::from(x as f32);
         let exact = vec![node("MatMul", &["a", "wide"], "p"), node("Add", &["p", "bias"], "y")];
         assert_eq!(steps(exact), (2, vec![single(single(0.2) + 0.5)]), "what is computed in f64 is rounded first");
+        // So is what cuts off behind it.
+        let layer = |bias, behind: Vec<Node<'static>>| {
+            let layer = [product(), node("Add", &["p", bias], "q"), node("Relu", &["q"], if behind.is_empty() { "y" } else { "r" })];
+            steps(layer.into_iter().chain(behind).collect())
+        };
+        assert_eq!(layer("bias", vec![]), (1, vec![6.5]));
+        assert_eq!(layer("less", vec![]), (1, vec![0.0]));
+        assert_eq!(layer("less", vec![node("Add", &["r", "q"], "y")]), (3, vec![-4.0]), "others take it uncut");
+        assert_eq!(layer("less", vec![node("Add", &["r", "bias"], "y")]), (2, vec![0.5]), "what comes later is no bias");
+        assert_eq!(steps(vec![product(), node("Relu", &["p"], "r"), node("Relu", &["r"], "y")]), (1, vec![6.0]));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! ONNX models: one row of numbers in, scores out.
 //!
 //! Graphs of the operators to which scikit-learn, LightGBM, XGBoost and small networks are converted run here, in our own code ([`graph`],
-//! [`ops`]); any other graph runs by tract where gristmill was built with the feature `onnx`. Either way [`proto`] reads the file
-//! first and decides what is asked and answered: the one output of numbers, which holds probabilities where there are labels beside it.
+//! [`ops`]). Any other graph runs by ONNX Runtime if the user said where that is ([`onnxruntime`]), else by tract where gristmill was built with the
+//! feature `onnx`. Each way [`proto`] reads the file first and decides what is asked and answered: the one output of numbers, which holds
+//! probabilities where there are labels beside it.
 //!
 //! An input of texts is a column of words: the graph's encoders say which words there are, and a row gives the place of its word among them
 //! ([`Onnx::words`]), [`OTHER_WORD`] for any other word, NaN for none. Graphs that do more with texts than encode them are refused.
@@ -12,6 +13,7 @@
 mod affine;
 mod encoders;
 mod graph;
+mod onnxruntime;
 mod ops;
 #[cfg(target_arch = "x86_64")]
 mod panels;
@@ -20,6 +22,8 @@ mod steps;
 #[cfg(feature = "onnx")]
 mod tract;
 mod trees;
+
+pub use onnxruntime::{about_library, library_at};
 
 use gristmill_kernel::limits::{MODEL_INPUTS_MAX, MODEL_OUTPUTS_MAX};
 use gristmill_kernel::model::Task;
@@ -40,6 +44,7 @@ pub struct Onnx {
 
 enum Engine {
     Own(graph::Program),
+    OnnxRuntime(Box<onnxruntime::Plan>),
     #[cfg(feature = "onnx")]
     Tract(tract::Plan),
 }
@@ -52,7 +57,8 @@ impl Engine {
     fn words(&self, slot: usize, column: usize) -> Vec<String> {
         match self {
             Engine::Own(program) => program.words()[slot][column].clone(),
-            // It is given no graph with texts.
+            // These are given no graph with texts.
+            Engine::OnnxRuntime(_) => Vec::new(),
             #[cfg(feature = "onnx")]
             Engine::Tract(_) => Vec::new(),
         }
@@ -98,7 +104,17 @@ impl Onnx {
         Onnx::read_by(bytes, width, |_, _, _, what| Err(Problem::new(what, "")))
     }
 
+    /// Reads a file for ONNX Runtime, whether our own steps could run its graph or not.
+    pub fn read_through(bytes: &[u8], width: Option<usize>) -> Result<Onnx, Problem> {
+        let nobody = |_: &Graph<'_>, _: &[Slot], _: &str| Err(graph::Failed::Unknown("ONNX Runtime".to_owned()));
+        Onnx::read_with(bytes, width, nobody, beyond)
+    }
+
     fn read_by(bytes: &[u8], width: Option<usize>, beyond: Beyond) -> Result<Onnx, Problem> {
+        Onnx::read_with(bytes, width, graph::Program::of, beyond)
+    }
+
+    fn read_with(bytes: &[u8], width: Option<usize>, own: Own, beyond: Beyond) -> Result<Onnx, Problem> {
         let graph = proto::read(bytes).map_err(|why| Problem::new(why, "export it again"))?;
         if graph.constants.iter().any(|constant| constant.external) {
             return Err(Problem::new(
@@ -109,7 +125,7 @@ impl Onnx {
         let slots = slots(&graph, width)?;
         let scores = scores(&graph)?;
         let text = slots.iter().find(|slot| slot.kind == proto::TEXT);
-        let (engine, given) = match (graph::Program::of(&graph, &slots, &scores.name), text) {
+        let (engine, given) = match (own(&graph, &slots, &scores.name), text) {
             (Ok((program, given)), _) => (Engine::Own(program), given),
             (Err(graph::Failed::Broken(why)), _) => return Err(Problem::new(why, "export it again")),
             (Err(graph::Failed::Unknown(what)), Some(text)) => {
@@ -173,6 +189,7 @@ impl Onnx {
     pub fn run(&self, matrix: &[f64], rows: usize) -> Result<Vec<f64>, String> {
         let given = match &self.engine {
             Engine::Own(program) => program.run(matrix, rows),
+            Engine::OnnxRuntime(plan) => plan.run(matrix, rows, self.given)?,
             #[cfg(feature = "onnx")]
             Engine::Tract(plan) => plan.run(matrix, rows, self.given)?,
         };
@@ -274,21 +291,35 @@ fn classes(graph: &Graph<'_>, makers: &HashMap<&str, &Node<'_>>, label: &str) ->
     Vec::new()
 }
 
+/// Our own steps, if they can run a graph.
+type Own = fn(&Graph<'_>, &[Slot], &str) -> Result<(graph::Program, usize), graph::Failed>;
+
 /// What runs a graph that our own steps do not, and how many numbers it gives per row.
 type Beyond = fn(&[u8], &[Slot], &str, &str) -> Result<(Engine, usize), Problem>;
 
+fn beyond(bytes: &[u8], slots: &[Slot], scores: &str, what: &str) -> Result<(Engine, usize), Problem> {
+    match onnxruntime::Plan::of(bytes, slots, scores) {
+        Some(Ok((plan, given))) => Ok((Engine::OnnxRuntime(Box::new(plan)), given)),
+        Some(Err(why)) => {
+            Err(Problem::new(format!("it needs {what}, and {why}"), "export it for the operators that this ONNX Runtime has"))
+        }
+        None => without(bytes, slots, scores, what),
+    }
+}
+
 #[cfg(feature = "onnx")]
-fn beyond(bytes: &[u8], slots: &[Slot], scores: &str, _: &str) -> Result<(Engine, usize), Problem> {
+fn without(bytes: &[u8], slots: &[Slot], scores: &str, _: &str) -> Result<(Engine, usize), Problem> {
     let (plan, given) = tract::Plan::of(bytes, slots, scores)
         .map_err(|why| Problem::new(why, "train it as LightGBM or XGBoost, or ask for the operator"))?;
     Ok((Engine::Tract(plan), given))
 }
 
 #[cfg(not(feature = "onnx"))]
-fn beyond(_: &[u8], _: &[Slot], _: &str, what: &str) -> Result<(Engine, usize), Problem> {
+fn without(_: &[u8], _: &[Slot], _: &str, what: &str) -> Result<(Engine, usize), Problem> {
     Err(Problem::new(
-        format!("it needs {what}, which this gristmill was built without"),
-        "build one that has more operators: cargo install --path crates/gristmill --features onnx; or train it as LightGBM or XGBoost",
+        format!("it needs {what}, which gristmill has not of its own"),
+        "give it ONNX Runtime: pip install onnxruntime, then start gristmill with ORT_DYLIB_PATH=.../onnxruntime/capi/libonnxruntime.so.VERSION \
+         (gristmill doctor says whether it can be loaded); or train it as LightGBM or XGBoost",
     ))
 }
 

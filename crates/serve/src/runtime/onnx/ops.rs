@@ -65,7 +65,10 @@ fn numbers<'a>(build: &mut Build<'a>, node: &Node<'a>) -> Added {
             Some(proto::BOOL) => map(build, Function::Truth),
             _ => Err(unknown(node)),
         },
-        "Relu" => map(build, Function::Relu),
+        "Relu" => match build.with_relu(node) {
+            Some(register) => Ok((register, 0)),
+            None => map(build, Function::Relu),
+        },
         "Sigmoid" => map(build, Function::Sigmoid),
         "Tanh" => map(build, Function::Tanh),
         "Exp" => map(build, Function::Exp),

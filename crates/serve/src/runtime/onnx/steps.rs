@@ -3,7 +3,7 @@
 //! A step trusts its program: registers have the width that it takes, and its lists belong to each other. To add one: a variant of [`Step`], its
 //! arm in [`Step::run`], and whoever makes it, in [`super::ops`].
 
-use super::affine::Affine;
+use super::affine::{Affine, relu};
 use crate::runtime::forest::Forest;
 use std::collections::HashMap;
 
@@ -166,10 +166,16 @@ impl Step {
     /// Computes the numbers of all rows; those that have no answer are `lost`, whatever stands in their place.
     pub fn run(&self, of: &Registers<'_>, out: &mut [f64], lost: &mut Vec<usize>) {
         match self {
-            Step::Join(from) => of.each(out, |row, out| {
-                let joined = from.iter().flat_map(|register| row.get(*register));
-                out.iter_mut().zip(joined).for_each(|(out, x)| *out = *x);
-            }),
+            Step::Join(from) => {
+                let (all, mut place) = (out.len() / of.rows, 0);
+                for register in from {
+                    let width = of.places[*register].1;
+                    for (out, row) in out.chunks_exact_mut(all).zip(of.all(*register).chunks_exact(width)) {
+                        out[place..place + width].iter_mut().zip(row).for_each(|(out, x)| *out = *x);
+                    }
+                    place += width;
+                }
+            }
             Step::Pick(from, columns) => of.each(out, |row, out| {
                 let from = row.get(*from);
                 out.iter_mut().zip(columns).for_each(|(out, column)| *out = from[*column]);
@@ -199,6 +205,7 @@ impl Step {
                 match function {
                     // Known before the loop, so that vectors do it.
                     Function::Relu => each.for_each(|(x, out)| *out = relu(*x)),
+                    Function::Sigmoid => each.for_each(|(x, out)| *out = Function::Sigmoid.of(*x)),
                     function => each.for_each(|(x, out)| *out = function.of(*x)),
                 }
             }
@@ -269,12 +276,6 @@ impl Column {
     }
 }
 
-/// NaN stays NaN.
-#[inline(always)]
-fn relu(x: f64) -> f64 {
-    if x < 0.0 { 0.0 } else { x }
-}
-
 impl Function {
     fn of(self, x: f64) -> f64 {
         match self {
@@ -323,6 +324,21 @@ impl Function {
 /// A side with one number stands for every column.
 #[inline(always)]
 fn by_column(registers: &Registers<'_>, out: &mut [f64], left: &Operand, right: &Operand, of: impl Fn(f64, f64) -> f64) {
+    let width = out.len() / registers.rows;
+    let all =
+        |side: &Operand| side.register().filter(|register| registers.places[*register].1 == width).map(|register| registers.all(register));
+    let one = |side: &Operand| match side {
+        Operand::Constant(numbers) if numbers.len() == 1 => numbers.first().copied(),
+        _ => None,
+    };
+    match (all(left), one(left), all(right), one(right)) {
+        (Some(left), _, Some(right), _) => {
+            return out.iter_mut().zip(left).zip(right).for_each(|((out, left), right)| *out = of(*left, *right));
+        }
+        (Some(left), _, _, Some(right)) => return out.iter_mut().zip(left).for_each(|(out, left)| *out = of(*left, right)),
+        (_, Some(left), Some(right), _) => return out.iter_mut().zip(right).for_each(|(out, right)| *out = of(left, *right)),
+        _ => {}
+    }
     registers.each(out, |row, out| match (left.of(row), right.of(row)) {
         ([left], right) if right.len() != 1 => out.iter_mut().zip(right).for_each(|(out, right)| *out = of(*left, *right)),
         (left, [right]) => out.iter_mut().zip(left).for_each(|(out, left)| *out = of(*left, *right)),

@@ -1,0 +1,79 @@
+//! A graph with an operator that gristmill has not of its own answers by ONNX Runtime, whose library comes out of its package.
+
+use gristmill_tests::clients::python;
+use gristmill_tests::{Project, Server, boosters};
+use serde_json::{Value, json};
+use std::process::Command;
+
+const PROJECT: &str = "project = \"registered\"\n\n[endpoints.upsell]\nmodel = \"mlflow:Upsell@champion\"\n";
+
+fn golden(name: &str) -> Vec<u8> {
+    let folder = gristmill_tests::folder().join("../crates/serve/testdata/foreign");
+    std::fs::read(folder.join(name)).expect(name)
+}
+
+/// The library of the package as PyPI has it.
+fn library() -> String {
+    let find = "import glob, os, onnxruntime; print(glob.glob(os.path.join(os.path.dirname(onnxruntime.__file__), 'capi', 'libonnxruntime.so.*'))[0])";
+    let ran = Command::new(python("onnxruntime")).args(["-c", find]).output().expect("python starts");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8_lossy(&ran.stdout).trim().to_owned()
+}
+
+/// What doctor finds about it.
+fn found(project: &Project) -> Value {
+    let all = project.run(&["doctor", "--json"]).json();
+    all["found"].as_array().expect("findings").iter().find(|f| f["what"] == "onnxruntime").expect("one about it").clone()
+}
+
+#[test]
+#[ignore = "needs Python and PyPI: cargo test -- --include-ignored"]
+fn a_graph_of_other_operators_answers_by_onnx_runtime() {
+    let mut project = Project::empty();
+    project.write("gristmill.toml", PROJECT);
+    assert!(found(&project)["text"].as_str().is_some_and(|text| text.starts_with("not given")));
+
+    // Without the library it is refused, with the way to get one.
+    let server = project.start(&["dev", "--port", "0"]);
+    let flavor = b"flavors:\n  onnx:\n    data: model.onnx\n".to_vec();
+    let version = boosters::register(&server, "Upsell", &[("MLmodel", flavor), ("model.onnx", golden("onnx_beyond.onnx"))]);
+    boosters::point(&server, "Upsell", &version);
+    let told = |_: &Server| Some(project.run(&["logs", "--json"]).out).filter(|out| out.contains("E0511"));
+    let refusal = server.wait_for("the refusal in the logs", 30, told);
+    assert!(refusal.contains("ORT_DYLIB_PATH"), "{refusal}");
+    server.stop();
+
+    // A library that is none says so, and doctor too.
+    project.set("ORT_DYLIB_PATH", "gristmill.toml");
+    let none = found(&project);
+    assert!(none["good"] == false && none["fix"].as_str().is_some_and(|fix| fix.contains("libonnxruntime.so")), "{none}");
+
+    project.set("ORT_DYLIB_PATH", &library());
+    assert_eq!(found(&project)["good"], true, "{}", found(&project));
+    let server = project.start(&["dev", "--port", "0"]);
+    let case: Value = serde_json::from_slice(&golden("onnx_beyond.json")).expect("json");
+    let list = |key: &str| case[key].as_array().expect(key).clone();
+    let row =
+        |row: &Value| Value::Object(row.as_array().expect("a row").iter().enumerate().map(|(i, x)| (format!("x{i}"), x.clone())).collect());
+    let rows: Vec<Value> = list("rows").iter().map(row).collect();
+    let expected: Vec<f64> = list("predictions").iter().map(|p| p[0].as_f64().expect("a number")).collect();
+    let answered = |s: &Server, rows: &[Value]| {
+        let (status, answer) = s.post("/predict/upsell", &json!({ "rows": rows }));
+        let predictions = answer["predictions"].as_array().filter(|_| status == 200)?.clone();
+        Some(predictions.iter().map(|p| p["score"].as_f64().expect("a score")).collect::<Vec<f64>>())
+    };
+    let together = server.wait_for("the endpoint", 30, |s| answered(s, &rows));
+    assert_eq!(together.len(), expected.len());
+    for (score, expected) in together.iter().zip(&expected) {
+        assert!((score - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{score}, not {expected}");
+    }
+    // Many at a time, each alone.
+    let alone = std::thread::scope(|scope| {
+        let each: Vec<_> = rows.chunks(1).map(|row| scope.spawn(|| answered(&server, row).expect("an answer")[0])).collect();
+        each.into_iter().map(|thread| thread.join().expect("a thread")).collect::<Vec<f64>>()
+    });
+    for (alone, together) in alone.iter().zip(&together) {
+        assert!((alone - together).abs() <= 1e-6 * together.abs().max(1.0), "{alone}, not {together}");
+    }
+    server.stop();
+}
