@@ -29,7 +29,7 @@ const MAGIC: [u8; 8] = *b"GRISTPT1";
 /// The block that tells what was applied; the halves follow.
 const HEAD_BYTES: u64 = BLOCK_BYTES as u64;
 /// Bytes of a half.
-const HALF_BYTES: u64 = 1 << 20;
+const HALF_BYTES: u64 = 2 << 20;
 /// Bytes of a frame before its rows.
 const FRAME_BYTES: usize = 16;
 /// Journals that processes may have beside one ledger at once; more of them log without.

@@ -10,7 +10,7 @@ use super::rows::{self, ModelPointRow, Newer, PointRow, Words};
 use super::sql::{self, Sql, Statement};
 use crate::tracked::{self, Changed, RUN_NAME_TAG};
 use gristmill_kernel::tracking::Batch;
-use gristmill_kernel::{Fault, Result, RunId, RunStatus};
+use gristmill_kernel::{Fault, Result, RunId, RunStatus, limits};
 use sqlx::sqlite::SqliteConnection;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
@@ -21,8 +21,9 @@ const KEYS_MAX: usize = 512;
 /// What is looked up of runs before something is logged to them.
 const TARGETS: &str = "SELECT id, seq, by_client, status, deleted_at FROM runs WHERE experiment IS NOT NULL AND id IN ";
 
-/// Points of one batch that the journal takes; larger ones are transactions of their own already.
-const JOURNAL_POINTS_MAX: usize = 256;
+/// Points of one batch that the journal takes: as many as a request may have. A transaction of so many takes three times as long as their frame and
+/// its sync, and the tables take several of them at once for less.
+const JOURNAL_POINTS_MAX: usize = limits::TRACK_BATCH_METRICS_MAX;
 
 /// A run as far as logging minds.
 struct Target {
@@ -68,7 +69,7 @@ pub(super) enum Admitted {
     Elsewhere,
 }
 
-/// Whether a batch could be written into the journal: nothing but a few points of metrics.
+/// Whether a batch could be written into the journal: nothing but points of metrics, no more than a request may have.
 pub(super) fn for_journal(batch: &Batch) -> bool {
     let points = &batch.metrics;
     let fits = !points.is_empty() && points.len() <= JOURNAL_POINTS_MAX && batch.params.is_empty() && batch.tags.is_empty();

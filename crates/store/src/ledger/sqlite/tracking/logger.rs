@@ -1,4 +1,4 @@
-//! What clients log: batches wait in a queue, one thread writes all that wait, and another one syncs transactions. Batches of a few points are one
+//! What clients log: batches wait in a queue, one thread writes all that wait, and another one syncs transactions. Batches of nothing but points are one
 //! frame of the [`super::journal`], synced at once, from which [`super::behind`] brings them into the tables; everything else is one transaction.
 //!
 //! Promises: whoever is answered `Ok` is durable; a batch that is refused spoils none of the others; a batch is written as a whole or not at

@@ -1,6 +1,7 @@
 //! What only this implementation has: group commit and its limits, the ways of a search, and that it finds what memory finds.
 
 use super::super::SqliteLedger;
+use super::log;
 use crate::memory::MemoryLedger;
 use crate::suite::ledger::at;
 use crate::suite::tracking::{input, model, ms, point, points, run_id, search, tracked};
@@ -531,4 +532,12 @@ async fn every_way_of_a_search_finds_the_same() {
     assert_eq!(found(test(Field::Tag("parent".into()), Op::Equal(Value::Text("5".into()))), by_auc(false), 9).await, [18, 5, 31]);
     let long = "x".repeat(70) + "7";
     assert_eq!(found(test(Field::Param("long".into()), Op::Equal(Value::Text(long))), vec![], 9).await, [27, 7]);
+}
+
+#[test]
+fn the_journal_takes_as_many_points_as_a_request_may_have() {
+    let many = |count: usize| points((0..count).map(|step| point("m", 0.5, step as i64)).collect());
+    assert!(log::for_journal(&many(1)) && log::for_journal(&many(limits::TRACK_BATCH_METRICS_MAX)));
+    assert!(!log::for_journal(&many(0)) && !log::for_journal(&many(limits::TRACK_BATCH_METRICS_MAX + 1)));
+    assert!(!log::for_journal(&Batch { params: vec![("depth".into(), "3".into())], ..many(1) }));
 }
