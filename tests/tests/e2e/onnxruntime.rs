@@ -14,7 +14,7 @@ fn golden(name: &str) -> Vec<u8> {
 
 /// The library of the package as PyPI has it.
 fn library() -> String {
-    let find = "import glob, os, onnxruntime; print(glob.glob(os.path.join(os.path.dirname(onnxruntime.__file__), 'capi', 'libonnxruntime.so.*'))[0])";
+    let find = "import glob, onnxruntime; print(glob.glob(onnxruntime.__path__[0] + '/capi/libonnxruntime.so.*')[0])";
     let ran = Command::new(python("onnxruntime")).args(["-c", find]).output().expect("python starts");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     String::from_utf8_lossy(&ran.stdout).trim().to_owned()

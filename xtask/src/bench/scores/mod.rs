@@ -80,7 +80,7 @@ fn run(root: &Path, words: &[&str]) -> Result<bool> {
     std::fs::write(&script, include_str!("peers.py"))?;
     let core = cores()?.last().context("a core")?.to_string();
     let python = venv(root, "scores", cache.as_deref())?;
-    let find = "import glob, os, onnxruntime; print(glob.glob(os.path.join(os.path.dirname(onnxruntime.__file__), 'capi', 'libonnxruntime.so.*'))[0])";
+    let find = "import glob, onnxruntime; print(glob.glob(onnxruntime.__path__[0] + '/capi/libonnxruntime.so.*')[0])";
     let library = printed(Command::new(&python).args(["-c", find]))?.trim().into();
     let bed = Bed { program: super::example(root, super::AS_USERS_RUN, "score")?, python, library, script, folder, core };
     printed(bed.python().arg("make").arg(&bed.folder))?;
