@@ -108,8 +108,9 @@ pub const PROFILE_SAMPLE_MAX: usize = 2_048;
 pub const PROFILE_COUNTED_TEXTS_MAX: usize = 1_024;
 /// Characters of a text that a profile shows.
 pub const PROFILE_TEXT_CHARS_MAX: usize = 200;
-/// How often a commit to a table is started over when another process committed in between.
-pub const TABLE_COMMIT_ATTEMPTS_MAX: u32 = 20;
+/// How often a commit to a table is started over when another process committed in between. Who is slower than two others that commit all the time loses
+/// two of three; with 20 attempts that was the end of one write in some thousands.
+pub const TABLE_COMMIT_ATTEMPTS_MAX: u32 = 100;
 /// Commits between two checkpoints of a table's log.
 pub const TABLE_COMMITS_PER_CHECKPOINT: u32 = 50;
 /// Rows in one file of a table.
