@@ -1,6 +1,7 @@
 //! What was measured, as a table for people, Markdown for a page and JSON for tools. A goal that was missed is said as plainly as one that was
 //! reached; nothing here fails because of a time.
 
+use super::super::figures::middle;
 use super::server::Who;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -45,15 +46,6 @@ impl Figure {
             return Some(self.median(Who::Gristmill)? / self.median(who)?);
         }
         middle(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect())
-    }
-}
-
-fn middle(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(values[n / 2]),
-        n => Some((values[n / 2 - 1] + values[n / 2]) / 2.0),
     }
 }
 

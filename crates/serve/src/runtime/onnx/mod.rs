@@ -95,23 +95,19 @@ const AGAIN: &str = "convert it again: skl2onnx.to_onnx(model, X[:1].astype(nump
 impl Onnx {
     /// Reads a file. `width` is how many columns a row has, where somebody knows.
     pub fn read(bytes: &[u8], width: Option<usize>) -> Result<Onnx, Problem> {
-        Onnx::read_by(bytes, width, beyond)
+        Onnx::read_with(bytes, width, graph::Program::of, beyond)
     }
 
     /// Reads a file whose graph runs without tract.
     #[cfg(test)]
     pub fn read_own(bytes: &[u8], width: Option<usize>) -> Result<Onnx, Problem> {
-        Onnx::read_by(bytes, width, |_, _, _, what| Err(Problem::new(what, "")))
+        Onnx::read_with(bytes, width, graph::Program::of, |_, _, _, what| Err(Problem::new(what, "")))
     }
 
     /// Reads a file for ONNX Runtime, whether our own steps could run its graph or not.
     pub fn read_through(bytes: &[u8], width: Option<usize>) -> Result<Onnx, Problem> {
         let nobody = |_: &Graph<'_>, _: &[Slot], _: &str| Err(graph::Failed::Unknown("ONNX Runtime".to_owned()));
         Onnx::read_with(bytes, width, nobody, beyond)
-    }
-
-    fn read_by(bytes: &[u8], width: Option<usize>, beyond: Beyond) -> Result<Onnx, Problem> {
-        Onnx::read_with(bytes, width, graph::Program::of, beyond)
     }
 
     fn read_with(bytes: &[u8], width: Option<usize>, own: Own, beyond: Beyond) -> Result<Onnx, Problem> {
