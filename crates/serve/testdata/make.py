@@ -243,7 +243,7 @@ def onnx_cases():
     case("network3", make_pipeline(StandardScaler(), MLPClassifier((8, 4), activation="tanh", max_iter=50, random_state=1)), words3, "multiclass", classes=["a", "b", "c"])
     case("minmax", make_pipeline(MinMaxScaler(), LogisticRegression()), labels, "binary")
 
-    # An operator that only the feature `onnx` brings.
+    # An operator that only ONNX Runtime or the feature `onnx` brings.
     def beyond():
         value = onnx.helper.make_tensor_value_info
         nodes = [onnx.helper.make_node("Erf", ["x"], ["e"]), onnx.helper.make_node("ReduceSum", ["e", "axes"], ["y"], keepdims=1)]
@@ -256,6 +256,7 @@ def onnx_cases():
         write("onnx_beyond", "onnx_beyond.onnx", X[:30], session.run(None, {"x": X[:30]})[0], kind="onnx", task="regression", beyond=True)
 
     beyond()
+    beyond_slots()
 
     # A graph of tensors alone, with a weight large enough to be saved outside of it.
     W = onnx.numpy_helper.from_array(rng.normal(size=(5, 300)).astype(np.float32), "W")
@@ -270,6 +271,31 @@ def onnx_cases():
     write("onnx_dense", "onnx_dense.onnx", X[:30], session.run(None, {"x": X[:30]})[0], kind="onnx", task="regression")
     onnx.save_model(model, os.path.join(HERE, "onnx_refused_external.onnx"), save_as_external_data=True, location="weights.bin", size_threshold=100)
     os.remove(os.path.join(HERE, "weights.bin"))
+
+
+
+def beyond_slots():
+    """Inputs of several types and shapes, of which it takes one row at a time; for ONNX Runtime alone."""
+    import onnx
+    import onnxruntime
+
+    value, node, types = onnx.helper.make_tensor_value_info, onnx.helper.make_node, onnx.TensorProto
+    inputs = [value("a", types.FLOAT, [1, 2]), value("n", types.INT64, [1]), value("d", types.DOUBLE, [1, 1]), value("b", types.BOOL, [1, 1])]
+    nodes = [node("Cast", [name], [name + "f"], to=types.FLOAT) for name in "ndb"]
+    nodes += [node("Reshape", ["nf", "shape"], ["nr"]), node("Mul", ["nr", "ten"], ["nt"]), node("Concat", ["a", "nt", "df", "bf"], ["all"], axis=1)]
+    nodes += [node("ReduceSum", ["all", "axes"], ["y"], keepdims=1)]
+    constants = {"shape": np.array([1, 1]), "ten": np.array([[10]], np.float32), "axes": np.array([1])}
+    constants = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "g", inputs, [value("y", types.FLOAT, [1, 1])], constants)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.save_model(model, os.path.join(HERE, "onnx_beyond_slots.onnx"))
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    rows = [[0.5 * row, -0.25, row - 3, 1 / (row + 1), row % 2 == 0] for row in range(8)]
+    ask = lambda a, b, n, d, t: session.run(None, {"a": np.array([[a, b]], np.float32), "n": np.array([n]), "d": np.array([[d]]), "b": np.array([[t]])})[0]
+    answers = np.concatenate([ask(*row) for row in rows])
+    columns = ["a0", "a1", "n", "d", "b"]
+    write("onnx_beyond_slots", "onnx_beyond_slots.onnx", rows, answers, kind="onnxruntime", task="regression", columns=columns)
 
 
 def mlmodel_cases():

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use std::process::Command;
 
 const PROJECT: &str = "project = \"registered\"\n\n[endpoints.upsell]\nmodel = \"mlflow:Upsell@champion\"\n";
+/// Beside it, one of several inputs that takes one row at a time.
+const SLOTS: &str = "\n[endpoints.slots]\nmodel = \"mlflow:Slots@champion\"\n";
 
 fn golden(name: &str) -> Vec<u8> {
     let folder = gristmill_tests::folder().join("../crates/serve/testdata/foreign");
@@ -26,6 +28,39 @@ fn found(project: &Project) -> Value {
     all["found"].as_array().expect("findings").iter().find(|f| f["what"] == "onnxruntime").expect("one about it").clone()
 }
 
+fn register(server: &Server, model: &str, file: &str) {
+    let flavor = b"flavors:\n  onnx:\n    data: model.onnx\n".to_vec();
+    let version = boosters::register(server, model, &[("MLmodel", flavor), ("model.onnx", golden(file))]);
+    boosters::point(server, model, &version);
+}
+
+/// An endpoint says what ONNX Runtime said in Python, to rows together and to each alone.
+fn predicts(server: &Server, endpoint: &str, case: &str) {
+    let case: Value = serde_json::from_slice(&golden(&format!("{case}.json"))).expect("json");
+    let list = |key: &str| case[key].as_array().expect(key).clone();
+    let column = |i: usize| case["columns"][i].as_str().map_or_else(|| format!("x{i}"), str::to_owned);
+    let row = |row: &Value| Value::Object(row.as_array().expect("a row").iter().enumerate().map(|(i, x)| (column(i), x.clone())).collect());
+    let rows: Vec<Value> = list("rows").iter().map(row).collect();
+    let expected: Vec<f64> = list("predictions").iter().map(|p| p[0].as_f64().expect("a number")).collect();
+    let answered = |s: &Server, rows: &[Value]| {
+        let (status, answer) = s.post(&format!("/predict/{endpoint}"), &json!({ "rows": rows }));
+        let predictions = answer["predictions"].as_array().filter(|_| status == 200)?.clone();
+        Some(predictions.iter().map(|p| p["score"].as_f64().expect("a score")).collect::<Vec<f64>>())
+    };
+    let together = server.wait_for("the endpoint", 30, |s| answered(s, &rows));
+    assert_eq!(together.len(), expected.len());
+    let alone = std::thread::scope(|scope| {
+        let each: Vec<_> = rows.chunks(1).map(|row| scope.spawn(|| answered(server, row).expect("an answer")[0])).collect();
+        each.into_iter().map(|thread| thread.join().expect("a thread")).collect::<Vec<f64>>()
+    });
+    for ((together, alone), expected) in together.into_iter().zip(alone).zip(expected) {
+        assert!(
+            [together, alone].iter().all(|score| (score - expected).abs() <= 1e-6 * expected.abs().max(1.0)),
+            "{together} and {alone}, not {expected}"
+        );
+    }
+}
+
 #[test]
 #[ignore = "needs Python and PyPI: cargo test -- --include-ignored"]
 fn a_graph_of_other_operators_answers_by_onnx_runtime() {
@@ -35,9 +70,7 @@ fn a_graph_of_other_operators_answers_by_onnx_runtime() {
 
     // Without the library it is refused, with the way to get one.
     let server = project.start(&["dev", "--port", "0"]);
-    let flavor = b"flavors:\n  onnx:\n    data: model.onnx\n".to_vec();
-    let version = boosters::register(&server, "Upsell", &[("MLmodel", flavor), ("model.onnx", golden("onnx_beyond.onnx"))]);
-    boosters::point(&server, "Upsell", &version);
+    register(&server, "Upsell", "onnx_beyond.onnx");
     let told = |_: &Server| Some(project.run(&["logs", "--json"]).out).filter(|out| out.contains("E0511"));
     let refusal = server.wait_for("the refusal in the logs", 30, told);
     assert!(refusal.contains("ORT_DYLIB_PATH"), "{refusal}");
@@ -51,29 +84,12 @@ fn a_graph_of_other_operators_answers_by_onnx_runtime() {
     project.set("ORT_DYLIB_PATH", &library());
     assert_eq!(found(&project)["good"], true, "{}", found(&project));
     let server = project.start(&["dev", "--port", "0"]);
-    let case: Value = serde_json::from_slice(&golden("onnx_beyond.json")).expect("json");
-    let list = |key: &str| case[key].as_array().expect(key).clone();
-    let row =
-        |row: &Value| Value::Object(row.as_array().expect("a row").iter().enumerate().map(|(i, x)| (format!("x{i}"), x.clone())).collect());
-    let rows: Vec<Value> = list("rows").iter().map(row).collect();
-    let expected: Vec<f64> = list("predictions").iter().map(|p| p[0].as_f64().expect("a number")).collect();
-    let answered = |s: &Server, rows: &[Value]| {
-        let (status, answer) = s.post("/predict/upsell", &json!({ "rows": rows }));
-        let predictions = answer["predictions"].as_array().filter(|_| status == 200)?.clone();
-        Some(predictions.iter().map(|p| p["score"].as_f64().expect("a score")).collect::<Vec<f64>>())
-    };
-    let together = server.wait_for("the endpoint", 30, |s| answered(s, &rows));
-    assert_eq!(together.len(), expected.len());
-    for (score, expected) in together.iter().zip(&expected) {
-        assert!((score - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{score}, not {expected}");
-    }
-    // Many at a time, each alone.
-    let alone = std::thread::scope(|scope| {
-        let each: Vec<_> = rows.chunks(1).map(|row| scope.spawn(|| answered(&server, row).expect("an answer")[0])).collect();
-        each.into_iter().map(|thread| thread.join().expect("a thread")).collect::<Vec<f64>>()
-    });
-    for (alone, together) in alone.iter().zip(&together) {
-        assert!((alone - together).abs() <= 1e-6 * together.abs().max(1.0), "{alone}, not {together}");
-    }
+    predicts(&server, "upsell", "onnx_beyond");
+    server.stop();
+
+    project.write("gristmill.toml", &format!("{PROJECT}{SLOTS}"));
+    let server = project.start(&["dev", "--port", "0"]);
+    register(&server, "Slots", "onnx_beyond_slots.onnx");
+    predicts(&server, "slots", "onnx_beyond_slots");
     server.stop();
 }

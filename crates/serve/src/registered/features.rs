@@ -2,6 +2,7 @@
 
 use super::mlmodel::{Column, ColumnKind, Inputs};
 use super::{REQUEST, Refused};
+use crate::runtime::onnx::Takes;
 use crate::runtime::{Codes, ReadModel};
 use gristmill_kernel::model::Feature;
 use gristmill_kernel::view::FeatureType;
@@ -43,32 +44,33 @@ pub fn of_forest(read: &ReadModel, inputs: &Inputs) -> Result<Features, Refused>
     Ok((features, columns.iter().map(|(_, column)| !column.required).collect()))
 }
 
-/// The inputs of a graph, of which `words` are texts.
-pub fn of_graph(names: &[String], words: &[Option<Vec<String>>], inputs: &Inputs) -> Result<Features, Refused> {
+/// The inputs of a graph.
+pub fn of_graph(names: &[String], takes: &[Takes], inputs: &Inputs) -> Result<Features, Refused> {
     let Some(columns) = columns(names.len(), names, inputs)? else {
-        let one = |(name, words): (&String, &Option<Vec<String>>)| match words {
-            Some(words) => feature(name, FeatureType::Category, words.clone()),
-            None => feature(name, FeatureType::Number, Vec::new()),
+        let one = |(name, takes): (&String, &Takes)| match takes {
+            Takes::Words(words) => feature(name, FeatureType::Category, words.clone()),
+            Takes::Boolean => feature(name, FeatureType::Boolean, Vec::new()),
+            Takes::Number => feature(name, FeatureType::Number, Vec::new()),
         };
-        return Ok((names.iter().zip(words).map(one).collect(), vec![false; names.len()]));
+        return Ok((names.iter().zip(takes).map(one).collect(), vec![false; names.len()]));
     };
     let mut features = Vec::with_capacity(columns.len());
-    for ((name, column), words) in columns.iter().zip(words) {
-        features.push(match (&column.kind, words) {
-            (ColumnKind::Text, Some(words)) => feature(name, FeatureType::Category, words.clone()),
-            (ColumnKind::Text, None) => {
+    for ((name, column), takes) in columns.iter().zip(takes) {
+        features.push(match (&column.kind, takes) {
+            (ColumnKind::Text, Takes::Words(words)) => feature(name, FeatureType::Category, words.clone()),
+            (ColumnKind::Text, _) => {
                 return Err(Refused::new(
                     format!("its column `{}` is text, where the model takes a number", name.escape_debug()),
                     "encode texts before the model, and register it with a signature of the encoded columns",
                 ));
             }
-            (_, Some(_)) => {
+            (_, Takes::Words(_)) => {
                 return Err(Refused::new(
                     format!("its column `{}` is no text, where the model takes text", name.escape_debug()),
                     "register it with the signature of what it was trained on: mlflow.models.infer_signature(X, predictions)",
                 ));
             }
-            (_, None) => number(name, column)?,
+            (_, Takes::Number | Takes::Boolean) => number(name, column)?,
         });
     }
     Ok((features, columns.iter().map(|(_, column)| !column.required).collect()))
@@ -183,19 +185,21 @@ mod tests {
         assert!(of_forest(&model(&["age", "plan"], &[1], vec![Codes::Other]), &numbers).is_err());
         let same = of_forest(&model(&["age", "plan"], &[1], vec![Codes::Same]), &numbers).expect("codes themselves");
         assert_eq!(same.0[1].kind, FeatureType::Number);
-        assert!(of_graph(&["x".into()], &[None], &columns_of(&[("x", ColumnKind::Other("datetime".into()))])).is_err());
+        assert!(of_graph(&["x".into()], &[Takes::Number], &columns_of(&[("x", ColumnKind::Other("datetime".into()))])).is_err());
     }
 
     #[test]
     fn a_graph_takes_text_where_it_encodes_text() {
-        let (names, words) = (["age".to_owned(), "plan".to_owned()], [None, Some(vec!["basic".to_owned()])]);
+        let (names, takes) = (["age".to_owned(), "plan".to_owned()], [Takes::Number, Takes::Words(vec!["basic".to_owned()])]);
         let signature = columns_of(&[("plan", ColumnKind::Text), ("age", ColumnKind::Number)]);
-        let found = of_graph(&names, &words, &signature).expect("features");
+        let found = of_graph(&names, &takes, &signature).expect("features");
         assert_eq!((found.0[1].kind, found.0[1].categories.len()), (FeatureType::Category, 1));
-        let unsaid = of_graph(&names, &words, &Inputs::Unsaid).expect("features");
+        let unsaid = of_graph(&names, &takes, &Inputs::Unsaid).expect("features");
         assert_eq!((unsaid.0[0].kind, unsaid.0[1].kind), (FeatureType::Number, FeatureType::Category));
-        assert!(of_graph(&names, &[None, None], &signature).is_err());
+        let unsaid = of_graph(&names, &[Takes::Boolean, Takes::Number], &Inputs::Unsaid).expect("features");
+        assert_eq!((unsaid.0[0].kind, unsaid.0[1].kind), (FeatureType::Boolean, FeatureType::Number));
+        assert!(of_graph(&names, &[Takes::Number, Takes::Boolean], &signature).is_err());
         let numbers = columns_of(&[("plan", ColumnKind::Number), ("age", ColumnKind::Number)]);
-        assert!(of_graph(&names, &words, &numbers).is_err());
+        assert!(of_graph(&names, &takes, &numbers).is_err());
     }
 }

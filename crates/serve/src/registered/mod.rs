@@ -195,7 +195,7 @@ fn read_onnx(bytes: &[u8], _: &Flavor, inputs: &Inputs) -> Result<Answering, Ref
         Inputs::Tensors(_) | Inputs::Unsaid => None,
     };
     let onnx = Onnx::read(bytes, columns).map_err(|problem| Refused::new(format!("its ONNX file: {}", problem.why), problem.fix))?;
-    let (features, optional) = features::of_graph(onnx.names(), onnx.words(), inputs)?;
+    let (features, optional) = features::of_graph(onnx.names(), onnx.takes(), inputs)?;
     let (task, classes, outputs) = (onnx.task(), onnx.classes().to_vec(), onnx.outputs());
     let shape = Shape { platform: "onnx".to_owned(), task, classes, features, outputs, optional };
     Ok(Answering { shape, runtime: Runtime::Onnx(Box::new(onnx)) })

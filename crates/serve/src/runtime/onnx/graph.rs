@@ -466,5 +466,7 @@ mod tests {
         assert_eq!(of("Mul", &["ab", "weights"]), [7.0 * 0.1, 2.0 * 0.1]);
         assert_eq!(of("Add", &["weights", "ab"]), [7.1, 2.1]);
         assert_eq!(of("Sub", &["a", "b"]), [5.0]);
+        assert_eq!(of("Sub", &["ab", "weights"]), [7.0 - 0.1, 2.0 - 0.1]);
+        assert_eq!(of("Div", &["weights", "ab"]), [0.1 / 7.0, 0.1 / 2.0]);
     }
 }

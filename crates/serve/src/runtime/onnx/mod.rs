@@ -6,7 +6,7 @@
 //! probabilities where there are labels beside it.
 //!
 //! An input of texts is a column of words: the graph's encoders say which words there are, and a row gives the place of its word among them
-//! ([`Onnx::words`]), [`OTHER_WORD`] for any other word, NaN for none. Graphs that do more with texts than encode them are refused.
+//! ([`Takes::Words`]), [`OTHER_WORD`] for any other word, NaN for none. Graphs that do more with texts than encode them are refused.
 //!
 //! Refused too: weights in other files, several outputs of numbers.
 
@@ -33,13 +33,23 @@ use std::collections::HashMap;
 /// A model that runs.
 pub struct Onnx {
     names: Vec<String>,
-    /// Per input the words that it may be, if it is text.
-    words: Vec<Option<Vec<String>>>,
+    takes: Vec<Takes>,
     task: Task,
     classes: Vec<String>,
     /// How many numbers the graph gives per row.
     given: usize,
     engine: Engine,
+}
+
+/// What an input of a graph takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Takes {
+    /// A number, NaN where it is missing.
+    Number,
+    /// True, which a row has as 1, or false.
+    Boolean,
+    /// One of these words; a row has its place among them.
+    Words(Vec<String>),
 }
 
 enum Engine {
@@ -150,23 +160,27 @@ impl Onnx {
             true => scores.classes,
             false => (0..count).map(|class| class.to_string()).collect(),
         };
-        let (mut names, mut words) = (Vec::new(), Vec::new());
+        let (mut names, mut takes) = (Vec::new(), Vec::new());
         for (number, slot) in slots.iter().enumerate() {
             for column in 0..slot.width {
                 names.push(if slot.width > 1 { format!("{}{column}", slot.name) } else { slot.name.clone() });
-                words.push((slot.kind == proto::TEXT).then(|| engine.words(number, column)));
+                takes.push(match slot.kind {
+                    proto::TEXT => Takes::Words(engine.words(number, column)),
+                    proto::BOOL => Takes::Boolean,
+                    _ => Takes::Number,
+                });
             }
         }
-        Ok(Onnx { names, words, task, classes, given, engine })
+        Ok(Onnx { names, takes, task, classes, given, engine })
     }
 
     /// The inputs in order: those of the graph, each column of one with several by its name and number.
     pub fn names(&self) -> &[String] {
         &self.names
     }
-    /// Per input the words that it may be, in the order of the codes that stand for them; `None` for numbers.
-    pub fn words(&self) -> &[Option<Vec<String>>] {
-        &self.words
+    /// What each input takes.
+    pub fn takes(&self) -> &[Takes] {
+        &self.takes
     }
     /// What it predicts.
     pub fn task(&self) -> Task {
