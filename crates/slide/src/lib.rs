@@ -5,8 +5,9 @@
 //! [`Call`]s over columns. It is a crate of its own so that it is always optimised fully, while everything around it is compiled fast.
 //!
 //! [`walk`] goes through rows and questions ([`known`]: of which a question may know only some), [`state`] is what a call keeps meanwhile,
-//! [`argument`] is how it reads its values, [`entities`] whose rows are whose, [`place`] where they are, [`exact`] sums whose bits do not depend
-//! on the order, [`quantile`] what lies below a share of the values, [`ordered`] the values of a window in order.
+//! [`argument`] is how it reads its values, [`entities`] whose rows are whose, [`place`] where they are, [`gather`] the columns of those that are
+//! answers, [`exact`] sums whose bits do not depend on the order, [`quantile`] what lies below a share of the values, [`ordered`] the values of a
+//! window in order.
 //!
 //! To add an aggregate: a case of [`What`], what it keeps in [`state`], its types in [`argument::supported`]. If it cannot give back what leaves, it
 //! does not belong here.
@@ -14,6 +15,7 @@
 pub mod argument;
 pub mod entities;
 pub mod exact;
+pub mod gather;
 pub mod known;
 pub mod ordered;
 pub mod place;

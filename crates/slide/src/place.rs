@@ -1,6 +1,6 @@
 //! Where rows are that come in batches, and the order in which they arrived.
 
-use crate::walk::{Answers, Entry};
+use crate::walk::Entry;
 use arrow::array::{Array, Int64Array};
 use std::cmp::Ordering;
 
@@ -60,16 +60,16 @@ impl Places {
 
     /// The batch of a row, and its place there.
     #[inline]
-    fn find(&self, row: u32) -> (usize, usize) {
+    pub fn find(&self, row: u32) -> (u32, u32) {
         let part = self.starts.partition_point(|start| *start <= row) - 1;
-        (part, (row - self.starts[part]) as usize)
+        (part as u32, row - self.starts[part])
     }
 
     /// Which of two rows arrived first.
     pub fn order(&self, a: u32, b: u32) -> Ordering {
         let of = |row| {
             let (part, at) = self.find(row);
-            self.parts[part].of(at)
+            self.parts[part as usize].of(at as usize)
         };
         of(a).cmp(&of(b)).then_with(|| a.cmp(&b))
     }
@@ -80,8 +80,8 @@ impl Places {
         filled.iter().all(|part| part.ordered) && filled.windows(2).all(|pair| pair[0].of(pair[0].len() - 1) <= pair[1].of(0))
     }
 
-    /// Batches and places of the rows that are answers; for those that are none, the first row of a batch after the last one.
-    pub fn of_answers(&self, answers: &Answers) -> Vec<(usize, usize)> {
-        answers.rows().map(|row| row.map_or((self.parts.len(), 0), |row| self.find(row))).collect()
+    /// How many batches there are.
+    pub fn batches(&self) -> usize {
+        self.parts.len()
     }
 }

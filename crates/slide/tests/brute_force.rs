@@ -8,6 +8,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, TimestampM
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use gristmill_slide::argument::{Argument, Form, column_of};
 use gristmill_slide::entities::Entities;
+use gristmill_slide::gather::Chosen;
 use gristmill_slide::place::{Arrivals, Places};
 use gristmill_slide::walk::{Buckets, Ties, Walk};
 use gristmill_slide::{Call, Direction, Share, What, Window};
@@ -110,7 +111,6 @@ fn walked(form: Keys, batches: &[Vec<Row>], asked: &[(Option<i64>, Option<i64>)]
         of_entities.push(entities.rows(&keys(form, &batch_keys), &times(batch.iter().map(|r| r.time))).unwrap());
         arrivals.push(Arrivals::new(batch.iter().map(|r| r.load).collect(), batch.iter().map(|r| r.number).collect()));
     }
-    let starts: Vec<usize> = batches.iter().scan(0, |before, batch| Some(std::mem::replace(before, *before + batch.len()))).collect();
     let places = Places::of(arrivals, &mut of_entities).unwrap();
     let all: Vec<&Row> = batches.iter().flatten().collect();
     let values: ArrayRef = Arc::new(all.iter().map(|r| r.value).collect::<Int64Array>());
@@ -132,8 +132,7 @@ fn walked(form: Keys, batches: &[Vec<Row>], asked: &[(Option<i64>, Option<i64>)]
     let mut columns = Vec::new();
     for (call, answers) in calls.iter().zip(answers) {
         columns.push(if call.what.is_row() {
-            let chosen = places.of_answers(&answers);
-            chosen.into_iter().map(|(batch, at)| (batch < batches.len()).then(|| (starts[batch] + at) as i64)).collect()
+            rows_of(&Chosen::of(&places, &answers), batches)
         } else {
             let column = column_of(answers, Some(&arguments[call.argument.unwrap()]), &gives(call.what)).unwrap();
             match column.data_type() {
@@ -144,6 +143,23 @@ fn walked(form: Keys, batches: &[Vec<Row>], asked: &[(Option<i64>, Option<i64>)]
         });
     }
     columns
+}
+
+/// The places of the rows that are answers, among those of all batches.
+fn rows_of(chosen: &Chosen, batches: &[Vec<Row>]) -> Vec<Cell> {
+    let mut places = 0..;
+    let numbers: Vec<Int64Array> = batches.iter().map(|batch| places.by_ref().take(batch.len()).map(Some).collect()).collect();
+    let column = |of: &dyn Fn(&Int64Array) -> ArrayRef, to: DataType| {
+        let columns: Vec<ArrayRef> = numbers.iter().map(of).collect();
+        chosen.column(&columns.iter().map(AsRef::as_ref).collect::<Vec<_>>(), &to).unwrap()
+    };
+    let rows = column(&|numbers| Arc::new(numbers.clone()), DataType::Int64).as_primitive::<Int64Type>().clone();
+    let even = |row: Cell| row.filter(|row| row % 2 == 0);
+    let holed = column(&|numbers| Arc::new(numbers.iter().map(even).collect::<Int64Array>()), DataType::Int64);
+    assert!(holed.as_primitive::<Int64Type>().iter().eq(rows.iter().map(even)));
+    let texts = |numbers: &Int64Array| numbers.iter().map(|n| n.map(|n| n.to_string())).collect::<StringArray>();
+    assert_eq!(column(&|numbers| Arc::new(texts(numbers)), DataType::Utf8).as_string::<i32>(), &texts(&rows));
+    rows.iter().collect()
 }
 
 /// The same by looking at every row of an entity for every question.

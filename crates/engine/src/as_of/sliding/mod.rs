@@ -18,7 +18,7 @@ use crate::sql::fence;
 use crate::sql::session::{Sources, schema_of};
 use crate::sql::source::rows_source;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array};
-use arrow::compute::{cast, concat, filter_record_batch, interleave, take};
+use arrow::compute::{cast, concat, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -30,6 +30,7 @@ use gristmill_kernel::view::Ties as ViewTies;
 use gristmill_slide::Call;
 use gristmill_slide::argument::{Argument, Form, column_of, supported};
 use gristmill_slide::entities::Entities;
+use gristmill_slide::gather::Chosen;
 use gristmill_slide::known::Known;
 use gristmill_slide::place::{Arrivals, Places};
 use gristmill_slide::walk::{Buckets, Entry, Ties, Walk};
@@ -305,10 +306,13 @@ impl Sliding {
         for (kept, answers) in answers.into_iter().enumerate() {
             let readers: Vec<usize> = (0..self.reads.len()).filter(|at| self.reads[*at] == kept).collect();
             if self.kept[kept].what.is_row() {
-                let chosen = places.of_answers(&answers);
+                let chosen = Chosen::of(&places, &answers);
                 drop(answers);
                 let taken = in_threads(&readers, threads, |at| match self.recipe.calls[*at].argument {
-                    Some(argument) => chosen_of(&parts, &chosen, argument, &self.calls[*at]),
+                    Some(argument) => {
+                        let columns: Vec<&dyn Array> = parts.iter().map(|part| part[argument].as_ref()).collect();
+                        chosen.column(&columns, &self.calls[*at])
+                    }
                     None => Err(Fault::internal("a row is asked for and none of its columns")),
                 })?;
                 for (at, column) in readers.into_iter().zip(taken) {
@@ -390,15 +394,6 @@ struct Prepared {
     /// Arguments, then filters.
     columns: Vec<ArrayRef>,
     arrivals: Arrivals,
-}
-
-/// A column of the rows that are answers.
-fn chosen_of(parts: &[Vec<ArrayRef>], chosen: &[(usize, usize)], argument: usize, to: &DataType) -> Result<ArrayRef> {
-    // One more column, of one NULL, for the answers that are no row.
-    let nothing = arrow::array::new_null_array(to, 1);
-    let mut columns: Vec<&dyn Array> = parts.iter().map(|p| p[argument].as_ref()).collect();
-    columns.push(nothing.as_ref());
-    interleave(&columns, chosen).map_err(|e| Fault::internal("take answers").because(e))
 }
 
 fn moments_of(asked: &RecordBatch) -> Result<TimestampMicrosecondArray> {
