@@ -273,7 +273,6 @@ def onnx_cases():
     os.remove(os.path.join(HERE, "weights.bin"))
 
 
-
 def beyond_slots():
     """Inputs of several types and shapes, of which it takes one row at a time; for ONNX Runtime alone."""
     import onnx
