@@ -70,12 +70,14 @@ impl Features {
             Features::Encoded(matrix) => Features::Encoded(chosen(matrix, places, width)),
         })
     }
-    /// The numbers that a model takes.
+    /// The numbers that a model takes, all of which it has a way to take.
     pub fn encoded(self, model: &LoadedModel) -> Result<Vec<f64>> {
-        match self {
-            Features::Columns(columns) => model.encode(&columns),
-            Features::Encoded(matrix) => Ok(matrix),
-        }
+        let matrix = match self {
+            Features::Columns(columns) => model.encode(&columns)?,
+            Features::Encoded(matrix) => matrix,
+        };
+        model.check(&matrix)?;
+        Ok(matrix)
     }
 }
 

@@ -34,6 +34,8 @@ use std::collections::HashMap;
 pub struct Onnx {
     names: Vec<String>,
     takes: Vec<Takes>,
+    /// Inputs of true and false, and of integers, each with the number of its element type.
+    strict: Vec<(usize, i64)>,
     task: Task,
     classes: Vec<String>,
     /// How many numbers the graph gives per row.
@@ -160,9 +162,12 @@ impl Onnx {
             true => scores.classes,
             false => (0..count).map(|class| class.to_string()).collect(),
         };
-        let (mut names, mut takes) = (Vec::new(), Vec::new());
+        let (mut names, mut takes, mut strict) = (Vec::new(), Vec::new(), Vec::new());
         for (number, slot) in slots.iter().enumerate() {
             for column in 0..slot.width {
+                if [proto::BOOL, proto::INT32, proto::INT64].contains(&slot.kind) {
+                    strict.push((names.len(), slot.kind));
+                }
                 names.push(if slot.width > 1 { format!("{}{column}", slot.name) } else { slot.name.clone() });
                 takes.push(match slot.kind {
                     proto::TEXT => Takes::Words(engine.words(number, column)),
@@ -171,7 +176,7 @@ impl Onnx {
                 });
             }
         }
-        Ok(Onnx { names, takes, task, classes, given, engine })
+        Ok(Onnx { names, takes, strict, task, classes, given, engine })
     }
 
     /// The inputs in order: those of the graph, each column of one with several by its name and number.
@@ -195,6 +200,16 @@ impl Onnx {
         if self.task == Task::Multiclass { self.given } else { 1 }
     }
 
+    /// The first value in some rows that its input has no way to take, as the place of the input, the value and what it takes: ONNX has no missing
+    /// values of whole numbers, and none of true and false.
+    pub fn refused(&self, matrix: &[f64]) -> Option<(usize, f64, &'static str)> {
+        if self.strict.is_empty() {
+            return None;
+        }
+        let in_row = |row: &[f64]| self.strict.iter().find_map(|(place, kind)| Some((*place, row[*place], not_taken(*kind, row[*place])?)));
+        matrix.chunks_exact(self.names.len()).find_map(in_row)
+    }
+
     /// The outputs of some rows of numbers, both one row behind the other.
     pub fn run(&self, matrix: &[f64], rows: usize) -> Result<Vec<f64>, String> {
         let given = match &self.engine {
@@ -209,6 +224,17 @@ impl Onnx {
         // Of two classes, the second one's probability.
         Ok(given.chunks_exact(self.given).filter_map(|row| row.last().copied()).collect())
     }
+}
+
+/// What an element type takes, if it does not take a value.
+fn not_taken(kind: i64, value: f64) -> Option<&'static str> {
+    let (takes, what) = match kind {
+        proto::BOOL => (value == 0.0 || value == 1.0, "true or false"),
+        proto::INT32 => (value.fract() == 0.0 && (i32::MIN.into()..=i32::MAX.into()).contains(&value), "a whole number of 32 bits"),
+        proto::INT64 => (value.fract() == 0.0 && value.abs() <= i64::MAX as f64, "a whole number of 64 bits"),
+        _ => (true, ""),
+    };
+    if takes { None } else { Some(what) }
 }
 
 /// Where each input stands in a row.
@@ -349,7 +375,24 @@ mod tests {
         assert_eq!(words.names(), ["X0", "X1", "X2", "X3", "X4"]);
         let zipped = Onnx::read(&golden("onnx_zipmap.onnx"), None).map_err(|p| p.why).expect("dictionaries are seen through");
         assert_eq!((zipped.task(), zipped.outputs()), (Task::Binary, 1));
+        assert_eq!(words.refused(&[f64::NAN; 5]), None, "words and fractions may be missing");
         let problem = Onnx::read(&golden("onnx_refused_external.onnx"), None).err().expect("weights elsewhere");
         assert!(problem.fix.contains("save_as_external_data=False"), "{problem:?}");
+    }
+    #[test]
+    fn what_an_element_type_has_no_value_for_is_refused() {
+        for (kind, taken, refused) in [
+            (proto::BOOL, &[0.0, 1.0][..], &[f64::NAN, 2.0, 0.5, f64::INFINITY][..]),
+            (proto::INT32, &[0.0, -2_147_483_648.0, 2_147_483_647.0], &[f64::NAN, 1.5, 2_147_483_648.0, f64::NEG_INFINITY]),
+            (proto::INT64, &[0.0, -9e18, 9e18], &[f64::NAN, 1.5, 1e19, f64::INFINITY]),
+            (proto::FLOAT, &[f64::NAN, 1.5, f64::INFINITY], &[]),
+        ] {
+            for value in taken {
+                assert_eq!(not_taken(kind, *value), None, "{kind} {value}");
+            }
+            for value in refused {
+                assert!(not_taken(kind, *value).is_some(), "{kind} {value}");
+            }
+        }
     }
 }
