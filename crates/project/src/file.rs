@@ -321,6 +321,9 @@ pub struct Endpoint {
     /// Longest time and most requests at once.
     #[serde(default)]
     pub limits: Limits,
+    /// How rows of several requests share a call of the model: `{ rows = 64, delay = "500us" }`; each is a call of its own unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
     /// A query that answers when the model cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
@@ -492,6 +495,18 @@ impl Default for Monitor {
             audit: default_audit(),
         }
     }
+}
+
+/// `batch = { rows = 64, delay = "500us" }`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// Most rows of a call.
+    pub rows: u32,
+    /// Longest wait for others to come; unless given nobody waits, and requests share a call that came while another was running.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub delay: Span,
 }
 
 /// `limits = { timeout = "25ms", in_flight = 500 }`.

@@ -13,7 +13,7 @@ use gristmill_kernel::{AliasName, Name, Span};
 use gristmill_monitor::spec::MonitorSpec;
 use gristmill_registry::spec::GateSpec;
 use gristmill_retrain::spec::RetrainSpec;
-use gristmill_serve::spec::ServeSpec;
+use gristmill_serve::spec::{Batching, ServeSpec};
 use gristmill_train::spec::{TrainSpec, Tune};
 use gristmill_validate::spec::{Expectation, ValidateSpec};
 
@@ -126,6 +126,7 @@ pub fn serve(project: &Project, name: &Name) -> Option<ServeSpec> {
         cache: endpoint.cache,
         timeout: endpoint.limits.timeout,
         in_flight: endpoint.limits.in_flight,
+        batch: endpoint.batch.as_ref().map(|batch| Batching { rows: batch.rows as usize, delay: batch.delay }),
     })
 }
 

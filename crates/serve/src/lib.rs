@@ -7,6 +7,7 @@
 //! To add a protocol: a file in `protocol/`. To add a kind of model of our own: `kernel::model` gives it its meaning, `model.rs` its speed.
 //! To add a runtime for models that were trained elsewhere: `runtime/`; a form in which clients register them: `registered/`.
 
+mod batch;
 mod explain;
 mod figures;
 mod log;

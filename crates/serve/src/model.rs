@@ -315,6 +315,14 @@ impl LoadedModel {
         format!("{}{rest}", crate::plan::words(&names))
     }
 
+    /// How many calls it computes at the same time; `None`: as many as there are cores.
+    pub(crate) fn calls_at_once(&self) -> Option<usize> {
+        match &self.runtime {
+            Runtime::Onnx(onnx) if onnx.uses_all_cores() => Some(1),
+            Runtime::Onnx(_) | Runtime::Own(_) | Runtime::Forest(_) => None,
+        }
+    }
+
     /// Scores encoded rows, one behind the other. A score that is no number is an error of its row, never an answer.
     pub fn score(&self, matrix: &[f64], rows: usize) -> Result<Vec<Result<Scored>>> {
         let fault = |why: String| Fault::new(gristmill_kernel::Kind::Internal, Code::BAD_MODEL, format!("{} {why}", self.id));

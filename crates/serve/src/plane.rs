@@ -3,6 +3,7 @@
 //! Promises: a request works on the snapshot it began with. A deployment is loaded completely before it can be seen; one that
 //! cannot be loaded leaves the old one answering, and [`Plane::health`] says so. No request touches the ledger.
 
+use crate::batch::Batcher;
 use crate::figures::Figures;
 use crate::log::PredictionLog;
 use crate::model::LoadedModel;
@@ -61,6 +62,8 @@ pub(crate) struct Endpoint {
     pub canary: Option<(Canary, Arc<LoadedModel>)>,
     /// What the versions have shown of their speed: the stable one and the other.
     pub paces: [Arc<Paces>; 2],
+    /// Where requests meet for a call of each version.
+    batchers: [Option<Arc<Batcher>>; 2],
     /// Whether everything the deployment names is loaded.
     pub whole: bool,
     pub cache: Option<moka::sync::Cache<String, Arc<Cached>>>,
@@ -90,6 +93,13 @@ impl Endpoint {
         match arm {
             Arm::Canary | Arm::Shadow if self.canary.is_some() => &self.paces[1],
             _ => &self.paces[0],
+        }
+    }
+    /// Where requests meet for a call of the model of an arm, if they do.
+    pub fn batcher(&self, arm: Arm) -> Option<&Arc<Batcher>> {
+        match arm {
+            Arm::Canary | Arm::Shadow if self.canary.is_some() => self.batchers[1].as_ref(),
+            _ => self.batchers[0].as_ref(),
         }
     }
     /// Whether rows of numbers mean the same to both versions: the same features in the same order, and words of the same codes.
@@ -311,8 +321,25 @@ impl Plane {
         let cache = spec.cache.map(|_| moka::sync::Cache::new(PREDICTION_CACHE_ROWS_MAX));
         let lane = self.lane(&asset.name);
         let paces = [paces_of(&stable, before), canary.as_ref().map(|(_, model)| paces_of(model, before)).unwrap_or_default()];
+        let batcher = |model: &Arc<LoadedModel>, paces: &Arc<Paces>| self.batcher_of(&spec, model, paces, before);
+        let batchers = [batcher(&stable, &paces[0]), canary.as_ref().and_then(|(_, model)| batcher(model, &paces[1]))];
         let whole = trouble.is_none();
-        Ok(Some((Arc::new(Endpoint { deployment: version.id, spec, stable, canary, paces, whole, cache, lane }), trouble)))
+        let endpoint = Endpoint { deployment: version.id, spec, stable, canary, paces, batchers, whole, cache, lane };
+        Ok(Some((Arc::new(endpoint), trouble)))
+    }
+
+    /// Where requests meet for a call of a version: where they did before, if nothing about it is new.
+    fn batcher_of(
+        &self,
+        spec: &ServeSpec,
+        model: &Arc<LoadedModel>,
+        paces: &Arc<Paces>,
+        before: Option<&Arc<Endpoint>>,
+    ) -> Option<Arc<Batcher>> {
+        let rules = spec.batch.as_ref()?;
+        let mut known = before.into_iter().flat_map(|before| before.batchers.iter().flatten());
+        let known = known.find(|batcher| batcher.is_for(rules, model)).cloned();
+        Some(known.unwrap_or_else(|| Batcher::new(rules.clone(), model.clone(), paces.clone(), self.scorers.clone())))
     }
 
     /// A model, taken over from the old snapshot if it is there: versions are immutable.
@@ -389,6 +416,15 @@ impl Plane {
             let share = endpoint.canary.as_ref().map_or(0.0, |(canary, _)| f64::from(canary.permille) / 1_000.0);
             format!("gristmill_canary_share{{endpoint=\"{name}\"}} {share}\n")
         };
+        let (mut calls, mut call_rows) = (String::new(), String::new());
+        for (name, endpoint) in snapshot.endpoints.iter().filter(|(_, endpoint)| endpoint.spec.batch.is_some()) {
+            for (arm, model) in endpoint.arms() {
+                let (made, rows) = endpoint.paces(arm).together.calls_and_rows();
+                let labels = format!("endpoint=\"{name}\",arm=\"{}\",model=\"{model}\"", arm.as_str());
+                calls.push_str(&format!("gristmill_batches_total{{{labels}}} {made}\n"));
+                call_rows.push_str(&format!("gristmill_batch_rows_total{{{labels}}} {rows}\n"));
+            }
+        }
         let mut page = String::new();
         let mut family = |name: &str, kind: &str, help: &str, lines: &str| {
             page.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}"));
@@ -404,6 +440,8 @@ impl Plane {
         }
         family("gristmill_predict_in_flight", "gauge", "Prediction requests being answered.", &in_flight);
         family("gristmill_copies_skipped_total", "counter", "Requests that were not shown to a shadow because it had too many.", &skipped);
+        family("gristmill_batches_total", "counter", "Calls of a model that rows of several requests may share.", &calls);
+        family("gristmill_batch_rows_total", "counter", "Rows in such calls.", &call_rows);
         family(
             "gristmill_canary_share",
             "gauge",

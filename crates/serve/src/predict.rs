@@ -10,14 +10,14 @@ use crate::log::LogRow;
 use crate::model::{LoadedModel, Scored, row_json};
 use crate::plan::{Row, arm_of, check_row_count, entity_of};
 use crate::plane::{Endpoint, Plane};
-use crate::scoring::{Load, Pace, Place, Turn};
+use crate::scoring::{self, Load, Pace, Turn};
 use crate::shadow;
 use crate::table::{Features, Table};
 use arrow::array::RecordBatch;
 use gristmill_kernel::limits::PREDICT_ROWS_INLINE_MAX;
 use gristmill_kernel::logged;
 use gristmill_kernel::prediction::Arm;
-use gristmill_kernel::{Code, Fault, Kind, Name, Result, Timestamp, VersionRef};
+use gristmill_kernel::{Code, Fault, Kind, Name, Result, Span, Timestamp, VersionRef};
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -30,6 +30,22 @@ pub(crate) struct Ask {
     pub explain: bool,
     /// Only this version of the model.
     pub version: Option<u64>,
+    pub urgency: Urgency,
+}
+
+/// How urgent a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Urgency {
+    /// Among those that wait for a shared call, the smallest goes first.
+    pub priority: u64,
+    /// How long an answer is of use, if that is shorter than the endpoint's own time.
+    pub within: Option<Span>,
+}
+
+impl Default for Urgency {
+    fn default() -> Urgency {
+        Urgency { priority: u64::MAX, within: None }
+    }
 }
 
 /// What the rows are.
@@ -111,18 +127,20 @@ pub(crate) async fn predict(plane: &Plane, endpoint: &str, ask: Ask) -> Result<A
     check_row_count(rows)?;
     let work = Work::new(plane, &name, &endpoint, ask, rows)?;
     let _in_flight = endpoint.lane.enter(endpoint.spec.in_flight, &name)?;
-    let turn = plane.scorers.take_on(work.load(), endpoint.spec.timeout, &name)?;
+    let limit = work.limit;
+    let turn = plane.scorers.take_on(work.load(), limit, &name)?;
     let room = plane.log.reserve(rows)?;
     let began = Instant::now();
-    let limit = endpoint.spec.timeout;
     let outcome = tokio::time::timeout(limit.std(), work.answer(turn)).await.unwrap_or_else(|_| {
         Err(Fault::new(Kind::Timeout, Code::TIMED_OUT, format!("endpoint `{name}` took longer than {limit}"))
-            .fix("ask for fewer rows at once"))
+            .fix("ask for fewer rows at once, or give it more time"))
     });
     let predictions = match outcome {
         Ok(predictions) => predictions,
         Err(fault) => {
-            if !matches!(fault.kind, Kind::Invalid | Kind::NotFound | Kind::TooLarge) {
+            // Nor is it the model's fault if a caller's own time was too short for the endpoint's.
+            let impatient = fault.kind == Kind::Timeout && limit < endpoint.spec.timeout;
+            if !impatient && !matches!(fault.kind, Kind::Invalid | Kind::NotFound | Kind::TooLarge) {
                 let micros = began.elapsed().as_micros() as u64;
                 let tally = Tally { errors: rows as u64, micros, ..Tally::default() };
                 let arm = work.pinned.unwrap_or(Arm::Stable);
@@ -160,13 +178,24 @@ struct Work<'a> {
     /// The one version that may answer, whatever the split says; without another to fall back on.
     pinned: Option<Arm>,
     at: Timestamp,
+    /// How long it may take.
+    limit: Span,
     deadline: Instant,
+    priority: u64,
     /// Per row: the entity as JSON.
     entities: Vec<String>,
     /// Per row.
     arms: Vec<Arm>,
     /// Per row: the key in the cache; empty where nothing may be cached.
     keys: Vec<String>,
+}
+
+/// Where the rows of a request are scored.
+enum Place {
+    /// In a call of their own.
+    Own(scoring::Place),
+    /// Together with those of others.
+    Shared(Turn),
 }
 
 /// What a model said about a row, and on what.
@@ -216,8 +245,11 @@ impl<'a> Work<'a> {
             _ => Vec::new(),
         };
         let at = ask.at.unwrap_or_else(|| plane.parts.features_clock.now());
-        let deadline = Instant::now() + endpoint.spec.timeout.std();
-        Ok(Work { plane, endpoint, input: ask.input, explain: ask.explain, pinned, at, deadline, entities, arms, keys })
+        let Urgency { priority, within } = ask.urgency;
+        let limit = within.map_or(endpoint.spec.timeout, |within| within.min(endpoint.spec.timeout));
+        let deadline = Instant::now() + limit.std();
+        let (input, explain) = (ask.input, ask.explain);
+        Ok(Work { plane, endpoint, input, explain, pinned, at, limit, deadline, priority, entities, arms, keys })
     }
 
     /// How long it will compute, as far as its versions have shown.
@@ -233,6 +265,16 @@ impl<'a> Work<'a> {
         if self.explain { &paces.explained } else { &paces.scored }
     }
 
+    /// Where it is scored. Who shares a call waits for no thread: the call does.
+    async fn place(&self, turn: &Turn) -> Result<Place> {
+        let arms = [Arm::Stable, Arm::Canary].into_iter().filter(|arm| self.arms.contains(arm));
+        let shares = |arm: Arm| self.endpoint.batcher(arm).is_some_and(|batcher| batcher.takes(self.arms.len()));
+        match !self.explain && arms.into_iter().all(shares) {
+            true => Ok(Place::Shared(turn.clone())),
+            false => Ok(Place::Own(self.plane.scorers.place(turn).await?)),
+        }
+    }
+
     async fn answer(&self, turn: Turn) -> Result<Vec<Prediction>> {
         let began = Instant::now();
         let mut done: Vec<Option<Prediction>> = (0..self.arms.len()).map(|row| self.kept(row)).collect();
@@ -240,7 +282,7 @@ impl<'a> Work<'a> {
         if let (Some(arm), false) = (self.pinned, open.is_empty()) {
             let model = self.endpoint.model(arm);
             let table = self.table(model, &open).await?;
-            let place = self.plane.scorers.place(&turn).await?;
+            let place = self.place(&turn).await?;
             let judged = self.judge(arm, &place, &table, &(0..open.len()).collect::<Vec<_>>()).await?;
             for (place, judged) in judged.into_iter().enumerate() {
                 done[open[place]] = Some(self.prediction(open[place], model, &table, place, judged));
@@ -249,7 +291,7 @@ impl<'a> Work<'a> {
             self.count(&done, took, took);
         } else if !open.is_empty() {
             let table = self.table(&self.endpoint.stable, &open).await?;
-            let place = self.plane.scorers.place(&turn).await?;
+            let place = self.place(&turn).await?;
             let shared = began.elapsed();
             let places = |arm: Arm| (0..open.len()).filter(|place| self.arms[open[*place]] == arm).collect::<Vec<_>>();
             let on_stable = places(Arm::Stable);
@@ -341,6 +383,16 @@ impl<'a> Work<'a> {
         let width = model.shape.features.len();
         let features = table.features.of(places, width)?;
         let (explain, rows, paces) = (self.explain, places.len(), self.endpoint.paces(arm).clone());
+        let own = match (thread, self.endpoint.batcher(arm)) {
+            (Place::Own(own), _) => own,
+            (Place::Shared(turn), Some(batcher)) => {
+                // Read by its own request, so that what cannot be read is a fault of nobody else.
+                let matrix = features.encoded(&model)?;
+                let scored = batcher.score(matrix, rows, self.priority, turn.clone()).await?;
+                return Ok(scored.into_iter().map(|scored| Ok(Judged { scored: scored?, explained: None })).collect());
+            }
+            (Place::Shared(_), None) => return Err(Fault::internal("a request has nobody to share a call with")),
+        };
         let work = move || -> Result<Vec<Result<Judged>>> {
             let began = Instant::now();
             let matrix = features.encoded(&model)?;
@@ -355,8 +407,8 @@ impl<'a> Work<'a> {
         };
         match (arm, self.pinned) {
             // It falls to the stable version if it takes too long.
-            (Arm::Canary, None) => thread.attempt(work).await,
-            _ => thread.compute(work).await,
+            (Arm::Canary, None) => own.attempt(work).await,
+            _ => own.compute(work).await,
         }
     }
 

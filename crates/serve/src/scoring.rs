@@ -4,6 +4,7 @@
 //! Who would wait longer than a request may take is refused before anything is done. What waits for a thread and is given up is never begun;
 //! what was begun keeps its thread until it is done, also when nobody waits any more.
 
+use crate::batch::Together;
 use gristmill_kernel::limits::SCORING_INLINE_MICROS_MAX;
 use gristmill_kernel::{Code, Fault, Kind, Name, Result, Span};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// by two cores at 7 ms per request.
 const PER_CORE: usize = 2;
 
-/// The threads that models compute on.
+/// The threads that models compute on. Clones are the same threads.
+#[derive(Clone)]
 pub(crate) struct Scorers {
     threads: u64,
     places: Arc<Semaphore>,
@@ -78,6 +80,17 @@ impl Scorers {
                 .fix("try again in a second, or ask for fewer rows at once"))
             }
         }
+    }
+
+    /// How many cores compute.
+    pub fn cores(&self) -> usize {
+        (self.threads as usize / PER_CORE).max(1)
+    }
+
+    /// Waits for a place for work of several requests; it is free again when what is given is gone.
+    pub async fn free_place(&self) -> Option<OwnedSemaphorePermit> {
+        // The threads are never closed; without them, the work is done nevertheless.
+        self.places.clone().acquire_owned().await.ok()
     }
 
     /// Waits for a place.
@@ -166,11 +179,12 @@ impl Pace {
     }
 }
 
-/// The paces of a version: with nothing but scores, and with what each feature did.
+/// The paces of a version: with nothing but scores, and with what each feature did; and what its shared calls did.
 #[derive(Default)]
 pub(crate) struct Paces {
     pub scored: Pace,
     pub explained: Pace,
+    pub together: Together,
 }
 
 #[cfg(test)]

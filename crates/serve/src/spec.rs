@@ -19,4 +19,16 @@ pub struct ServeSpec {
     pub timeout: Span,
     /// Requests in flight before new ones are refused.
     pub in_flight: u32,
+    /// How rows of several requests share a call of the model; not at all unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batching>,
+}
+
+/// How rows of several requests share a call of the model.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Batching {
+    /// Most rows of a call. A request with more is a call of its own.
+    pub rows: usize,
+    /// Longest wait of a request for others to come.
+    pub delay: Span,
 }

@@ -37,8 +37,8 @@ fn tritons_clients_get_the_same_numbers_by_every_way() {
     let told = told("inference", "triton.py", &[&server.url, &token, "buys"]);
     let same = json!({ "score": scores, "outcome": outcomes });
     for (way, keys) in [
-        ("http", &["binary", "json", "version", "async", "gzip", "deflate"][..]),
-        ("grpc", &["binary", "version", "async", "gzip", "deflate"]),
+        ("http", &["binary", "json", "version", "urgent", "async", "gzip", "deflate"][..]),
+        ("grpc", &["binary", "version", "urgent", "async", "gzip", "deflate"]),
     ] {
         for key in keys {
             assert_eq!(told[way][*key], same, "{way} {key}");

@@ -8,7 +8,7 @@ use crate::resolve::{ALGORITHMS, measure};
 use crate::secrets;
 use crate::text::did_you_mean;
 use gristmill_kernel::experiment::Measure;
-use gristmill_kernel::limits::TUNE_TRIALS_MAX;
+use gristmill_kernel::limits::{PREDICT_ROWS_MAX, TUNE_TRIALS_MAX};
 use gristmill_kernel::model::Task;
 use gristmill_kernel::view::ViewAt;
 use gristmill_kernel::{Code, Fault, Name, Span};
@@ -201,6 +201,16 @@ pub(super) fn endpoints(project: &Project, found: &mut Vec<Diagnostic>) {
         for (value, key) in [(endpoint.limits.timeout, "limits.timeout"), (endpoint.monitor.every, "monitor.every")] {
             if value.micros() == 0 {
                 error(Fault::invalid(Code::BAD_VALUE, format!("`{key}` may not be zero")).fix("write for instance \"1h\""), key);
+            }
+        }
+        if let Some(batch) = &endpoint.batch {
+            if batch.rows < 2 || batch.rows as usize > PREDICT_ROWS_MAX {
+                let fault = Fault::invalid(Code::BAD_VALUE, format!("a call of a model takes 2 to {PREDICT_ROWS_MAX} rows of several requests"));
+                error(fault.fix("write for instance batch = { rows = 64 }"), "batch.rows");
+            }
+            if batch.delay >= endpoint.limits.timeout {
+                let fault = Fault::invalid(Code::BAD_VALUE, "`batch.delay` is as long as a request may take");
+                error(fault.fix("write for instance \"500us\", or leave it out: nobody waits then"), "batch.delay");
             }
         }
         if endpoint.limits.in_flight == 0 {

@@ -8,7 +8,7 @@
 use super::rows::{self, Rows, json as read};
 use super::{npy, scores};
 use crate::plane::{Endpoint, Plane};
-use crate::predict::{Ask, predict};
+use crate::predict::{Ask, Urgency, predict};
 use gristmill_kernel::{Code, Fault, Kind, Result};
 use gristmill_web::schema::{either, flag, list, object, text};
 use gristmill_web::{
@@ -138,7 +138,7 @@ async fn invoke(plane: Arc<Plane>, call: Call) -> Result<Response> {
         }
     };
     let input = rows.input(&endpoint, version)?;
-    let answered = predict(&plane, &name, Ask { input, at: None, explain: false, version }).await?;
+    let answered = predict(&plane, &name, Ask { input, at: None, explain: false, version, urgency: Urgency::default() }).await?;
     let values = scores::plain(&answered)?;
     let lines = |of: fn(&Value) -> String| values.iter().map(|value| of(value) + "\n").collect::<String>();
     let mut response = match wanted.as_str() {

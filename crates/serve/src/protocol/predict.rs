@@ -4,7 +4,7 @@ use crate::explain::Explained;
 use crate::model::Scored;
 use crate::plan::read_wish;
 use crate::plane::Plane;
-use crate::predict::{Answered, Ask, Input, Prediction, predict};
+use crate::predict::{Answered, Ask, Input, Prediction, Urgency, predict};
 use gristmill_kernel::prediction::Arm;
 use gristmill_kernel::{Kind, Result};
 use gristmill_web::schema::{any, either, flag, list, map, maybe, moment, number, object, one_of, open, text};
@@ -32,7 +32,7 @@ async fn answer(plane: Arc<Plane>, call: Call) -> Result<Response> {
     }
     let wish = read_wish(call.json().await?)?;
     let explain = wish.explain;
-    let ask = Ask { input: Input::Entities(wish.rows), at: wish.at, explain, version: None };
+    let ask = Ask { input: Input::Entities(wish.rows), at: wish.at, explain, version: None, urgency: Urgency::default() };
     json(&Reply::new(predict(&plane, &endpoint, ask).await?, explain))
 }
 

@@ -7,7 +7,7 @@
 use super::rows::{Rows, json as read, model_of};
 use super::scores;
 use crate::plane::{Endpoint, Plane};
-use crate::predict::{Answered, Ask, Input, predict};
+use crate::predict::{Answered, Ask, Input, Urgency, predict};
 use gristmill_kernel::model::Task;
 use gristmill_kernel::view::FeatureType;
 use gristmill_kernel::{Code, Fault, Kind, Result};
@@ -217,7 +217,7 @@ async fn ask(plane: Arc<Plane>, call: Call) -> Result<Response> {
 }
 
 async fn answered(plane: &Plane, target: &Target, input: Input, explain: bool) -> Result<Answered> {
-    predict(plane, &target.name, Ask { input, at: None, explain, version: target.version }).await
+    predict(plane, &target.name, Ask { input, at: None, explain, version: target.version, urgency: Urgency::default() }).await
 }
 
 /// Rows under `instances` or columns under `inputs`, answered in the same way.

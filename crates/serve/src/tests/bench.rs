@@ -267,6 +267,7 @@ impl Bench {
             cache: None,
             timeout: Span::from_secs(5),
             in_flight: 64,
+            batch: None,
         });
         Bench { plane, app, reader, tables, clock, ports, spec, _folder: folder }
     }

@@ -1,6 +1,6 @@
 //! The request plane, driven through its routes.
 
-mod bench;
+pub(crate) mod bench;
 mod fuzz;
 mod grpc;
 mod registered;

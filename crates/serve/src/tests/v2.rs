@@ -2,6 +2,8 @@
 
 use super::bench::model_file;
 use super::{Bench, served};
+use crate::spec::Batching;
+use gristmill_kernel::Span;
 use serde_json::{Value, json};
 
 fn tensor(name: &str, shape: &[usize], datatype: &str, data: Value) -> Value {
@@ -64,6 +66,45 @@ async fn operators_see_what_is_there_and_what_it_did() {
     assert_eq!(status, 400);
     assert!(body["error"].as_str().is_some_and(|e| e.contains("gristmill apply")), "{body}");
     assert_eq!(bench.post("/v2/repository/models/fraud/load", json!({})).await.0, 404);
+}
+
+#[tokio::test]
+async fn requests_share_calls_where_the_endpoint_says_so() {
+    let bench = served().await;
+    bench.spec.lock().expect("a lock").batch = Some(Batching { rows: 8, delay: Span::from_secs(60) });
+    bench.deploy(1, None).await;
+    // Six requests of one row and one of two fill the call, so nobody waits for a minute; one that cannot be read is no part of it.
+    let ask = |ids: Value| {
+        let bench = &bench;
+        async move { scores(bench, json!([tensor("customer_id", &[ids.as_array().map_or(0, Vec::len)], "INT64", ids)])).await }
+    };
+    let words = [tensor("activity.orders", &[1], "BYTES", json!(["x"])), tensor("activity.country", &[1], "BYTES", json!(["France"]))];
+    let nonsense = bench.post("/v2/models/churn/infer", json!({ "inputs": words }));
+    let six = futures::future::join_all((1..7).map(|id| ask(json!([id]))));
+    let (six, two, (refused, _)) = futures::join!(six, ask(json!([7, 8])), nonsense);
+    assert_eq!(six, (1..7).map(|id| json!([f64::from(id) + 0.25])).collect::<Vec<_>>());
+    assert_eq!((two, refused), (json!([7.25, 8.25]), 400));
+    let (_, body) = bench.get("/v2/models/churn/stats").await;
+    let one = &body["model_stats"][0];
+    assert_eq!((&one["inference_count"], &one["execution_count"]), (&json!(8), &json!(1)), "{body}");
+    let page = bench.plane.metrics();
+    let labels = "{endpoint=\"churn\",arm=\"stable\",model=\"models.churn@1\"}";
+    assert!(page.contains(&format!("gristmill_batches_total{labels} 1\n")) && page.contains(&format!("gristmill_batch_rows_total{labels} 8\n")), "{page}");
+
+    // More rows than a call of several may have are a call of their own, at once; and a request may say how long it waits.
+    let nine: Vec<i64> = (1..10).collect();
+    assert_eq!(ask(json!(nine)).await.as_array().map(Vec::len), Some(9));
+    let impatient = |timeout: Value| {
+        let inputs = [tensor("customer_id", &[1], "INT64", json!([3]))];
+        bench.post("/v2/models/churn/infer", json!({ "inputs": inputs, "parameters": { "timeout": timeout, "priority": 1 } }))
+    };
+    let (status, body) = impatient(json!(20_000)).await;
+    assert_eq!(status, 504, "{body}");
+    let failed = &bench.get("/v2/models/churn/stats").await.1["model_stats"][0]["inference_stats"]["fail"]["count"];
+    assert_eq!(failed, &json!(0), "the model is not to blame for a caller without time");
+    for wrong in [json!("soon"), json!(-1), json!(1.5)] {
+        assert_eq!(impatient(wrong).await.0, 400);
+    }
 }
 
 #[tokio::test]

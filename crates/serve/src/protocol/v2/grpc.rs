@@ -135,7 +135,7 @@ fn statistics(plane: &Plane, ask: &wire::ModelAsk) -> Result<wire::Statistics> {
         version: did.version,
         last_inference: did.last_ms,
         inference_count: did.inferences,
-        execution_count: did.requests,
+        execution_count: did.executions,
         inference_stats: Some(wire::InferStatistics {
             success: Some(wire::Duration { count: did.requests, ns: did.ns }),
             fail: Some(wire::Duration { count: did.failures, ns: 0 }),
@@ -155,7 +155,8 @@ async fn infer(plane: &Plane, ask: wire::InferAsk) -> Result<wire::Inferred> {
     let endpoint = served(plane, &ask.model_name, version)?;
     let raw = !ask.raw_inputs.is_empty();
     let inputs = tensors(ask.inputs, ask.raw_inputs)?;
-    let inferred = model::infer(plane, &endpoint, &ask.model_name, version, &inputs).await?;
+    let urgency = model::urgency(whole(&ask.parameters, "priority")?, whole(&ask.parameters, "timeout")?);
+    let inferred = model::infer(plane, &endpoint, &ask.model_name, version, &inputs, urgency).await?;
     let names: Vec<String> = ask.outputs.into_iter().map(|output| output.name).collect();
     let as_of = wire::Parameter { choice: Some(Choice::Text(inferred.as_of)) };
     let mut answer = wire::Inferred {
@@ -174,6 +175,18 @@ async fn infer(plane: &Plane, ask: wire::InferAsk) -> Result<wire::Inferred> {
         }
     }
     Ok(answer)
+}
+
+/// A parameter that counts something.
+fn whole(parameters: &HashMap<String, wire::Parameter>, key: &str) -> Result<Option<u64>> {
+    let Some(parameter) = parameters.get(key) else { return Ok(None) };
+    let number = match parameter.choice {
+        Some(Choice::Int(number)) => u64::try_from(number).ok(),
+        Some(Choice::Whole(number)) => Some(number),
+        _ => None,
+    };
+    let bad = || Fault::invalid(Code::BAD_BODY, format!("the parameter `{key}` is not a whole number from 0")).fix("leave it out, or send one");
+    number.map(Some).ok_or_else(bad)
 }
 
 /// The tensors of a request: all raw, or all with contents.

@@ -154,7 +154,7 @@ async fn infer(plane: &Plane, call: Call, version: Option<u64>) -> Result<Respon
     }
     let body = sent.read(call.bytes().await?)?;
     let request = InferRequest::read(&body, json_length)?;
-    let inferred = model::infer(plane, &endpoint, &name, version, &request.inputs).await?;
+    let inferred = model::infer(plane, &endpoint, &name, version, &request.inputs, request.urgency).await?;
     wanted.written(reply(&request, &inferred)?).await
 }
 

@@ -5,11 +5,11 @@ use super::super::scores;
 use super::tensor::{self, Data, Tensor};
 use crate::model::LoadedModel;
 use crate::plane::{Endpoint, Plane};
-use crate::predict::{Answered, Ask, Input, predict};
+use crate::predict::{Answered, Ask, Input, Urgency, predict};
 use gristmill_kernel::model::Task;
 use gristmill_kernel::prediction::Arm;
 use gristmill_kernel::view::FeatureType;
-use gristmill_kernel::{Code, Fault, Result, VersionRef};
+use gristmill_kernel::{Code, Fault, Result, Span, VersionRef};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -95,6 +95,12 @@ fn outputs(model: &LoadedModel) -> Vec<Described> {
     outputs
 }
 
+/// How urgent a request is by Triton's parameters: `priority`, of which 1 is the highest and 0 says nothing, and `timeout` in microseconds.
+pub fn urgency(priority: Option<u64>, timeout: Option<u64>) -> Urgency {
+    let micros = timeout.filter(|micros| *micros > 0).map(|micros| i64::try_from(micros).unwrap_or(i64::MAX));
+    Urgency { priority: priority.filter(|p| *p > 0).unwrap_or(u64::MAX), within: micros.map(Span::from_micros) }
+}
+
 /// What was inferred.
 pub struct Inferred {
     pub model: String,
@@ -106,9 +112,16 @@ pub struct Inferred {
 }
 
 /// Asks a model.
-pub async fn infer(plane: &Plane, endpoint: &Endpoint, name: &str, version: Option<u64>, inputs: &[Tensor]) -> Result<Inferred> {
+pub async fn infer(
+    plane: &Plane,
+    endpoint: &Endpoint,
+    name: &str,
+    version: Option<u64>,
+    inputs: &[Tensor],
+    urgency: Urgency,
+) -> Result<Inferred> {
     let input = input_of(endpoint, inputs, version)?;
-    let answered = predict(plane, name, Ask { input, at: None, explain: false, version }).await?;
+    let answered = predict(plane, name, Ask { input, at: None, explain: false, version, urgency }).await?;
     Ok(Inferred {
         model: answered.endpoint.to_string(),
         versions: scores::versions(&answered).join(","),
@@ -182,6 +195,8 @@ pub struct Did {
     pub version: String,
     pub last_ms: u64,
     pub requests: u64,
+    /// Calls of the model, which requests may share.
+    pub executions: u64,
     pub inferences: u64,
     pub failures: u64,
     /// The time that all requests took.
@@ -198,6 +213,7 @@ pub fn statistics(plane: &Plane, name: Option<&str>, version: Option<u64>) -> Re
                 version: id.number.to_string(),
                 last_ms: did.last.map_or(0, |at| at.millis().unsigned_abs()),
                 requests: did.requests,
+                executions: did.requests.saturating_sub(endpoint.paces(arm).together.saved()),
                 inferences: did.rows - did.errors,
                 failures: did.errors,
                 ns: (did.seconds * 1e9) as u64,

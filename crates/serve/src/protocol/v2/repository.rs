@@ -75,7 +75,7 @@ fn stats(plane: &Plane, name: Option<&str>, version: Option<u64>) -> Result<Resp
             "version": did.version,
             "last_inference": did.last_ms,
             "inference_count": did.inferences,
-            "execution_count": did.requests,
+            "execution_count": did.executions,
             // Nothing waits in a queue, and what is read and written is in the time of the request.
             "inference_stats": {
                 "success": duration(did.requests, did.ns),

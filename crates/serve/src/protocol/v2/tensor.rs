@@ -3,7 +3,9 @@
 //! Invariant: a [`Tensor`] has exactly as many values as its shape says, and its first dimension is the number of rows. Sizes
 //! are checked before anything is allocated for them.
 
+use super::model::urgency;
 use crate::plan::Row;
+use crate::predict::Urgency;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Field, Schema};
 use gristmill_kernel::limits::{BODY_BYTES_MAX, JSON_DEPTH_MAX, PREDICT_FIELDS_MAX};
@@ -120,6 +122,7 @@ pub struct InferRequest {
     pub inputs: Vec<Tensor>,
     outputs: Vec<(String, bool)>,
     binary_outputs: bool,
+    pub urgency: Urgency,
 }
 
 impl InferRequest {
@@ -157,7 +160,12 @@ impl InferRequest {
             Value::String(id) => Some(id.clone()),
             other => return Err(bad(format!("`id` is {other}, not text"))),
         };
-        Ok(InferRequest { id, inputs, outputs, binary_outputs })
+        let parameter = |key: &str| match &head["parameters"][key] {
+            Value::Null => Ok(None),
+            given => given.as_u64().map(Some).ok_or_else(|| bad(format!("the parameter `{key}` is {given}, not a whole number from 0"))),
+        };
+        let urgency = urgency(parameter("priority")?, parameter("timeout")?);
+        Ok(InferRequest { id, inputs, outputs, binary_outputs, urgency })
     }
 
     /// The outputs asked for, each with whether it goes out as bytes. Without a wish: all but the prediction ids.

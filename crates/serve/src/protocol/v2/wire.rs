@@ -128,6 +128,8 @@ pub struct InferAsk {
     pub model_version: String,
     #[prost(string, tag = "3")]
     pub id: String,
+    #[prost(map = "string, message", tag = "4")]
+    pub parameters: HashMap<String, Parameter>,
     #[prost(message, repeated, tag = "5")]
     pub inputs: Vec<WireTensor>,
     #[prost(message, repeated, tag = "6")]

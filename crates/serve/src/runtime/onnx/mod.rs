@@ -200,6 +200,11 @@ impl Onnx {
         if self.task == Task::Multiclass { self.given } else { 1 }
     }
 
+    /// Whether one call uses all cores, and others wait for it.
+    pub fn uses_all_cores(&self) -> bool {
+        matches!(self.engine, Engine::OnnxRuntime(_))
+    }
+
     /// The first value in some rows that its input has no way to take, as the place of the input, the value and what it takes: ONNX has no missing
     /// values of whole numbers, and none of true and false.
     pub fn refused(&self, matrix: &[f64]) -> Option<(usize, f64, &'static str)> {
