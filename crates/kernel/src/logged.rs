@@ -17,16 +17,67 @@ pub fn row(columns: &RecordBatch, row: usize) -> Map<String, Value> {
     schema.fields().iter().zip(columns.columns()).map(|(field, column)| (field.name().clone(), cell(column, row))).collect()
 }
 
-/// The values of a row that JSON has no number for.
-pub fn beyond(columns: &RecordBatch, row: usize) -> Vec<(String, Value)> {
-    let is_beyond = |column: &dyn Array| match column.data_type() {
-        DataType::Float64 => !column.as_primitive::<Float64Type>().value(row).is_finite(),
-        DataType::Float32 => !column.as_primitive::<Float32Type>().value(row).is_finite(),
-        _ => false,
-    };
-    let schema = columns.schema();
-    let named = schema.fields().iter().zip(columns.columns()).filter(|(_, column)| column.is_valid(row) && is_beyond(column.as_ref()));
-    named.map(|(field, column)| (field.name().clone(), cell(column, row))).collect()
+/// A row of features as text: what [`row`] gives, written. `names` are those of [`Names::of`] the columns.
+pub fn text(columns: &RecordBatch, names: &Names, row: usize) -> String {
+    names.written(|place, out| write_cell(columns.column(place).as_ref(), row, out))
+}
+
+/// A row of numbers as text. NaN is a value that is missing.
+pub fn text_of_numbers(names: &Names, row: &[f64]) -> String {
+    names.written(|place, out| match row[place] {
+        x if x.is_nan() => out.extend(b"null"),
+        x => write_float(x, out),
+    })
+}
+
+/// The names of a row's values as they stand in its text: sorted, each once, escaped.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Names(Vec<(usize, String)>);
+
+impl Names {
+    /// Of some names in the order of their columns. Of equal ones the last counts.
+    pub fn of<'a>(names: impl Iterator<Item = &'a str>) -> Names {
+        let mut sorted: Vec<(&str, usize)> = names.enumerate().map(|(place, name)| (name, place)).collect();
+        sorted.sort_unstable();
+        let last = |(at, (name, _)): &(usize, &(&str, usize))| sorted.get(at + 1).is_none_or(|next| next.0 != *name);
+        let written = |(_, (name, place)): (usize, &(&str, usize))| (*place, format!("{}:", Value::from(*name)));
+        Names(sorted.iter().enumerate().filter(last).map(written).collect())
+    }
+
+    fn written(&self, value: impl Fn(usize, &mut Vec<u8>)) -> String {
+        // A name and a number are about so long.
+        let mut out = Vec::with_capacity(2 + self.0.iter().map(|(_, name)| name.len() + 20).sum::<usize>());
+        out.push(b'{');
+        for (number, (place, name)) in self.0.iter().enumerate() {
+            if number > 0 {
+                out.push(b',');
+            }
+            out.extend(name.as_bytes());
+            value(*place, &mut out);
+        }
+        out.push(b'}');
+        // Only whole texts were written.
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+fn write_cell(column: &dyn Array, row: usize, out: &mut Vec<u8>) {
+    match column.data_type() {
+        _ if column.is_null(row) => out.extend(b"null"),
+        DataType::Float64 => write_float(column.as_primitive::<Float64Type>().value(row), out),
+        DataType::Int64 => write_json(&column.as_primitive::<Int64Type>().value(row), out),
+        DataType::Utf8 => write_json(column.as_string::<i32>().value(row), out),
+        _ => write_json(&cell(column, row), out),
+    }
+}
+
+fn write_float(value: f64, out: &mut Vec<u8>) {
+    if value.is_finite() { write_json(&value, out) } else { write_json(&float(value), out) }
+}
+
+fn write_json(value: &(impl serde::Serialize + ?Sized), out: &mut Vec<u8>) {
+    // Neither a value of JSON nor a list of bytes can fail.
+    let _ = serde_json::to_writer(out, value);
 }
 
 /// One value.
@@ -108,6 +159,21 @@ mod tests {
     }
 
     #[test]
+    fn a_written_row_is_the_row() {
+        let values = floats();
+        let column: ArrayRef = Arc::new(Float64Array::from(values.clone()));
+        let schema = arrow::datatypes::Schema::new(["z", "a\"b", "z"].map(|name| arrow::datatypes::Field::new(name, DataType::Float64, true)).to_vec());
+        let rows = RecordBatch::try_new(Arc::new(schema), vec![column.clone(), column.clone(), column]).expect("a batch");
+        let names = Names::of(rows.schema_ref().fields().iter().map(|field| field.name().as_str()));
+        for (at, x) in values.iter().enumerate() {
+            assert_eq!(text(&rows, &names, at), Value::Object(row(&rows, at)).to_string());
+            let numbers = text_of_numbers(&Names::of(["b", "a"].into_iter()), &[*x, 1.0]);
+            let expected = if x.is_nan() { "null".to_owned() } else { cell(rows.column(0), at).to_string() };
+            assert_eq!(numbers, format!("{{\"a\":1.0,\"b\":{expected}}}"));
+        }
+    }
+
+    #[test]
     fn whole_numbers_words_and_nulls_stay_what_they_are() {
         let rows = RecordBatch::try_from_iter([
             ("i", Arc::new(Int64Array::from(vec![Some(9_007_199_254_740_993), Some(i64::MIN), None])) as ArrayRef),
@@ -116,12 +182,15 @@ mod tests {
             ("w", Arc::new(StringArray::from(vec![Some("NaN"), Some("\u{1f}é\""), None])) as ArrayRef),
         ])
         .expect("a batch");
-        let text = |at: usize| Value::Object(row(&rows, at)).to_string();
+        let names = Names::of(rows.schema_ref().fields().iter().map(|field| field.name().as_str()));
+        let text = |at: usize| {
+            let written = super::text(&rows, &names, at);
+            assert_eq!(written, Value::Object(row(&rows, at)).to_string(), "both ways");
+            written
+        };
         assert_eq!(text(0), r#"{"f":0.10000000149011612,"i":9007199254740993,"u":18446744073709551615,"w":"NaN"}"#);
         assert_eq!(text(1), r#"{"f":"NaN","i":-9223372036854775808,"u":1,"w":"\u001fé\""}"#);
         assert_eq!(text(2), r#"{"f":-0.0,"i":null,"u":0,"w":null}"#);
-        assert_eq!(beyond(&rows, 1), [("f".to_owned(), "NaN".into())]);
-        assert_eq!((beyond(&rows, 0), beyond(&rows, 2)), (vec![], vec![]));
         assert!(!same(&5.into(), &5.0.into()) && !same(&0.0.into(), &(-0.0).into()) && same(&Value::Null, &Value::Null));
     }
 }

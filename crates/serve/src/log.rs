@@ -36,7 +36,7 @@ pub struct LogRow {
     /// The entity's columns as a JSON object.
     pub entity: String,
     /// The features as a JSON object that loses no bit ([`gristmill_kernel::logged`]).
-    pub features: String,
+    pub features: Arc<str>,
     /// What they were computed from, as [`Basis`](gristmill_kernel::prediction::Basis) in JSON; `None` where they came with the request.
     pub based_on: Option<Arc<str>>,
     /// The score.
@@ -123,7 +123,9 @@ impl PredictionLog {
         let mut waiting = self.waiting();
         let lane = waiting.entry(endpoint.clone()).or_default();
         lane.rows.extend(rows);
-        lane.deployments.insert(deployment.clone());
+        if !lane.deployments.contains(deployment) {
+            lane.deployments.insert(deployment.clone());
+        }
     }
 
     /// Rows that are in no table yet, those just being answered included.

@@ -11,7 +11,7 @@ use crate::runtime::{Own, Runtime};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
-use gristmill_kernel::logged;
+use gristmill_kernel::logged::{self, Names};
 use gristmill_kernel::model::{Feature, ModelFile, Task};
 use gristmill_kernel::port::{Blobs, FeatureReader, Ledger, ViewRef};
 use gristmill_kernel::tracking::manifest::Manifest;
@@ -35,6 +35,10 @@ pub struct LoadedModel {
     /// Made when the first row is explained.
     pub(crate) explainer: OnceLock<Option<Explainer>>,
     dictionaries: Vec<HashMap<String, f64>>,
+    /// The names of its inputs as the prediction log writes them.
+    pub(crate) logged_names: Names,
+    /// Its inputs as columns, `view.column` each.
+    asked: SchemaRef,
 }
 
 /// How a model is asked and what it answers, whatever computes.
@@ -196,7 +200,18 @@ impl LoadedModel {
             codes
         };
         let dictionaries = shape.features.iter().map(|f| dictionary(&f.categories)).collect();
-        LoadedModel { id, shape, views, runtime, explainer: OnceLock::new(), dictionaries }
+        let names: Vec<String> = shape.features.iter().map(|f| format!("{}.{}", f.view, f.column)).collect();
+        let logged_names = Names::of(names.iter().map(String::as_str));
+        let field = |(name, feature): (String, &Feature)| {
+            let kind = match feature.kind {
+                FeatureType::Number => DataType::Float64,
+                FeatureType::Boolean => DataType::Boolean,
+                FeatureType::Category => DataType::Utf8,
+            };
+            Field::new(name, kind, true)
+        };
+        let asked = Arc::new(Schema::new(names.into_iter().zip(&shape.features).map(field).collect::<Vec<_>>()));
+        LoadedModel { id, shape, views, runtime, explainer: OnceLock::new(), dictionaries, logged_names, asked }
     }
 
     fn check_view(&self, view: &Name, schema: &SchemaRef) -> Result<()> {
@@ -231,10 +246,12 @@ impl LoadedModel {
     pub fn encode(&self, columns: &RecordBatch) -> Result<Vec<f64>> {
         let (rows, width) = (columns.num_rows(), self.shape.features.len());
         let mut matrix = vec![f64::NAN; rows * width];
+        // Columns that a request came with are in order; those that were read are found by their names.
+        let in_order = Arc::ptr_eq(columns.schema_ref(), &self.asked);
         for (place, feature) in self.shape.features.iter().enumerate() {
-            let name = format!("{}.{}", feature.view, feature.column);
-            let column = columns
-                .column_by_name(&name)
+            let name = self.asked.field(place).name();
+            let column = if in_order { Some(columns.column(place)) } else { columns.column_by_name(name) };
+            let column = column
                 .ok_or_else(|| Fault::invalid(Code::MISSING_INPUT, format!("`{name}` is missing")).fix(format!("{} reads it", self.id)))?;
             if !fits(feature.kind, column.data_type()) && column.data_type() != &DataType::Null {
                 let what = format!("`{name}` is {}, which {} cannot read as {}", column.data_type(), self.id, kind_word(feature.kind));
@@ -272,7 +289,7 @@ impl LoadedModel {
 
     /// The inputs of a registered model, as the columns of a request. What else the rows hold is not looked at; `null` is a missing value.
     pub fn request_columns(&self, rows: &[&Row]) -> Result<RecordBatch> {
-        let (mut fields, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
+        let mut columns = Vec::<ArrayRef>::with_capacity(self.shape.features.len());
         for (place, feature) in self.shape.features.iter().enumerate() {
             let optional = self.shape.optional.get(place).copied().unwrap_or(false);
             let name = &feature.column;
@@ -299,11 +316,10 @@ impl LoadedModel {
                 FeatureType::Boolean => Arc::new(values.map(Value::as_bool).collect::<BooleanArray>()),
                 FeatureType::Category => Arc::new(values.map(Value::as_str).collect::<StringArray>()),
             };
-            fields.push(Field::new(format!("{REQUEST}.{name}"), column.data_type().clone(), true));
             columns.push(column);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        RecordBatch::try_new_with_options(self.asked.clone(), columns, &options)
             .map_err(|e| Fault::internal("the columns of a request do not make a batch").because(e))
     }
 

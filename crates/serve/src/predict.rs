@@ -12,10 +12,9 @@ use crate::plan::{Row, arm_of, check_row_count, entity_of};
 use crate::plane::{Endpoint, Plane};
 use crate::scoring::{self, Load, Pace, Turn};
 use crate::shadow;
-use crate::table::{Features, Table};
+use crate::table::Table;
 use arrow::array::RecordBatch;
 use gristmill_kernel::limits::PREDICT_ROWS_INLINE_MAX;
-use gristmill_kernel::logged;
 use gristmill_kernel::prediction::Arm;
 use gristmill_kernel::{Code, Fault, Kind, Name, Result, Span, Timestamp, VersionRef};
 use serde_json::Value;
@@ -68,9 +67,10 @@ pub(crate) struct Prediction {
     pub model: VersionRef,
     pub as_of: Timestamp,
     pub newest: Option<Timestamp>,
-    pub features: Row,
-    /// What the features were computed from.
-    pub grounds: Grounds,
+    /// The features, where they were asked.
+    pub features: Option<Row>,
+    /// What the log keeps of them.
+    pub kept: Kept,
     pub scored: Option<Scored>,
     /// What each feature did, where it was asked.
     pub explained: Option<Explained>,
@@ -79,25 +79,13 @@ pub(crate) struct Prediction {
 }
 
 /// What the log keeps of a row besides its answer, so that the features can be computed again.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Grounds {
-    /// Definitions and rows, as [`Basis`](gristmill_kernel::prediction::Basis) in JSON; `None` where features came with the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    /// The features without the loss of a bit ([`logged`]).
+    pub features: Arc<str>,
+    /// Definitions and rows that they were computed from, as [`Basis`](gristmill_kernel::prediction::Basis) in JSON; `None` where they came with the
+    /// request.
     pub basis: Option<Arc<str>>,
-    /// Features that the answer shows as null because JSON has no number for them.
-    pub beyond: Vec<(String, Value)>,
-}
-
-impl Grounds {
-    /// The features without the loss of a bit.
-    fn whole(&self, features: &Row) -> String {
-        let text = |features: &Row| serde_json::to_string(features).unwrap_or_default();
-        if self.beyond.is_empty() {
-            return text(features);
-        }
-        let mut whole = features.clone();
-        whole.extend(self.beyond.iter().cloned());
-        text(&whole)
-    }
 }
 
 /// An answered request.
@@ -111,8 +99,7 @@ pub(crate) struct Answered {
 pub(crate) struct Cached {
     as_of: Timestamp,
     newest: Option<Timestamp>,
-    features: Row,
-    grounds: Grounds,
+    kept: Kept,
     scored: Scored,
 }
 
@@ -157,8 +144,8 @@ pub(crate) async fn predict(plane: &Plane, endpoint: &str, ask: Ask) -> Result<A
         arm: p.arm,
         model: p.model.clone(),
         entity: entity.clone(),
-        features: p.grounds.whole(&p.features),
-        based_on: p.grounds.basis.clone(),
+        features: p.kept.features.clone(),
+        based_on: p.kept.basis.clone(),
         score: p.scored.as_ref().map(|s| s.score),
         outcome: p.scored.as_ref().and_then(|s| s.outcome.clone()),
         error: p.error.clone(),
@@ -413,20 +400,9 @@ impl<'a> Work<'a> {
     }
 
     fn prediction(&self, row: usize, model: &LoadedModel, table: &Table, place: usize, judged: Result<Judged>) -> Prediction {
-        let features = match &table.features {
-            Features::Columns(columns) => row_json(columns, place),
-            Features::Encoded(matrix) => {
-                let width = model.shape.features.len();
-                let named = model.shape.features.iter().zip(&matrix[place * width..(place + 1) * width]);
-                named.map(|(f, x)| (format!("{}.{}", f.view, f.column), Value::from(*x))).collect()
-            }
-        };
         let newest = table.newest[place];
-        let beyond = match &table.features {
-            Features::Columns(columns) => logged::beyond(columns, place),
-            Features::Encoded(_) => Vec::new(),
-        };
-        let grounds = Grounds { basis: table.basis.clone(), beyond };
+        let kept = Kept { features: table.logged(model, place).into(), basis: table.basis.clone() };
+        let features = self.explain.then(|| table.features.row(model, place));
         let (scored, explained, error) = match judged {
             Ok(judged) => (Some(judged.scored), judged.explained, None),
             Err(fault) => (None, None, Some(fault.to_string())),
@@ -434,13 +410,12 @@ impl<'a> Work<'a> {
         if let (Some(scored), Some(cache), Some(key)) = (&scored, &self.endpoint.cache, self.keys.get(row)) {
             // Under the key of the model that answered: a row that fell back to the stable version is not the canary's answer.
             if model.id == self.endpoint.model(self.arms[row]).id {
-                let (features, grounds) = (features.clone(), grounds.clone());
-                let cached = Cached { as_of: self.at, newest, features, grounds, scored: scored.clone() };
+                let cached = Cached { as_of: self.at, newest, kept: kept.clone(), scored: scored.clone() };
                 cache.insert(key.clone(), Arc::new(cached));
             }
         }
         let (arm, model) = (self.arms[row], model.id.clone());
-        Prediction { id: self.new_id(), arm, model, as_of: self.at, newest, features, grounds, scored, explained, error }
+        Prediction { id: self.new_id(), arm, model, as_of: self.at, newest, features, kept, scored, explained, error }
     }
 
     /// The answer given before, if it is not older than the endpoint's `cache`. The moment it was true at is part of it.
@@ -457,8 +432,8 @@ impl<'a> Work<'a> {
             model: self.endpoint.model(arm).id.clone(),
             as_of: known.as_of,
             newest: known.newest,
-            features: known.features.clone(),
-            grounds: known.grounds.clone(),
+            features: None,
+            kept: known.kept.clone(),
             scored: Some(known.scored.clone()),
             explained: None,
             error: None,

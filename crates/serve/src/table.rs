@@ -1,14 +1,16 @@
 //! The features of the rows of a request, however they came.
 
-use crate::model::LoadedModel;
+use crate::model::{LoadedModel, row_json};
 use crate::plan::{Row, columns_of};
 use crate::plane::Endpoint;
 use crate::predict::Input;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
+use gristmill_kernel::logged::{self, Names};
 use gristmill_kernel::port::{FeatureReader, FeatureRequest, FeatureRows};
 use gristmill_kernel::{Fault, Result, Timestamp};
-use std::sync::Arc;
+use serde_json::Value;
+use std::sync::{Arc, OnceLock};
 
 /// The features of some rows.
 pub(crate) struct Table {
@@ -17,6 +19,8 @@ pub(crate) struct Table {
     pub newest: Vec<Option<Timestamp>>,
     /// What they were computed from, in JSON; `None` where they came with the request.
     pub basis: Option<Arc<str>>,
+    /// The names of the columns; made when the first row is logged.
+    names: OnceLock<Names>,
 }
 
 /// Named columns, or the numbers that a model takes, one row behind the other.
@@ -40,14 +44,14 @@ impl Table {
         match input {
             Input::Encoded { matrix, .. } => {
                 let features = Features::Encoded(chosen(matrix, rows, model.shape.features.len()));
-                Ok(Table { features, newest: nothing(), basis: None })
+                Ok(Table { features, newest: nothing(), basis: None, names: OnceLock::new() })
             }
-            Input::Features(columns) => Ok(Table { features: Features::Columns(take(columns, rows)?), newest: nothing(), basis: None }),
+            Input::Features(columns) => Ok(Table { features: Features::Columns(take(columns, rows)?), newest: nothing(), basis: None, names: OnceLock::new() }),
             Input::Entities(all) => {
                 let asked: Vec<&Row> = rows.iter().map(|row| &all[*row]).collect();
                 if model.shape.asks_request() {
                     let features = Features::Columns(model.request_columns(&asked)?);
-                    return Ok(Table { features, newest: nothing(), basis: None });
+                    return Ok(Table { features, newest: nothing(), basis: None, names: OnceLock::new() });
                 }
                 let batch = columns_of(&asked, &endpoint.spec.entity)?;
                 let request = FeatureRequest { views: model.views.clone(), rows: batch, at };
@@ -56,13 +60,42 @@ impl Table {
                     return Err(Fault::internal(format!("{} rows were asked for features, {} came back", rows.len(), columns.num_rows())));
                 }
                 let basis = serde_json::to_string(&basis).map_err(|e| Fault::internal("a basis does not serialise").because(e))?;
-                Ok(Table { features: Features::Columns(columns), newest, basis: Some(basis.into()) })
+                Ok(Table { features: Features::Columns(columns), newest, basis: Some(basis.into()), names: OnceLock::new() })
             }
         }
     }
 }
 
+impl Table {
+    /// A row as the log keeps it.
+    pub fn logged(&self, model: &LoadedModel, row: usize) -> String {
+        match &self.features {
+            Features::Columns(columns) => {
+                let of = || Names::of(columns.schema_ref().fields().iter().map(|field| field.name().as_str()));
+                logged::text(columns, self.names.get_or_init(of), row)
+            }
+            Features::Encoded(matrix) => logged::text_of_numbers(&model.logged_names, numbers_of(matrix, row, model)),
+        }
+    }
+}
+
+fn numbers_of<'m>(matrix: &'m [f64], row: usize, model: &LoadedModel) -> &'m [f64] {
+    let width = model.shape.features.len();
+    &matrix[row * width..(row + 1) * width]
+}
+
 impl Features {
+    /// A row in plain JSON: name -> value.
+    pub fn row(&self, model: &LoadedModel, row: usize) -> Row {
+        match self {
+            Features::Columns(columns) => row_json(columns, row),
+            Features::Encoded(matrix) => {
+                let named = model.shape.features.iter().zip(numbers_of(matrix, row, model));
+                named.map(|(f, x)| (format!("{}.{}", f.view, f.column), Value::from(*x))).collect()
+            }
+        }
+    }
+
     /// Those of some rows, in ascending places; `width` numbers make a row where they have no names.
     pub fn of(&self, places: &[usize], width: usize) -> Result<Features> {
         Ok(match self {

@@ -33,7 +33,7 @@ async fn answer(plane: Arc<Plane>, call: Call) -> Result<Response> {
     let wish = read_wish(call.json().await?)?;
     let explain = wish.explain;
     let ask = Ask { input: Input::Entities(wish.rows), at: wish.at, explain, version: None, urgency: Urgency::default() };
-    json(&Reply::new(predict(&plane, &endpoint, ask).await?, explain))
+    json(&Reply::new(predict(&plane, &endpoint, ask).await?))
 }
 
 /// One row, or several.
@@ -89,17 +89,17 @@ impl Reply {
         ]);
         object([("endpoint", text()), ("as_of", moment()), ("predictions", list(row))])
     }
-    fn new(answered: Answered, explain: bool) -> Reply {
+    fn new(answered: Answered) -> Reply {
         Reply {
             endpoint: answered.endpoint.to_string(),
             as_of: answered.as_of.to_string(),
-            predictions: answered.predictions.into_iter().map(|p| ReplyRow::new(p, explain)).collect(),
+            predictions: answered.predictions.into_iter().map(ReplyRow::new).collect(),
         }
     }
 }
 
 impl ReplyRow {
-    fn new(prediction: Prediction, explain: bool) -> ReplyRow {
+    fn new(prediction: Prediction) -> ReplyRow {
         let failed = prediction.scored.is_none();
         let (score, outcome) = match prediction.scored {
             Some(Scored { score, outcome, .. }) => (Some(score), outcome),
@@ -117,7 +117,7 @@ impl ReplyRow {
             arm: prediction.arm.as_str(),
             as_of: prediction.as_of.to_string(),
             feature_age_seconds: prediction.newest.map(|newest| prediction.as_of.since(newest).micros() as f64 / 1e6),
-            features: explain.then_some(prediction.features),
+            features: prediction.features,
             contributions,
             contributions_method: method,
             contributions_base: base,

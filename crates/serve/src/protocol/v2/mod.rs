@@ -158,17 +158,32 @@ async fn infer(plane: &Plane, call: Call, version: Option<u64>) -> Result<Respon
     wanted.written(reply(&request, &inferred)?).await
 }
 
+/// The JSON part of an answer.
+#[derive(serde::Serialize)]
+struct Reply<'a> {
+    model_name: &'a str,
+    model_version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    parameters: AsOf<'a>,
+    outputs: Vec<tensor::Written<'a>>,
+}
+
+#[derive(serde::Serialize)]
+struct AsOf<'a> {
+    as_of: &'a str,
+}
+
 fn reply(request: &InferRequest, inferred: &Inferred) -> Result<Response> {
-    let mut head = json!({
-        "model_name": inferred.model,
-        "model_version": inferred.versions,
-        "parameters": { "as_of": inferred.as_of },
-    });
-    if let Some(id) = &request.id {
-        head["id"] = id.as_str().into();
-    }
-    let (described, binary) = tensor::write(&request.wanted(&inferred.outputs)?)?;
-    head["outputs"] = described.into();
+    let wanted = request.wanted(&inferred.outputs)?;
+    let (outputs, binary) = tensor::write(&wanted)?;
+    let head = Reply {
+        model_name: &inferred.model,
+        model_version: &inferred.versions,
+        id: request.id.as_deref(),
+        parameters: AsOf { as_of: &inferred.as_of },
+        outputs,
+    };
     if binary.is_empty() {
         return json(&head);
     }

@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch
 use arrow::datatypes::{Field, Schema};
 use gristmill_kernel::limits::{BODY_BYTES_MAX, JSON_DEPTH_MAX, PREDICT_FIELDS_MAX};
 use gristmill_kernel::{Code, Fault, Result};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// A named array of values.
@@ -20,7 +20,9 @@ pub struct Tensor {
     pub data: Data,
 }
 
-/// Values, in the widest type of their family.
+/// Values, in the widest type of their family. In JSON, NaN and infinities are `null`.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
 pub enum Data {
     Bool(Vec<bool>),
     I64(Vec<i64>),
@@ -133,34 +135,34 @@ impl InferRequest {
             return Err(bad(format!("the JSON part is said to have {json_length} of {} bytes", body.len())));
         }
         let (head, mut binary) = body.split_at(json_length);
-        let head: Value = serde_json::from_slice(head).map_err(|e| bad(format!("the JSON part cannot be read: {e}")))?;
-        let list = |key: &str| -> Result<Vec<Value>> {
-            match &head[key] {
-                Value::Null => Ok(Vec::new()),
-                Value::Array(list) if list.len() <= PREDICT_FIELDS_MAX => Ok(list.clone()),
-                _ => Err(bad(format!("`{key}` is not a list of at most {PREDICT_FIELDS_MAX} tensors"))),
+        let head: Head = serde_json::from_slice(head).map_err(|e| bad(format!("the JSON part cannot be read: {e}")))?;
+        let Head { id, parameters, inputs: given, outputs: wanted } = head;
+        let (given, wanted) = (given.unwrap_or_default(), wanted.unwrap_or_default());
+        for (key, count) in [("inputs", given.len()), ("outputs", wanted.len())] {
+            if count > PREDICT_FIELDS_MAX {
+                return Err(bad(format!("`{key}` is not a list of at most {PREDICT_FIELDS_MAX} tensors")));
             }
-        };
-        let mut inputs = Vec::new();
-        for input in list("inputs")? {
-            inputs.push(read_tensor(&input, &mut binary)?);
+        }
+        let mut inputs = Vec::with_capacity(given.len());
+        for input in given {
+            inputs.push(read_tensor(input, &mut binary)?);
         }
         if !binary.is_empty() {
             return Err(bad(format!("{} bytes behind the last tensor", binary.len())));
         }
         check_rows(&inputs)?;
-        let binary_outputs = head["parameters"]["binary_data_output"].as_bool().unwrap_or(false);
-        let mut outputs = Vec::new();
-        for output in list("outputs")? {
-            let name = output["name"].as_str().ok_or_else(|| bad("an output has no name".into()))?;
-            outputs.push((name.to_owned(), output["parameters"]["binary_data"].as_bool().unwrap_or(binary_outputs)));
+        let binary_outputs = parameters["binary_data_output"].as_bool().unwrap_or(false);
+        let mut outputs = Vec::with_capacity(wanted.len());
+        for output in wanted {
+            let Value::String(name) = output.name else { return Err(bad("an output has no name".into())) };
+            outputs.push((name, output.parameters["binary_data"].as_bool().unwrap_or(binary_outputs)));
         }
-        let id = match &head["id"] {
+        let id = match id {
             Value::Null => None,
-            Value::String(id) => Some(id.clone()),
+            Value::String(id) => Some(id),
             other => return Err(bad(format!("`id` is {other}, not text"))),
         };
-        let parameter = |key: &str| match &head["parameters"][key] {
+        let parameter = |key: &str| match &parameters[key] {
             Value::Null => Ok(None),
             given => given.as_u64().map(Some).ok_or_else(|| bad(format!("the parameter `{key}` is {given}, not a whole number from 0"))),
         };
@@ -176,17 +178,39 @@ impl InferRequest {
     }
 }
 
+/// The JSON part of a request. What its fields hold is looked at one by one.
+#[derive(serde::Deserialize, Default)]
+#[serde(default)]
+struct Head {
+    id: Value,
+    parameters: Value,
+    inputs: Option<Vec<Given>>,
+    outputs: Option<Vec<Given>>,
+}
+
+/// A tensor that is sent, or asked for.
+#[derive(serde::Deserialize, Default)]
+#[serde(default)]
+struct Given {
+    name: Value,
+    shape: Value,
+    datatype: Value,
+    parameters: Value,
+    data: Value,
+}
+
 fn bad(message: String) -> Fault {
     Fault::invalid(Code::BAD_BODY, message).fix("send a request of the Open Inference Protocol, version 2")
 }
 
-fn read_tensor(tensor: &Value, binary: &mut &[u8]) -> Result<Tensor> {
-    let name = tensor["name"].as_str().ok_or_else(|| bad("an input has no name".into()))?.to_owned();
-    let sizes = tensor["shape"].as_array().ok_or_else(|| bad(format!("`{name}` has no shape")))?;
+fn read_tensor(tensor: Given, binary: &mut &[u8]) -> Result<Tensor> {
+    let Given { name, shape, datatype, parameters, data } = tensor;
+    let Value::String(name) = name else { return Err(bad("an input has no name".into())) };
+    let sizes = shape.as_array().ok_or_else(|| bad(format!("`{name}` has no shape")))?;
     let shape = shape_of(&name, sizes.iter().map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok())))?;
     let count = count_of(&shape);
-    let datatype = tensor["datatype"].as_str().ok_or_else(|| bad(format!("`{name}` has no datatype")))?;
-    let data = match tensor["parameters"].get("binary_data_size") {
+    let datatype = datatype.as_str().ok_or_else(|| bad(format!("`{name}` has no datatype")))?;
+    let data = match parameters.get("binary_data_size") {
         Some(size) => {
             let size = size.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= binary.len());
             let size = size.ok_or_else(|| bad(format!("`{name}` has fewer bytes than its binary_data_size")))?;
@@ -195,8 +219,8 @@ fn read_tensor(tensor: &Value, binary: &mut &[u8]) -> Result<Tensor> {
             from_bytes(&name, datatype, own, count)?
         }
         None => {
-            let mut flat = Vec::new();
-            flatten(&tensor["data"], &mut flat, 0);
+            let mut flat = Vec::with_capacity(count.min(data.as_array().map_or(1, Vec::len)));
+            flatten(&data, &mut flat, 0);
             from_json(&name, datatype, &flat)?
         }
     };
@@ -306,19 +330,38 @@ fn one_per_row(tensor: &Tensor) -> Result<()> {
     Err(bad(format!("`{}` has the shape {:?}, not one value per row", tensor.name, tensor.shape)))
 }
 
-/// The description of each tensor, with its data unless that goes behind as bytes.
-pub fn write(tensors: &[(&Tensor, bool)]) -> Result<(Vec<Value>, Vec<u8>)> {
-    let (mut described, mut bytes) = (Vec::new(), Vec::new());
+/// A tensor as an answer describes it, with its data unless that goes behind as bytes.
+#[derive(serde::Serialize)]
+pub struct Written<'t> {
+    name: &'t str,
+    datatype: &'static str,
+    shape: &'t [usize],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<BinarySize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'t Data>,
+}
+
+#[derive(serde::Serialize)]
+struct BinarySize {
+    binary_data_size: usize,
+}
+
+/// The description of each tensor, and the bytes that go behind them all.
+pub fn write<'t>(tensors: &[(&'t Tensor, bool)]) -> Result<(Vec<Written<'t>>, Vec<u8>)> {
+    let (mut described, mut bytes) = (Vec::with_capacity(tensors.len()), Vec::new());
     for (tensor, binary) in tensors {
-        let mut head = json!({ "name": tensor.name, "datatype": datatype_of(&tensor.data), "shape": tensor.shape });
+        let before = bytes.len();
         if *binary {
-            let own = bytes_of(&tensor.data)?;
-            head["parameters"] = json!({ "binary_data_size": own.len() });
-            bytes.extend(own);
-        } else {
-            head["data"] = (0..tensor.data.len()).map(|place| tensor.data.value(place)).collect();
+            bytes.extend(bytes_of(&tensor.data)?);
         }
-        described.push(head);
+        described.push(Written {
+            name: &tensor.name,
+            datatype: datatype_of(&tensor.data),
+            shape: &tensor.shape,
+            parameters: binary.then(|| BinarySize { binary_data_size: bytes.len() - before }),
+            data: (!binary).then_some(&tensor.data),
+        });
     }
     Ok((described, bytes))
 }
@@ -354,6 +397,7 @@ pub fn bytes_of(data: &Data) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn nested_and_flat_data_mean_the_same() {
