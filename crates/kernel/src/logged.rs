@@ -162,7 +162,9 @@ mod tests {
     fn a_written_row_is_the_row() {
         let values = floats();
         let column: ArrayRef = Arc::new(Float64Array::from(values.clone()));
-        let schema = arrow::datatypes::Schema::new(["z", "a\"b", "z"].map(|name| arrow::datatypes::Field::new(name, DataType::Float64, true)).to_vec());
+        let schema = arrow::datatypes::Schema::new(
+            ["z", "a\"b", "z"].map(|name| arrow::datatypes::Field::new(name, DataType::Float64, true)).to_vec(),
+        );
         let rows = RecordBatch::try_new(Arc::new(schema), vec![column.clone(), column.clone(), column]).expect("a batch");
         let names = Names::of(rows.schema_ref().fields().iter().map(|field| field.name().as_str()));
         for (at, x) in values.iter().enumerate() {

@@ -157,7 +157,11 @@ impl Batcher {
                 continue;
             }
             call.rows += rows;
-            if call.owners.is_empty() { call.matrix = matrix } else { call.matrix.extend(matrix) }
+            if call.owners.is_empty() {
+                call.matrix = matrix
+            } else {
+                call.matrix.extend(matrix)
+            }
             call.owners.push(Owner { rows, tell, _turn: turn });
         }
         if call.owners.is_empty() {
@@ -284,7 +288,8 @@ mod tests {
             batcher.model.score(&matrix, numbers.len()).map_err(|fault| fault.to_string())
         };
         for (numbers, answers) in asked.into_iter().zip(waiting) {
-            let of = |answers: Vec<Result<Scored>>| answers.into_iter().map(|one| one.map_err(|fault| fault.to_string())).collect::<Vec<_>>();
+            let of =
+                |answers: Vec<Result<Scored>>| answers.into_iter().map(|one| one.map_err(|fault| fault.to_string())).collect::<Vec<_>>();
             let answers = answers.await.expect("an answer").map_err(|fault| fault.to_string());
             assert_eq!(answers.map(of), alone(numbers).map(of), "{numbers:?}");
         }

@@ -284,7 +284,8 @@ impl LoadedModel {
         let name = self.shape.features.get(place).map_or("", |f| f.column.as_str());
         let is = if value.is_nan() { "missing".to_owned() } else { value.to_string() };
         let what = format!("`{name}` is {is}, and {} takes {takes} and nothing else", self.id);
-        Err(Fault::invalid(Code::WRONG_TYPE, what).fix("give every row a value of it; to mark what is missing, train with a word or a number for it"))
+        Err(Fault::invalid(Code::WRONG_TYPE, what)
+            .fix("give every row a value of it; to mark what is missing, train with a word or a number for it"))
     }
 
     /// The inputs of a registered model, as the columns of a request. What else the rows hold is not looked at; `null` is a missing value.

@@ -46,7 +46,9 @@ impl Table {
                 let features = Features::Encoded(chosen(matrix, rows, model.shape.features.len()));
                 Ok(Table { features, newest: nothing(), basis: None, names: OnceLock::new() })
             }
-            Input::Features(columns) => Ok(Table { features: Features::Columns(take(columns, rows)?), newest: nothing(), basis: None, names: OnceLock::new() }),
+            Input::Features(columns) => {
+                Ok(Table { features: Features::Columns(take(columns, rows)?), newest: nothing(), basis: None, names: OnceLock::new() })
+            }
             Input::Entities(all) => {
                 let asked: Vec<&Row> = rows.iter().map(|row| &all[*row]).collect();
                 if model.shape.asks_request() {

@@ -64,8 +64,11 @@ fn predicts(server: &Server, endpoint: &str, case: &str) {
 /// What ONNX has no value for: a whole number or a truth that is missing, or a part of one. A fraction may be missing.
 fn refuses(server: &Server) {
     let row = |n: Value, d: Value, b: Value| json!({ "a0": 0.5, "a1": -0.25, "n": n, "d": d, "b": b });
-    for (n, b, what) in [(json!(1), Value::Null, "`b` is missing"), (Value::Null, json!(true), "`n` is missing"), (json!(1.5), json!(true), "`n` is 1.5")] {
-        let (status, answer) = server.post("/predict/slots", &json!({ "rows": [row(json!(1), json!(0.5), json!(true)), row(n, json!(0.5), b)] }));
+    for (n, b, what) in
+        [(json!(1), Value::Null, "`b` is missing"), (Value::Null, json!(true), "`n` is missing"), (json!(1.5), json!(true), "`n` is 1.5")]
+    {
+        let (status, answer) =
+            server.post("/predict/slots", &json!({ "rows": [row(json!(1), json!(0.5), json!(true)), row(n, json!(0.5), b)] }));
         let said = answer.to_string();
         assert!(status == 400 && said.contains(what) && said.contains("nothing else"), "{status} {said}");
     }

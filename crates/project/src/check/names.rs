@@ -205,7 +205,8 @@ pub(super) fn endpoints(project: &Project, found: &mut Vec<Diagnostic>) {
         }
         if let Some(batch) = &endpoint.batch {
             if batch.rows < 2 || batch.rows as usize > PREDICT_ROWS_MAX {
-                let fault = Fault::invalid(Code::BAD_VALUE, format!("a call of a model takes 2 to {PREDICT_ROWS_MAX} rows of several requests"));
+                let fault =
+                    Fault::invalid(Code::BAD_VALUE, format!("a call of a model takes 2 to {PREDICT_ROWS_MAX} rows of several requests"));
                 error(fault.fix("write for instance batch = { rows = 64 }"), "batch.rows");
             }
             if batch.delay >= endpoint.limits.timeout {

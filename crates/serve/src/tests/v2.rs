@@ -89,7 +89,10 @@ async fn requests_share_calls_where_the_endpoint_says_so() {
     assert_eq!((&one["inference_count"], &one["execution_count"]), (&json!(8), &json!(1)), "{body}");
     let page = bench.plane.metrics();
     let labels = "{endpoint=\"churn\",arm=\"stable\",model=\"models.churn@1\"}";
-    assert!(page.contains(&format!("gristmill_batches_total{labels} 1\n")) && page.contains(&format!("gristmill_batch_rows_total{labels} 8\n")), "{page}");
+    assert!(
+        page.contains(&format!("gristmill_batches_total{labels} 1\n")) && page.contains(&format!("gristmill_batch_rows_total{labels} 8\n")),
+        "{page}"
+    );
 
     // More rows than a call of several may have are a call of their own, at once; and a request may say how long it waits.
     let nine: Vec<i64> = (1..10).collect();

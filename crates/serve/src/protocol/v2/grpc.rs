@@ -185,7 +185,8 @@ fn whole(parameters: &HashMap<String, wire::Parameter>, key: &str) -> Result<Opt
         Some(Choice::Whole(number)) => Some(number),
         _ => None,
     };
-    let bad = || Fault::invalid(Code::BAD_BODY, format!("the parameter `{key}` is not a whole number from 0")).fix("leave it out, or send one");
+    let bad =
+        || Fault::invalid(Code::BAD_BODY, format!("the parameter `{key}` is not a whole number from 0")).fix("leave it out, or send one");
     number.map(Some).ok_or_else(bad)
 }
 
