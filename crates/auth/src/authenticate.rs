@@ -47,28 +47,22 @@ impl Caller {
 pub struct Authenticator {
     tokens: Arc<dyn Tokens>,
     clock: Arc<dyn Clock>,
-    open: bool,
+    nameless: Option<Role>,
     believed: Mutex<HashMap<Digest, (Token, Timestamp)>>,
 }
 
 impl Authenticator {
-    /// With `open`, a caller without credentials is an anonymous admin: only for `dev` and `demo` on a loopback address.
-    pub fn new(tokens: Arc<dyn Tokens>, clock: Arc<dyn Clock>, open: bool) -> Authenticator {
-        Authenticator { tokens, clock, open, believed: Mutex::default() }
-    }
-
-    /// Whether callers without credentials are let in.
-    pub fn is_open(&self) -> bool {
-        self.open
+    /// What a caller without credentials is: nobody, unless a role is given. An admin only for `dev` and `demo` on a loopback address, a predictor
+    /// only in the container of a platform that knows its callers.
+    pub fn new(tokens: Arc<dyn Tokens>, clock: Arc<dyn Clock>, nameless: Option<Role>) -> Authenticator {
+        Authenticator { tokens, clock, nameless, believed: Mutex::default() }
     }
 
     /// Who sends this `Authorization` header: `Bearer TOKEN`, or `Basic` with the token as password.
     pub async fn authenticate(&self, header: Option<&str>) -> Result<Caller> {
         let Some(header) = header else {
-            if self.open {
-                return Ok(Caller { actor: Actor::user("anonymous"), role: Role::Admin });
-            }
-            return Err(refused("this needs a token"));
+            let caller = self.nameless.map(|role| Caller { actor: Actor::user("anonymous"), role });
+            return caller.ok_or_else(|| refused("this needs a token"));
         };
         let text = token_in(header)?;
         if !is_well_formed(&text) {
@@ -159,7 +153,7 @@ mod tests {
     fn world() -> World {
         let clock = Arc::new(ManualClock::new(Timestamp::from_micros(1_000)));
         let tokens = Arc::new(MemoryLedger::new(clock.clone()));
-        World { auth: Authenticator::new(tokens.clone(), clock.clone(), false), clock, tokens }
+        World { auth: Authenticator::new(tokens.clone(), clock.clone(), None), clock, tokens }
     }
 
     async fn token(world: &World, name: &str, role: Role, expires_at: Option<Timestamp>) -> String {
@@ -222,10 +216,12 @@ mod tests {
     #[tokio::test]
     async fn open_mode_lets_the_nameless_in_but_no_wrong_token() {
         let world = world();
-        let open = Authenticator::new(world.tokens.clone(), world.clock.clone(), true);
-        assert_eq!(open.authenticate(None).await.unwrap().role, Role::Admin);
-        assert!(open.authenticate(Some("Bearer nonsense")).await.is_err());
-        assert!(open.is_open() && !world.auth.is_open());
+        for role in Role::ALL {
+            let open = Authenticator::new(world.tokens.clone(), world.clock.clone(), Some(role));
+            assert_eq!(open.authenticate(None).await.unwrap().role, role);
+            assert!(open.authenticate(Some("Bearer nonsense")).await.is_err());
+        }
+        assert!(world.auth.authenticate(None).await.is_err());
     }
 
     #[test]

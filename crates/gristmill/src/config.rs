@@ -30,6 +30,10 @@ pub struct Surroundings {
     pub mlflow_password: Option<(String, String)>,
     /// `ORT_DYLIB_PATH`: the shared library of ONNX Runtime, by the name that others give it too.
     pub onnxruntime: Option<PathBuf>,
+    /// `GRISTMILL_FRONT`: the platform in front of this container, for images that are started with `serve` and no option.
+    pub front: Option<String>,
+    /// What a platform says of its container: variables that begin with `AIP_` or `SAGEMAKER_`.
+    pub container: BTreeMap<String, String>,
     /// Who acts: `user:NAME` from `GRISTMILL_USER`, `USER` or `LOGNAME`.
     pub user: String,
 }
@@ -57,6 +61,12 @@ impl Surroundings {
             mlflow_token: get("MLFLOW_TRACKING_TOKEN"),
             mlflow_password: get("MLFLOW_TRACKING_USERNAME").map(|name| (name, get("MLFLOW_TRACKING_PASSWORD").unwrap_or_default())),
             onnxruntime: get("ORT_DYLIB_PATH").map(PathBuf::from),
+            front: get("GRISTMILL_FRONT"),
+            container: vars
+                .iter()
+                .filter(|(name, _)| name.starts_with("AIP_") || name.starts_with("SAGEMAKER_"))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             user,
             vars,
         })

@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod egress;
 mod fetch;
+mod front;
 mod output;
 mod server;
 mod tasks;

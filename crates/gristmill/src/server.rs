@@ -5,7 +5,7 @@ use crate::tasks::{EventClock, Tasks};
 use crate::threads::Beside;
 use crate::wiring::{Owner, ServerFile, Workspace};
 use async_trait::async_trait;
-use gristmill_auth::Authenticator;
+use gristmill_auth::{Authenticator, Role};
 use gristmill_features::OnlineFeatures;
 use gristmill_ingest::spec::SourceSpec;
 use gristmill_kernel::graph::Graph;
@@ -16,7 +16,7 @@ use gristmill_project::file::ClockMode;
 use gristmill_project::{EnvSecrets, Project};
 use gristmill_retrain::spec::RetrainSpec;
 use gristmill_runner::Observer;
-use gristmill_serve::{Plane, PlaneParts};
+use gristmill_serve::{Plane, PlaneParts, VertexPaths};
 use gristmill_web::{App, Caller, Credentials, Door, Doorkeeper, Hosts, MetricsPage, Permission, Routes};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -33,10 +33,8 @@ pub struct Options {
     pub host: IpAddr,
     /// The port; 0 takes a free one.
     pub port: u16,
-    /// Without tokens: only ever on loopback, only for `dev` and `demo`.
-    pub open: bool,
-    /// Names this server answers to besides loopback and addresses.
-    pub names: Vec<String>,
+    /// How callers come in.
+    pub coming: Coming,
     /// Who is shown the steps of flows.
     pub observer: Arc<dyn Observer>,
 }
@@ -154,7 +152,7 @@ impl Server {
         let reload = live.clone();
         owner.worker.reload_before_flows(move || reload.reload());
         let tasks = assemble(&owner, workspace, live).await?;
-        let app = app(&owner, workspace, &tasks, options.open, options.names)?;
+        let app = app(&owner, workspace, &tasks, options.coming)?;
         let stop_answering = CancellationToken::new();
         let stopped = stop_answering.clone();
         let answering = tokio::spawn(gristmill_web::serve(listener, app, async move { stopped.cancelled().await }));
@@ -225,8 +223,26 @@ pub async fn assemble(owner: &Owner, workspace: &Workspace, live: Arc<Live>) -> 
     Ok(tasks)
 }
 
+/// How callers come in.
+#[derive(Default)]
+pub struct Coming {
+    /// What they are without a token: admins only ever on loopback, for `dev` and `demo`; predictors behind a platform that knows its callers.
+    pub nameless: Option<Role>,
+    /// Where Vertex AI asks, in a container of it.
+    pub vertex: Option<VertexPaths>,
+    /// Names this server answers to besides loopback and addresses.
+    pub names: Vec<String>,
+}
+
+impl Coming {
+    /// Without tokens. What answers so is never reached from another machine.
+    pub fn open() -> Coming {
+        Coming { nameless: Some(Role::Admin), ..Coming::default() }
+    }
+}
+
 /// All routes behind one door. To add routes: the crate's list, merged here.
-pub fn app(owner: &Owner, workspace: &Workspace, tasks: &Tasks, open: bool, names: Vec<String>) -> Result<App> {
+pub fn app(owner: &Owner, workspace: &Workspace, tasks: &Tasks, coming: Coming) -> Result<App> {
     let metrics = MetricsPage::new();
     let plane = tasks.plane.clone();
     metrics.add(move || plane.metrics());
@@ -247,9 +263,16 @@ pub fn app(owner: &Owner, workspace: &Workspace, tasks: &Tasks, open: bool, name
     let name = workspace.project.file.project.to_string();
     let routes = routes.merge(gristmill_api::routes(&name, owner.ports.clone(), tasks.queue.clone(), promoter, tasks.figures.clone()));
     let routes = routes.merge(gristmill_api::feast::routes(owner.ports.ledger.clone(), tasks.queue.clone(), views(owner)));
+    let routes = match &coming.vertex {
+        None => routes,
+        Some(paths) => {
+            let theirs = gristmill_serve::vertex_routes(&tasks.plane, paths, &routes)?;
+            routes.merge(theirs)
+        }
+    };
     let routes = gristmill_api::with_openapi(routes, env!("CARGO_PKG_VERSION"));
-    let keeper = Keeper(Authenticator::new(workspace.state.tokens.clone(), owner.ports.clock.clone(), open));
-    App::new(routes, Door { keeper: Arc::new(keeper), hosts: Hosts::new(names), ids: owner.ports.ids.clone() })
+    let keeper = Keeper(Authenticator::new(workspace.state.tokens.clone(), owner.ports.clock.clone(), coming.nameless));
+    App::new(routes, Door { keeper: Arc::new(keeper), hosts: Hosts::new(coming.names), ids: owner.ports.ids.clone() })
 }
 
 /// The views of the graph that flows are driven over.

@@ -8,6 +8,7 @@
 //! To add a runtime for models that were trained elsewhere: `runtime/`; a form in which clients register them: `registered/`.
 
 mod batch;
+mod cache;
 mod explain;
 mod figures;
 mod log;
@@ -29,7 +30,7 @@ mod tests;
 pub use log::schema as prediction_log_schema;
 pub use model::Scored;
 pub use plane::{EndpointHealth, Health, Plane, PlaneParts, follow};
-pub use protocol::routes;
+pub use protocol::{VertexPaths, routes, vertex_routes};
 
 /// What a version of a model says of a row of the prediction log.
 pub async fn score_logged(

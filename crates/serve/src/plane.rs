@@ -4,14 +4,14 @@
 //! cannot be loaded leaves the old one answering, and [`Plane::health`] says so. No request touches the ledger.
 
 use crate::batch::Batcher;
+use crate::cache::{AnswerCache, CacheFigures};
 use crate::figures::Figures;
 use crate::log::PredictionLog;
 use crate::model::LoadedModel;
-use crate::predict::Cached;
 use crate::scoring::{Paces, Scorers};
 use crate::spec::ServeSpec;
 use arc_swap::ArcSwap;
-use gristmill_kernel::limits::{COPIES_MAX, PREDICTION_CACHE_ROWS_MAX};
+use gristmill_kernel::limits::COPIES_MAX;
 use gristmill_kernel::port::{Clock, FeatureReader, LiveFigures, Ports, ViewRef};
 use gristmill_kernel::prediction::{Arm, Canary, Deployment, EndpointFigures};
 use gristmill_kernel::version::{Place, Which};
@@ -66,7 +66,8 @@ pub(crate) struct Endpoint {
     batchers: [Option<Arc<Batcher>>; 2],
     /// Whether everything the deployment names is loaded.
     pub whole: bool,
-    pub cache: Option<moka::sync::Cache<String, Arc<Cached>>>,
+    /// The answers that may be given again.
+    pub cache: Option<AnswerCache>,
     pub lane: Arc<Lane>,
 }
 
@@ -117,12 +118,19 @@ pub(crate) struct Lane {
     pub copies: Arc<Semaphore>,
     /// Copies that found no place.
     pub skipped: AtomicU64,
+    pub cached: CacheFigures,
 }
 
 impl Default for Lane {
     fn default() -> Lane {
         let (in_flight, skipped) = (AtomicU32::new(0), AtomicU64::new(0));
-        Lane { figures: Figures::default(), in_flight, copies: Arc::new(Semaphore::new(COPIES_MAX)), skipped }
+        Lane {
+            figures: Figures::default(),
+            in_flight,
+            copies: Arc::new(Semaphore::new(COPIES_MAX)),
+            skipped,
+            cached: CacheFigures::default(),
+        }
     }
 }
 
@@ -318,7 +326,7 @@ impl Plane {
                 Err(fault) => return Err(fault),
             },
         };
-        let cache = spec.cache.map(|_| moka::sync::Cache::new(PREDICTION_CACHE_ROWS_MAX));
+        let cache = spec.cache.map(|_| AnswerCache::new());
         let lane = self.lane(&asset.name);
         let paces = [paces_of(&stable, before), canary.as_ref().map(|(_, model)| paces_of(model, before)).unwrap_or_default()];
         let batcher = |model: &Arc<LoadedModel>, paces: &Arc<Paces>| self.batcher_of(&spec, model, paces, before);
@@ -416,6 +424,12 @@ impl Plane {
             let share = endpoint.canary.as_ref().map_or(0.0, |(canary, _)| f64::from(canary.permille) / 1_000.0);
             format!("gristmill_canary_share{{endpoint=\"{name}\"}} {share}\n")
         };
+        let mut cached = String::new();
+        for (name, endpoint) in snapshot.endpoints.iter().filter(|(_, endpoint)| endpoint.cache.is_some()) {
+            for (outcome, rows) in endpoint.lane.cached.counts() {
+                cached.push_str(&format!("gristmill_prediction_cache_rows_total{{endpoint=\"{name}\",outcome=\"{outcome}\"}} {rows}\n"));
+            }
+        }
         let (mut calls, mut call_rows) = (String::new(), String::new());
         for (name, endpoint) in snapshot.endpoints.iter().filter(|(_, endpoint)| endpoint.spec.batch.is_some()) {
             for (arm, model) in endpoint.arms() {
@@ -440,6 +454,12 @@ impl Plane {
         }
         family("gristmill_predict_in_flight", "gauge", "Prediction requests being answered.", &in_flight);
         family("gristmill_copies_skipped_total", "counter", "Requests that were not shown to a shadow because it had too many.", &skipped);
+        family(
+            "gristmill_prediction_cache_rows_total",
+            "counter",
+            "Rows of endpoints with a cache: found in it, computed by another request at the same time, or computed.",
+            &cached,
+        );
         family("gristmill_batches_total", "counter", "Calls of a model that rows of several requests may share.", &calls);
         family("gristmill_batch_rows_total", "counter", "Rows in such calls.", &call_rows);
         family(

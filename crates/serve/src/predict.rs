@@ -4,6 +4,7 @@
 //! or for which it takes too long, is answered by the stable version and counted as an error of the canary. What both arms
 //! share (reading the features of the stable version, waiting for a thread) is never blamed on the canary.
 
+use crate::cache::{Claim, Flight, Landing};
 use crate::explain::Explained;
 use crate::figures::Tally;
 use crate::log::LogRow;
@@ -19,6 +20,7 @@ use gristmill_kernel::prediction::Arm;
 use gristmill_kernel::{Code, Fault, Kind, Name, Result, Span, Timestamp, VersionRef};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What is asked, in any protocol.
@@ -185,6 +187,15 @@ enum Place {
     Shared(Turn),
 }
 
+/// Who computes the rows of a request that no kept answer has.
+struct Claimed<'a> {
+    own: Vec<usize>,
+    /// Of the own ones, for those who wait for them.
+    flights: Vec<Flight<'a>>,
+    /// Rows that another request has begun to compute.
+    others: Vec<(usize, Landing)>,
+}
+
 /// What a model said about a row, and on what.
 struct Judged {
     scored: Scored,
@@ -265,39 +276,84 @@ impl<'a> Work<'a> {
     async fn answer(&self, turn: Turn) -> Result<Vec<Prediction>> {
         let began = Instant::now();
         let mut done: Vec<Option<Prediction>> = (0..self.arms.len()).map(|row| self.kept(row)).collect();
-        let open: Vec<usize> = (0..done.len()).filter(|row| done[*row].is_none()).collect();
-        if let (Some(arm), false) = (self.pinned, open.is_empty()) {
+        let Claimed { own, flights, others } = self.claim(&mut done);
+        let kept = done.len() - own.len() - others.len();
+        let mut took = self.answer_open(&own, &turn, &mut done).await?;
+        // Whoever waits for these rows goes on before this request waits for anybody.
+        drop(flights);
+        let mut misses = own.len();
+        if !others.is_empty() {
+            let rows: Vec<usize> = others.iter().map(|(row, _)| *row).collect();
+            for (row, landing) in others {
+                landing.landed().await;
+                done[row] = self.kept(row);
+            }
+            let left: Vec<usize> = rows.iter().copied().filter(|row| done[*row].is_none()).collect();
+            self.answer_open(&left, &turn, &mut done).await?;
+            misses += left.len();
+            let all = began.elapsed().as_micros() as u64;
+            took = [all, all];
+        }
+        if self.endpoint.cache.is_some() {
+            self.endpoint.lane.cached.note(kept, done.len() - kept - misses, misses);
+        }
+        self.count(&done, took);
+        done.into_iter().map(|p| p.ok_or_else(|| Fault::internal("a row was left without an answer"))).collect()
+    }
+
+    /// Who computes the rows that have no answer yet.
+    fn claim(&self, done: &mut [Option<Prediction>]) -> Claimed<'_> {
+        let mut claimed = Claimed { own: Vec::with_capacity(done.len()), flights: Vec::new(), others: Vec::new() };
+        for (row, answer) in done.iter_mut().enumerate().filter(|(_, answer)| answer.is_none()) {
+            match self.endpoint.cache.as_ref().zip(self.keys.get(row)).map(|(cache, key)| cache.claim(key)) {
+                None => claimed.own.push(row),
+                Some(Claim::Theirs(landing)) => claimed.others.push((row, landing)),
+                Some(Claim::Ours(flight)) => {
+                    // It may have landed between the look into the cache and the claim.
+                    *answer = self.kept(row);
+                    if answer.is_none() {
+                        claimed.own.push(row);
+                        claimed.flights.push(flight);
+                    }
+                }
+            }
+        }
+        claimed
+    }
+
+    /// Answers rows by the model. The microseconds that it took on either arm.
+    async fn answer_open(&self, open: &[usize], turn: &Turn, done: &mut [Option<Prediction>]) -> Result<[u64; 2]> {
+        let began = Instant::now();
+        let both = |took: Duration| [took.as_micros() as u64; 2];
+        if open.is_empty() {
+            return Ok(both(began.elapsed()));
+        }
+        if let Some(arm) = self.pinned {
             let model = self.endpoint.model(arm);
-            let table = self.table(model, &open).await?;
-            let place = self.place(&turn).await?;
+            let table = self.table(model, open).await?;
+            let place = self.place(turn).await?;
             let judged = self.judge(arm, &place, &table, &(0..open.len()).collect::<Vec<_>>()).await?;
             for (place, judged) in judged.into_iter().enumerate() {
                 done[open[place]] = Some(self.prediction(open[place], model, &table, place, judged));
             }
-            let took = began.elapsed().as_micros() as u64;
-            self.count(&done, took, took);
-        } else if !open.is_empty() {
-            let table = self.table(&self.endpoint.stable, &open).await?;
-            let place = self.place(&turn).await?;
-            let shared = began.elapsed();
-            let places = |arm: Arm| (0..open.len()).filter(|place| self.arms[open[*place]] == arm).collect::<Vec<_>>();
-            let on_stable = places(Arm::Stable);
-            let judged = self.judge(Arm::Stable, &place, &table, &on_stable).await?;
-            for (place, judged) in on_stable.iter().zip(judged) {
-                done[open[*place]] = Some(self.prediction(open[*place], &self.endpoint.stable, &table, *place, judged));
-            }
-            let stable_took = began.elapsed();
-            let on_canary = places(Arm::Canary);
-            let canary_began = Instant::now();
-            if !on_canary.is_empty() {
-                self.answer_canary(&open, &on_canary, &place, &table, &mut done).await?;
-            }
-            self.count(&done, stable_took.as_micros() as u64, (shared + canary_began.elapsed()).as_micros() as u64);
-        } else {
-            let took = began.elapsed().as_micros() as u64;
-            self.count(&done, took, took);
+            return Ok(both(began.elapsed()));
         }
-        done.into_iter().map(|p| p.ok_or_else(|| Fault::internal("a row was left without an answer"))).collect()
+        let table = self.table(&self.endpoint.stable, open).await?;
+        let place = self.place(turn).await?;
+        let shared = began.elapsed();
+        let places = |arm: Arm| (0..open.len()).filter(|place| self.arms[open[*place]] == arm).collect::<Vec<_>>();
+        let on_stable = places(Arm::Stable);
+        let judged = self.judge(Arm::Stable, &place, &table, &on_stable).await?;
+        for (place, judged) in on_stable.iter().zip(judged) {
+            done[open[*place]] = Some(self.prediction(open[*place], &self.endpoint.stable, &table, *place, judged));
+        }
+        let stable_took = began.elapsed();
+        let on_canary = places(Arm::Canary);
+        let canary_began = Instant::now();
+        if !on_canary.is_empty() {
+            self.answer_canary(open, &on_canary, &place, &table, done).await?;
+        }
+        Ok([stable_took.as_micros() as u64, (shared + canary_began.elapsed()).as_micros() as u64])
     }
 
     /// Rows of the canary, within half of the time that is left; what it cannot answer, the stable version answers.
@@ -447,9 +503,9 @@ impl<'a> Work<'a> {
     }
 
     /// Counts each row once, on the arm it was meant for.
-    fn count(&self, done: &[Option<Prediction>], stable_micros: u64, canary_micros: u64) {
+    fn count(&self, done: &[Option<Prediction>], took: [u64; 2]) {
         let now = self.plane.parts.ports.clock.now();
-        for (arm, micros) in [(Arm::Stable, stable_micros), (Arm::Canary, canary_micros)] {
+        for (arm, micros) in [Arm::Stable, Arm::Canary].into_iter().zip(took) {
             let rows: Vec<&Prediction> = done.iter().flatten().filter(|p| p.arm == arm).collect();
             if rows.is_empty() {
                 continue;

@@ -2,6 +2,7 @@
 
 mod apply;
 mod bad_input;
+mod containers;
 mod dataset;
 mod demo;
 mod examples;

@@ -5,7 +5,7 @@ mod drift;
 use super::serve::{announce, until_told_to_stop};
 use super::{Cx, Ended, Exit, Faults, Globals, init};
 use crate::config::DEFAULT_PORT;
-use crate::server::{Options, Server};
+use crate::server::{Coming, Options, Server};
 use crate::wiring::Workspace;
 use arrow::array::AsArray as _;
 use arrow::datatypes::Int64Type;
@@ -53,7 +53,7 @@ impl Demo {
         workspace.test_and_check(cx).await?;
         workspace.save_lock()?;
         let options =
-            Options { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: self.port, open: true, names: Vec::new(), observer: cx.out.observer() };
+            Options { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: self.port, coming: Coming::open(), observer: cx.out.observer() };
         let server = Server::start(cx, &workspace, options).await?;
         let told = self.tell(cx, &workspace, &server, began).await;
         let ended = match (told, self.exit) {

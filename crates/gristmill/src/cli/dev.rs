@@ -3,7 +3,7 @@
 use super::serve::{announce, until_told_to_stop};
 use super::{Cx, Ended, Exit, Faults};
 use crate::config::DEFAULT_PORT;
-use crate::server::{Options, Server};
+use crate::server::{Coming, Options, Server};
 use crate::wiring::Workspace;
 use clap::Args;
 use gristmill_kernel::port::{FlowOrder, Runs as _};
@@ -30,7 +30,7 @@ impl Dev {
         workspace.test_and_check(cx).await?;
         workspace.save_lock()?;
         let options =
-            Options { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: self.port, open: true, names: Vec::new(), observer: cx.out.observer() };
+            Options { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: self.port, coming: Coming::open(), observer: cx.out.observer() };
         let stop = until_told_to_stop()?;
         let server = Server::start(cx, &workspace, options).await?;
         announce(cx, &server.url);

@@ -84,7 +84,7 @@ async fn ask_here(cx: &Cx, workspace: &Workspace, endpoint: &Name, body: &Value)
     let owner = Owner::acquire(workspace, None)?;
     let live = server::live(cx, workspace);
     let tasks = server::assemble(&owner, workspace, live).await?;
-    let app = server::app(&owner, workspace, &tasks, true, Vec::new())?;
+    let app = server::app(&owner, workspace, &tasks, server::Coming::open())?;
     let request = Request::builder()
         .method("POST")
         .uri(format!("/predict/{endpoint}"))

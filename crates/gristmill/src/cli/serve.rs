@@ -2,21 +2,26 @@
 
 use super::{Cx, Ended, Exit};
 use crate::config::DEFAULT_PORT;
-use crate::server::{Options, Server};
+use crate::front::{Front, Seat};
+use crate::server::{Coming, Options, Server};
 use crate::wiring::Workspace;
 use clap::Args;
+use gristmill_auth::Role;
 use gristmill_kernel::Fault;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Serve the project: predictions, ingestion, control API.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// The port.
-    #[arg(long, default_value_t = DEFAULT_PORT)]
-    port: u16,
-    /// The address to listen on.
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    host: IpAddr,
+    /// The port; 7300, or where the platform of `--front` asks.
+    #[arg(long)]
+    port: Option<u16>,
+    /// The address to listen on; 127.0.0.1, or all of them behind `--front`.
+    #[arg(long)]
+    host: Option<IpAddr>,
+    /// The managed platform whose container this is. It knows its callers: they may ask for predictions without a token, and nothing else.
+    #[arg(long, value_name = "PLATFORM")]
+    front: Option<Front>,
     /// A host name this server answers to, besides loopback and addresses. May be given several times.
     #[arg(long = "name", value_name = "HOST")]
     names: Vec<String>,
@@ -26,7 +31,13 @@ impl Serve {
     pub async fn run(self, cx: &Cx) -> Ended {
         let workspace = Workspace::load(cx).await?;
         workspace.save_lock()?;
-        let options = Options { host: self.host, port: self.port, open: false, names: self.names, observer: cx.out.observer() };
+        let front = self.front.map_or_else(|| cx.outside.front.as_deref().map(Front::named).transpose(), |front| Ok(Some(front)))?;
+        let seat = front.map(|front| front.seat(&cx.outside.container)).transpose()?;
+        let host = self.host.unwrap_or(if seat.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST }.into());
+        let port = self.port.or(seat.as_ref().map(|seat| seat.port)).unwrap_or(DEFAULT_PORT);
+        let nameless = seat.is_some().then_some(Role::Predictor);
+        let vertex = seat.and_then(|Seat { vertex, .. }| vertex);
+        let options = Options { host, port, coming: Coming { nameless, vertex, names: self.names }, observer: cx.out.observer() };
         let stop = until_told_to_stop()?;
         let server = Server::start(cx, &workspace, options).await?;
         first_token(cx, &workspace).await?;

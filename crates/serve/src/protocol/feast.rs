@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef,
 use gristmill_kernel::port::{FeatureRequest, FeatureRows, ViewRef};
 use gristmill_kernel::{Code, Fault, Kind, Name, Result, Timestamp};
 use gristmill_web::schema::{any, flag, list, map, maybe, moment, object, one_of, open, text};
-use gristmill_web::{Call, Method, Permission, Response, Routes, feast, json, route};
+use gristmill_web::{Call, Method, Permission, Response, Routes, StatusCode, feast, plain, route};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
@@ -50,31 +50,67 @@ struct Wanted {
     full_feature_names: bool,
 }
 
-/// The answer, written from the columns as they are.
-#[derive(Serialize)]
-struct Found<'a> {
-    metadata: Metadata<'a>,
-    results: Vec<Column<'a>>,
+/// The answer, as it is written: a column after the other, from the columns as they are.
+struct Found {
+    names: Vec<String>,
+    /// The columns so far, with commas between them.
+    columns: Vec<u8>,
 }
 
-impl Found<'_> {
+impl Found {
     fn schema() -> Value {
         let statuses = list(one_of(&["PRESENT", "NOT_FOUND", "NULL_VALUE"]));
         let column = object([("values", list(any())), ("statuses", statuses), ("event_timestamps", list(moment()))]);
         object([("metadata", object([("feature_names", list(text()))])), ("results", list(column))])
     }
+
+    fn new(columns: usize) -> Found {
+        Found { names: Vec::with_capacity(columns), columns: Vec::new() }
+    }
+
+    fn add(&mut self, name: String, values: &Cells<'_>, statuses: &Told<'_>, moments: &[u8]) -> Result<()> {
+        self.names.push(name);
+        if !self.columns.is_empty() {
+            self.columns.push(b',');
+        }
+        self.columns.extend_from_slice(b"{\"values\":");
+        write_json(&mut self.columns, values)?;
+        self.columns.extend_from_slice(b",\"statuses\":");
+        match statuses {
+            Told::Written(text) => self.columns.extend_from_slice(text),
+            Told::Of(statuses) => write_json(&mut self.columns, statuses)?,
+        }
+        self.columns.extend_from_slice(b",\"event_timestamps\":");
+        self.columns.extend_from_slice(moments);
+        self.columns.push(b'}');
+        Ok(())
+    }
+
+    fn response(self) -> Result<Response> {
+        let mut body = Vec::with_capacity(self.columns.len() + 32 * self.names.len() + 64);
+        body.extend_from_slice(b"{\"metadata\":{\"feature_names\":");
+        write_json(&mut body, &self.names)?;
+        body.extend_from_slice(b"},\"results\":[");
+        body.extend_from_slice(&self.columns);
+        body.extend_from_slice(b"]}");
+        Ok(plain(StatusCode::OK, "application/json", body))
+    }
 }
 
-#[derive(Serialize)]
-struct Metadata<'a> {
-    feature_names: Vec<Cow<'a, str>>,
+fn write_json(to: &mut Vec<u8>, what: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(to, what).map_err(|e| Fault::internal("an answer does not serialise").because(e))
 }
 
-#[derive(Serialize)]
-struct Column<'a> {
-    values: Cells<'a>,
-    statuses: Statuses<'a>,
-    event_timestamps: &'a [String],
+fn json_bytes(what: &impl Serialize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    write_json(&mut bytes, what)?;
+    Ok(bytes)
+}
+
+/// The statuses of a column. Nearly every column has all its cells, and for those the text is the same.
+enum Told<'a> {
+    Written(&'a [u8]),
+    Of(Statuses<'a>),
 }
 
 /// The cells of a column.
@@ -106,30 +142,42 @@ impl Serialize for Cells<'_> {
 }
 
 /// What there is of each cell.
-enum Statuses<'a> {
-    Present(usize),
-    Of(&'a ArrayRef, &'a [Option<Timestamp>]),
+struct Statuses<'a>(&'a ArrayRef, &'a [Option<Timestamp>]);
+
+impl Statuses<'_> {
+    /// Whether each cell has a value.
+    fn all_present(&self) -> bool {
+        let column = self.0;
+        let finite = match column.data_type() {
+            DataType::Float64 => column.as_primitive::<Float64Type>().values().iter().all(|x| x.is_finite()),
+            DataType::Float32 => column.as_primitive::<Float32Type>().values().iter().all(|x| x.is_finite()),
+            _ => true,
+        };
+        finite && column.null_count() == 0
+    }
+
+    fn is_null(&self, row: usize) -> bool {
+        let column = self.0;
+        !column.is_valid(row)
+            || match column.data_type() {
+                DataType::Float64 => !column.as_primitive::<Float64Type>().value(row).is_finite(),
+                DataType::Float32 => !column.as_primitive::<Float32Type>().value(row).is_finite(),
+                _ => false,
+            }
+    }
 }
 
 impl Serialize for Statuses<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
-        match self {
-            Statuses::Present(count) => to.collect_seq(std::iter::repeat_n("PRESENT", *count)),
-            Statuses::Of(column, newest) => {
-                let is_null = |row| match column.data_type() {
-                    DataType::Float64 => !column.is_valid(row) || !column.as_primitive::<Float64Type>().value(row).is_finite(),
-                    DataType::Float32 => !column.is_valid(row) || !column.as_primitive::<Float32Type>().value(row).is_finite(),
-                    _ => !column.is_valid(row),
-                };
-                to.collect_seq(newest.iter().enumerate().map(|(row, newest)| match (is_null(row), newest) {
-                    (true, None) => "NOT_FOUND",
-                    (true, Some(_)) => "NULL_VALUE",
-                    (false, _) => "PRESENT",
-                }))
-            }
-        }
+        to.collect_seq(self.1.iter().enumerate().map(|(row, newest)| match (self.is_null(row), newest) {
+            (true, None) => "NOT_FOUND",
+            (true, Some(_)) => "NULL_VALUE",
+            (false, _) => PRESENT,
+        }))
     }
 }
+
+const PRESENT: &str = "PRESENT";
 
 /// The moment of what has none.
 const NEVER: &str = "1970-01-01T00:00:00Z";
@@ -141,18 +189,20 @@ async fn answer(plane: Arc<Plane>, call: Call) -> Result<Response> {
     let views = views_of(&plane, &wanted).await?;
     let asked = columns_of(&rows.iter().collect::<Vec<_>>(), &[])?;
     let at = plane.parts.features_clock.now();
-    let mut read: Vec<(FeatureRows, Vec<String>)> = Vec::with_capacity(views.asked.len());
+    let present = json_bytes(&vec![PRESENT; rows.len()])?;
+    let mut read: Vec<(FeatureRows, Vec<u8>)> = Vec::with_capacity(views.asked.len());
     for (view, _) in &views.asked {
         let request = FeatureRequest { views: vec![view.clone()], rows: asked.clone(), at };
         let rows = plane.parts.features.read(request).await?;
-        let moments = rows.newest.iter().map(|newest| newest.map_or_else(|| NEVER.into(), |at| at.to_string())).collect();
+        let moments: Vec<Cow<'_, str>> =
+            rows.newest.iter().map(|newest| newest.map_or(Cow::Borrowed(NEVER), |at| at.to_string().into())).collect();
+        let moments = json_bytes(&moments)?;
         read.push((rows, moments));
     }
-    let never = vec![NEVER.to_owned(); rows.len()];
-    let mut found = Found { metadata: Metadata { feature_names: Vec::new() }, results: Vec::new() };
+    let never = json_bytes(&vec![NEVER; rows.len()])?;
+    let mut found = Found::new(wanted.entities.len() + views.features.len());
     for (name, values) in &wanted.entities {
-        found.metadata.feature_names.push(name.into());
-        found.results.push(Column { values: Cells::Sent(values), statuses: Statuses::Present(values.len()), event_timestamps: &never });
+        found.add(name.clone(), &Cells::Sent(values), &Told::Written(&present), &never)?;
     }
     for (number, feature) in views.features {
         let (view, schema) = &views.asked[number];
@@ -160,13 +210,15 @@ async fn answer(plane: Arc<Plane>, call: Call) -> Result<Response> {
         let field = schema.field(feature).name();
         let column = rows.columns.columns().get(feature);
         let column = column.ok_or_else(|| Fault::internal(format!("view {} lost its feature {field}", view.name)))?;
-        found.metadata.feature_names.push(match wanted.full_feature_names {
-            true => format!("{}__{field}", view.name).into(),
-            false => field.into(),
-        });
-        found.results.push(Column { values: Cells::Read(column), statuses: Statuses::Of(column, &rows.newest), event_timestamps: moments });
+        let name = match wanted.full_feature_names {
+            true => format!("{}__{field}", view.name),
+            false => field.clone(),
+        };
+        let statuses = Statuses(column, &rows.newest);
+        let statuses = if statuses.all_present() { Told::Written(&present) } else { Told::Of(statuses) };
+        found.add(name, &Cells::Read(column), &statuses, moments)?;
     }
-    json(&found)
+    found.response()
 }
 
 /// Columns of entity keys as rows.

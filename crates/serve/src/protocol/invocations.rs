@@ -109,13 +109,7 @@ fn name_of(plane: &Plane, call: &Call) -> Result<String> {
     if let Some(name) = call.param("model").ok().or_else(|| call.header(TARGET)) {
         return Ok(name.to_owned());
     }
-    let names: Vec<String> = plane.snapshot().endpoints.keys().map(ToString::to_string).collect();
-    match names.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => plane.endpoint("").map(|(name, _)| name.to_string()),
-        several => Err(Fault::invalid(Code::MISSING_INPUT, format!("{} endpoints could be meant", several.len()))
-            .fix(format!("name one of {} in the header {TARGET}, or POST /models/NAME/invoke", crate::plan::words(several)))),
-    }
+    super::only_endpoint(plane, &format!("name one in the header {TARGET}, or POST /models/NAME/invoke"))
 }
 
 async fn invoke(plane: Arc<Plane>, call: Call) -> Result<Response> {

@@ -11,9 +11,12 @@ mod rows;
 mod scores;
 mod v1;
 mod v2;
+mod vertex;
+
+pub use vertex::{VertexPaths, vertex_routes};
 
 use crate::plane::Plane;
-use gristmill_kernel::Fault;
+use gristmill_kernel::{Code, Fault, Result};
 use gristmill_web::schema::{object, text};
 use gristmill_web::{ErrorSchema, Routes};
 use std::sync::Arc;
@@ -26,6 +29,19 @@ pub fn routes(plane: Arc<Plane>) -> Routes {
 
 /// The failures of protocols that have one field for them.
 const ERROR: ErrorSchema = ErrorSchema { name: "InferenceError", schema: || object([("error", text())]) };
+
+/// The endpoint that is meant where none is named; with several, an error that says how to name one.
+fn only_endpoint(plane: &Plane, fix: &str) -> Result<String> {
+    let names: Vec<String> = plane.snapshot().endpoints.keys().map(ToString::to_string).collect();
+    match names.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => plane.endpoint("").map(|(name, _)| name.to_string()),
+        several => {
+            let what = format!("{} endpoints could be meant: {}", several.len(), crate::plan::words(several));
+            Err(Fault::invalid(Code::MISSING_INPUT, what).fix(fix))
+        }
+    }
+}
 
 /// For protocols that have one field for what we say in two.
 fn one_line(fault: &Fault) -> String {

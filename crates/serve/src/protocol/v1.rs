@@ -32,15 +32,20 @@ pub(super) fn routes(plane: &Arc<Plane>) -> Routes {
         let about = "TensorFlow Serving: inputs and outputs of a model";
         let shown = on(Method::GET, &format!("{path}/metadata"), about, |plane, call| Box::pin(async move { metadata(&plane, &call) }));
         let about = "TensorFlow Serving, KServe, Vertex AI: NAME:predict, :classify, :regress, :explain";
-        let asked = on(Method::POST, path, about, |plane, call| Box::pin(ask(plane, call)));
+        let by_verb = on(Method::POST, path, about, |plane, call| Box::pin(ask(plane, call)));
         routes.push(state.gives(told::state()));
         routes.push(shown.gives(told::metadata()));
-        routes.push(asked.takes(told::asked()).gives(told::answered()).fails([Kind::Busy]));
+        routes.push(asked(by_verb));
     }
     routes.into()
 }
 
 type Answer = futures::future::BoxFuture<'static, Result<Response>>;
+
+/// A route that answers rows.
+pub(super) fn asked(route: Route) -> Route {
+    shaped(route).takes(told::asked()).gives(told::answered()).fails([Kind::Busy])
+}
 
 /// Errors as the protocol has them.
 pub(super) fn shaped(route: Route) -> Route {
@@ -196,6 +201,23 @@ async fn ask(plane: Arc<Plane>, call: Call) -> Result<Response> {
             known.join(", :")
         )));
     }
+    let body = body_of(&plane, &target, call).await?;
+    match verb.as_str() {
+        "classify" | "regress" => examples(&plane, &target, body, verb == "classify").await,
+        _ => instances(&plane, &target, body, verb == "explain").await,
+    }
+}
+
+/// `:predict` of an endpoint that no path names.
+pub(super) async fn predict_by(plane: &Plane, name: &str, call: Call) -> Result<Response> {
+    let (name, endpoint) = plane.endpoint(name)?;
+    let target = Target { name: name.to_string(), endpoint, version: None, verb: None };
+    let body = body_of(plane, &target, call).await?;
+    instances(plane, &target, body, false).await
+}
+
+/// What is sent, if there is room for it and it asks for the signature that a model has.
+async fn body_of(plane: &Plane, target: &Target, call: Call) -> Result<Map<String, Value>> {
     if let Err(fault) = plane.has_room(&target.name) {
         return Err(call.refuse(fault).await);
     }
@@ -203,16 +225,12 @@ async fn ask(plane: Arc<Plane>, call: Call) -> Result<Response> {
         return Err(Fault::invalid(Code::BAD_BODY, "the body is not a JSON object").fix("send {\"instances\": [...]}"));
     };
     match body.get("signature_name") {
-        None | Some(Value::Null) => {}
-        Some(Value::String(name)) if name.is_empty() || name == SIGNATURE => {}
+        None | Some(Value::Null) => Ok(body),
+        Some(Value::String(name)) if name.is_empty() || name == SIGNATURE => Ok(body),
         Some(other) => {
             let what = format!("Serving signature name: {other} not found in signature def");
-            return Err(Fault::invalid(Code::BAD_BODY, what).fix(format!("leave it out, or send \"{SIGNATURE}\"")));
+            Err(Fault::invalid(Code::BAD_BODY, what).fix(format!("leave it out, or send \"{SIGNATURE}\"")))
         }
-    }
-    match verb.as_str() {
-        "classify" | "regress" => examples(&plane, &target, body, verb == "classify").await,
-        _ => instances(&plane, &target, body, verb == "explain").await,
     }
 }
 

@@ -329,6 +329,54 @@ async fn too_much_at_once_and_too_slow_are_told_apart() {
 }
 
 #[tokio::test]
+async fn rows_asked_at_the_same_time_are_computed_once() {
+    let bench = Bench::new().await;
+    bench.train(&model_file("activity", 1.0)).await;
+    {
+        let mut spec = bench.spec.lock().expect("a lock");
+        (spec.cache, spec.in_flight, spec.timeout) = (Some(Span::from_secs(600)), 100, Span::from_secs(2));
+    }
+    bench.deploy(1, None).await;
+    let ask = |customers: &[u64]| {
+        let rows: Vec<_> = customers.iter().map(|customer| json!({ "customer_id": customer })).collect();
+        bench.post("/predict/churn", json!({ "rows": rows }))
+    };
+    let scores = |body: &serde_json::Value| {
+        body["predictions"].as_array().expect("a list").iter().map(|p| p["score"].as_f64().expect("a score")).collect::<Vec<_>>()
+    };
+    // Eight of the same row, which one of them reads.
+    bench.reader.delay_ms.store(100, SeqCst);
+    let answers = futures::future::join_all((0..8).map(|_| ask(&[1]))).await;
+    assert!(answers.iter().all(|(status, body)| *status == 200 && scores(body) == [1.25]), "{answers:?}");
+    assert_eq!(bench.reader.reads.load(SeqCst), 1);
+    let ids: std::collections::BTreeSet<_> = answers.iter().map(|(_, body)| body["predictions"][0]["prediction_id"].to_string()).collect();
+    assert_eq!(ids.len(), 8, "each is a prediction of its own");
+    // Each has a row that the other waits for, and one of its own twice.
+    let ((_, one), (_, other), (_, twice)) = tokio::join!(ask(&[2, 3]), ask(&[4, 3, 2]), ask(&[4, 5, 5]));
+    assert_eq!((scores(&one), scores(&other), scores(&twice)), (vec![2.25, 3.25], vec![4.25, 3.25, 2.25], vec![4.25, 5.25, 5.25]));
+    assert_eq!(bench.reader.reads.load(SeqCst), 4);
+    // Whoever was first gives up: those who waited compute it themselves.
+    bench.reader.delay_ms.store(200, SeqCst);
+    let first = tokio::time::timeout(std::time::Duration::from_millis(50), ask(&[6]));
+    let second = async {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        ask(&[6]).await
+    };
+    let (first, (status, body)) = tokio::join!(first, second);
+    assert!(first.is_err() && status == 200 && scores(&body) == [6.25], "{body}");
+    assert_eq!(bench.reader.reads.load(SeqCst), 6);
+    let page = bench.plane.metrics();
+    for line in [
+        "gristmill_prediction_cache_rows_total{endpoint=\"churn\",outcome=\"hit\"} 0",
+        "gristmill_prediction_cache_rows_total{endpoint=\"churn\",outcome=\"coalesced\"} 11",
+        "gristmill_prediction_cache_rows_total{endpoint=\"churn\",outcome=\"miss\"} 6",
+    ] {
+        assert!(page.contains(line), "{line} is not in {page}");
+    }
+    assert_eq!(bench.plane.flush().await.expect("flushes"), 17, "all of them are logged");
+}
+
+#[tokio::test]
 async fn a_cached_answer_is_given_again_until_its_time_is_over() {
     let bench = Bench::new().await;
     bench.train(&model_file("activity", 1.0)).await;
