@@ -395,6 +395,20 @@ async fn a_rollout_is_of_one_kind_and_its_keys_fit() {
 }
 
 #[tokio::test]
+async fn what_a_shared_call_may_be() {
+    let with = |batch: &str| Folder::new(&TOML.replace("model   = \"churn\"\n", &format!("model   = \"churn\"\nbatch   = {batch}\n")));
+    assert_eq!(found(&with("{ rows = 64, delay = \"500us\" }"), Severity::Error).await, "");
+    assert_eq!(found(&with("{ rows = 2 }"), Severity::Error).await, "", "nobody has to wait");
+    let wrong = found(&with("{ rows = 1, delay = \"1h\" }"), Severity::Error).await;
+    for part in ["a call of a model takes 2 to 10000 rows of several requests", "`batch.delay` is as long as a request may take"] {
+        assert!(wrong.contains(part), "{wrong}");
+    }
+    assert!(wrong.contains("gristmill.toml:15:20") && wrong.contains("fix: write for instance \"500us\""), "{wrong}");
+    let unknown = with("{ rows = 8, wait = \"1ms\" }").load(None).expect_err("an unknown key");
+    assert!(all(&unknown).contains("unknown key `wait`"), "{}", all(&unknown));
+}
+
+#[tokio::test]
 async fn an_experiment_says_what_decides() {
     let told = |rollout: &str| {
         let written = "{ canary = [\"5%\", \"100%\"], every = \"30m\", abort = \"error_rate > 0.01\" }";

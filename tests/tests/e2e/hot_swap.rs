@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 const SWAPS: usize = 200;
 const RESTARTS: usize = 50;
 const PROJECT: &str = "project = \"swaps\"\n\n[endpoints.risk]\nmodel = \"mlflow:risk@champion\"\n";
+/// The same model, with calls that requests share.
+const SHARED: &str = "\n[endpoints.shared]\nmodel = \"mlflow:risk@champion\"\nbatch = { rows = 8, delay = \"200us\" }\n";
 
 /// Version `n` says `n` below 0 and `n + 1000` above; its second tree adds a quarter, so half of it would show.
 fn version(number: usize) -> [(&'static str, Vec<u8>); 2] {
@@ -27,10 +29,10 @@ struct Load {
 }
 
 impl Load {
-    fn call(&self, url: &str, x: f64) {
+    fn call(&self, url: &str, endpoint: &str, x: f64) {
         let client = client();
         while !self.stop.load(SeqCst) {
-            let answer = client.post(format!("{url}/predict/risk")).json(&json!({ "x": x, "y": 1.0 })).send();
+            let answer = client.post(format!("{url}/predict/{endpoint}")).json(&json!({ "x": x, "y": 1.0 })).send();
             self.asked.fetch_add(1, SeqCst);
             let why = match answer {
                 Err(error) => Some(format!("no answer: {error:?}")),
@@ -66,16 +68,17 @@ fn answering(server: &Server) -> Option<String> {
 #[ignore = "takes minutes: cargo test -- --include-ignored"]
 fn two_hundred_versions_are_swapped_under_load_and_no_request_fails() {
     let project = Project::empty();
-    project.write("gristmill.toml", PROJECT);
+    project.write("gristmill.toml", &format!("{PROJECT}{SHARED}"));
     let server = project.start(&["dev", "--port", "0"]);
     let versions: Vec<String> = (1..=4).map(|number| boosters::register(&server, "risk", &version(number))).collect();
     boosters::point(&server, "risk", &versions[0]);
     server.wait_for("version 1", 30, answering);
+    server.wait_for("the other endpoint", 30, |s| (s.post("/predict/shared", &json!({ "x": 1.0, "y": 1.0 })).0 == 200).then_some(()));
     let (load, began) = (Load::default(), Instant::now());
     std::thread::scope(|scope| {
-        for x in [-1.0, 1.0, 2.0, -2.0] {
+        for (endpoint, x) in [("risk", -1.0), ("risk", 1.0), ("shared", 2.0), ("shared", -2.0)] {
             let (load, url) = (&load, server.url.as_str());
-            scope.spawn(move || load.call(url, x));
+            scope.spawn(move || load.call(url, endpoint, x));
         }
         let swapped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for swap in 1..=SWAPS {
@@ -155,7 +158,7 @@ fn fifty_restarts_behind_a_proxy_fail_no_request() {
     std::thread::scope(|scope| {
         for x in [-1.0, 1.0, 2.0, -2.0] {
             let (load, url) = (&load, proxy.url.as_str());
-            scope.spawn(move || load.call(url, x));
+            scope.spawn(move || load.call(url, "risk", x));
         }
         let restarted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for restart in 0..RESTARTS {
