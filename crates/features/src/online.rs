@@ -6,14 +6,15 @@
 use crate::kept::Slot;
 use crate::plan::{bug, moment_type, sent};
 use crate::run::{stored, table_info};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, new_empty_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, UInt64Array, new_empty_array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
 use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_kernel::error::Code;
 use gristmill_kernel::port::{
-    AsOfPlan, FeatureReader, FeatureRequest, FeatureRows, KeptRows, NewestRows, OnlineRead, OnlineRow, Ports, ViewRef, WholeRows,
-    compile_view,
+    AsOfPlan, FeatureReader, FeatureRequest, FeatureRows, FeatureSource, KeptRows, NewestFound, NewestRows, OnlineRead, OnlineRow, Ports,
+    SlotState, ViewRef, WholeRows, compile_view,
 };
 use gristmill_kernel::prediction::{Basis, Horizon, ViewBasis};
 use gristmill_kernel::table::{Catalog, Relation, TableName};
@@ -21,10 +22,13 @@ use gristmill_kernel::version::Which;
 use gristmill_kernel::view::{REQUEST, Ties, ViewAt, ViewDef, ViewMeta};
 use gristmill_kernel::{AssetKind, Digest, Fault, Kind, Name, Result, Timestamp, Version};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A view ready to answer.
 struct Ready {
+    /// Its number in this process.
+    number: u64,
     /// Of the definition and the shapes of its tables: another one is compiled again.
     definition: Digest,
     /// Of the definition alone: what a model remembers.
@@ -37,6 +41,9 @@ struct Ready {
     /// The features as an answer has them: `view.column`, stored.
     answer: Vec<FieldRef>,
 }
+
+/// The number of the next view that is made ready.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 /// The views of a project, ready to answer for kept entities.
 pub struct OnlineFeatures {
@@ -174,7 +181,8 @@ impl OnlineFeatures {
             Ok(Arc::new(Field::new(format!("{}.{}", meta.view.name, field.name()), to, true)))
         });
         let answer = answer.collect::<Result<_>>()?;
-        Ok(Arc::new(Ready { definition, text: told, version: version.id.number, meta, plan, kept, answer }))
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Ready { number, definition, text: told, version: version.id.number, meta, plan, kept, answer }))
     }
 
     /// The rows a view needs for these entities at this moment and how far they are known, and the newest event time per asked row.
@@ -226,29 +234,44 @@ impl OnlineFeatures {
     async fn found(&self, ready: &Ready, (kept, slot): (&KeptRows, &Slot), asked: &RecordBatch, at: Timestamp) -> Result<Found> {
         let columns = if kept.key.is_empty() { &[] } else { ready.meta.view.entity.as_slice() };
         let (keys, of) = distinct(slot.keys(asked, columns)?);
-        let (from, before) = match (&kept.time, kept.window) {
-            (Some(_), window) => (
-                window.map(|w| at.minus(w)),
-                Some(match kept.ties {
-                    Ties::Exclude => at,
-                    Ties::Include => Timestamp::from_micros(at.micros().saturating_add(1)),
-                }),
-            ),
-            // A snapshot: which load counts is the plan's business.
-            (None, _) => (None, None),
-        };
+        let (from, before) = edges(kept, at);
         let read = OnlineRead { keys: &keys, from, before, newest: kept.newest };
         let WholeRows { state, rows } = self.ports.online.read_whole(&slot.name, read).await?;
-        let state = match state {
-            None => return Ok(Found { rows, of, horizon: Horizon { generation: 0, load: 0 } }),
-            Some(state) => state,
-        };
+        let generation = whole(slot, state.as_ref())?;
+        let load = generation.and(state).map_or(0, |state| state.load);
+        Ok(Found { rows, of, horizon: Horizon { generation: generation.unwrap_or(0), load } })
+    }
+
+    /// A view that is nothing but columns of the newest row of its one table; `None` for every other one.
+    fn of_newest_columns(&self, view: &ViewRef, at: Timestamp) -> Option<Arc<Ready>> {
+        let ready = self.get(view).ok()?;
+        let online = ready.meta.view.at == ViewAt::Sources && ready.meta.view.online;
+        let newest = matches!(ready.kept.as_slice(), [(kept, _)] if kept.newest);
+        (online && newest && ready.plan.newest_counts(at, at).is_some()).then_some(ready)
+    }
+}
+
+/// Between which event times rows can count at a moment: from the first, before the second.
+fn edges(kept: &KeptRows, at: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
+    // A snapshot: which load counts is the plan's business.
+    if kept.time.is_none() {
+        return (None, None);
+    }
+    let before = match kept.ties {
+        Ties::Exclude => at,
+        Ties::Include => Timestamp::from_micros(at.micros().saturating_add(1)),
+    };
+    (kept.window.map(|window| at.minus(window)), Some(before))
+}
+
+/// The generation whose rows a slot has, all of them up to its load; `None` if it never had any.
+fn whole(slot: &Slot, state: Option<&SlotState>) -> Result<Option<u64>> {
+    match state {
+        None => Ok(None),
         // Without a load, all of them are applied once more, since a view looks back farther than rows were kept: nobody knows what is missing.
-        if state.layout == slot.layout && state.load > 0 {
-            return Ok(Found { rows, of, horizon: Horizon { generation: state.generation, load: state.load } });
-        }
-        Err(Fault::new(Kind::Unavailable, Code::NOT_READY, format!("the kept rows of {} are being rebuilt", slot.table))
-            .fix("try again in a second"))
+        Some(state) if state.layout == slot.layout && state.load > 0 => Ok(Some(state.generation)),
+        Some(_) => Err(Fault::new(Kind::Unavailable, Code::NOT_READY, format!("the kept rows of {} are being rebuilt", slot.table))
+            .fix("try again in a second")),
     }
 }
 
@@ -267,6 +290,41 @@ impl Found {
         for (newest, key) in newest.iter_mut().zip(&self.of) {
             *newest = (*newest).max(key.and_then(|key| self.rows[key].last()).map(|row| row.at));
         }
+    }
+}
+
+/// The newest rows of a view that is nothing but columns of them.
+struct FoundNewest {
+    ready: Arc<Ready>,
+    /// The asked entities.
+    entities: RecordBatch,
+    at: Timestamp,
+    /// Per asked row.
+    sources: Vec<Option<(FeatureSource, Timestamp)>>,
+    rows: Vec<Option<OnlineRow>>,
+}
+
+#[async_trait]
+impl NewestFound for FoundNewest {
+    fn sources(&self) -> &[Option<(FeatureSource, Timestamp)>] {
+        &self.sources
+    }
+
+    async fn columns(&self, asked: &[usize]) -> Result<RecordBatch> {
+        let [(_, slot)] = self.ready.kept.as_slice() else { return Err(Fault::internal("a view reads more than one table")) };
+        let row = |asked: &usize| {
+            let row = self.rows.get(*asked).and_then(Option::as_ref);
+            row.map(|row| &row.value).ok_or_else(|| Fault::internal("the features of no row are asked for"))
+        };
+        let rows = slot.decode(asked.iter().map(row).collect::<Result<Vec<_>>>()?)?;
+        let places = UInt64Array::from_iter_values(asked.iter().map(|place| *place as u64));
+        let entities = take_record_batch(&self.entities, &places).map_err(bug)?;
+        let view = &self.ready.meta.view;
+        let entities = self::asked(&entities, self.at, view)?;
+        let of = UInt32Array::from_iter_values(0..asked.len() as u32);
+        let values = self.ready.plan.evaluate_newest(&entities, &NewestRows { rows, of }).await?;
+        let columns = values.columns().iter().map(stored).collect::<Result<Vec<_>>>()?;
+        RecordBatch::try_new(Arc::new(Schema::new(self.ready.answer.clone())), columns).map_err(bug)
     }
 }
 
@@ -300,7 +358,7 @@ impl FeatureReader for OnlineFeatures {
                 return Err(Fault::invalid(Code::AS_OF_UNSUPPORTED, format!("view {name} is not kept online"))
                     .fix(format!("add serve = \"online\" to the header of {}", view.file)));
             }
-            let asked = asked(&request, view)?;
+            let asked = asked(&request.rows, request.at, view)?;
             let (values, of_view) = match ready.kept.as_slice() {
                 [only] if only.0.newest && view.at == ViewAt::Sources => {
                     self.of_newest_row(&ready, only, &asked, request.at, &mut newest).await?
@@ -324,6 +382,49 @@ impl FeatureReader for OnlineFeatures {
         Ok(FeatureRows { columns, newest, basis })
     }
 
+    async fn newest(&self, views: &[ViewRef], rows: &RecordBatch, at: Timestamp) -> Result<Vec<Option<Box<dyn NewestFound>>>> {
+        // Views of one entity mostly have the same keys.
+        let mut encoded: Vec<(Arc<Ready>, Vec<Option<Bytes>>)> = Vec::new();
+        let mut all = Vec::with_capacity(views.len());
+        for view in views {
+            let Some(ready) = self.of_newest_columns(view, at) else {
+                all.push(None);
+                continue;
+            };
+            let entity = &ready.meta.view.entity;
+            let [(kept, slot)] = ready.kept.as_slice() else { return Err(Fault::internal("a view reads more than one table")) };
+            if entity.iter().any(|column| rows.column_by_name(column).is_none()) {
+                all.push(None);
+                continue;
+            }
+            let types = slot.key_types()?;
+            let same = encoded.iter().position(|(known, _)| {
+                known.meta.view.entity == *entity && known.kept.iter().all(|(_, slot)| slot.key_types().is_ok_and(|known| known == types))
+            });
+            let number = match same {
+                Some(number) => number,
+                None => {
+                    encoded.push((ready.clone(), slot.keys(rows, entity)?));
+                    encoded.len() - 1
+                }
+            };
+            let of_rows = &encoded[number].1;
+            let keys: Vec<Bytes> = of_rows.iter().flatten().cloned().collect();
+            let (from, before) = edges(kept, at);
+            let read = OnlineRead { keys: &keys, from, before, newest: true };
+            let WholeRows { state, rows: found } = self.ports.online.read_whole(&slot.name, read).await?;
+            let generation = whole(slot, state.as_ref())?.unwrap_or(0);
+            let counts = |row: &OnlineRow| ready.plan.newest_counts(row.at, at) == Some(true);
+            let mut found = found.into_iter().map(|mut rows| rows.pop().filter(&counts));
+            let found: Vec<Option<OnlineRow>> = of_rows.iter().map(|key| key.as_ref().and_then(|_| found.next().flatten())).collect();
+            let source = |row: &OnlineRow| (FeatureSource { definition: ready.number, generation, load: row.load, row: row.row }, row.at);
+            let sources = found.iter().map(|row| row.as_ref().map(source)).collect();
+            let newest = FoundNewest { ready: ready.clone(), entities: rows.clone(), at, sources, rows: found };
+            all.push(Some(Box::new(newest) as Box<dyn NewestFound>));
+        }
+        Ok(all)
+    }
+
     async fn schema(&self, view: &ViewRef) -> Result<SchemaRef> {
         if let (Some((number, definition)), Err(_)) = (&view.pinned, self.get(view)) {
             let asset = gristmill_kernel::Address::new(AssetKind::Features, view.name.clone());
@@ -337,8 +438,7 @@ impl FeatureReader for OnlineFeatures {
 }
 
 /// What a plan is asked: the entity columns (or, for a request view, what it says callers send) and the moment.
-fn asked(request: &FeatureRequest, view: &ViewDef) -> Result<RecordBatch> {
-    let rows = &request.rows;
+fn asked(rows: &RecordBatch, at: Timestamp, view: &ViewDef) -> Result<RecordBatch> {
     let mut columns: Vec<(String, ArrayRef)> = Vec::new();
     match view.at {
         ViewAt::Request => columns = sent(view, rows)?,
@@ -352,7 +452,7 @@ fn asked(request: &FeatureRequest, view: &ViewDef) -> Result<RecordBatch> {
             }
         }
     }
-    let moments = TimestampMicrosecondArray::from(vec![request.at.micros(); rows.num_rows()]).with_timezone("UTC");
+    let moments = TimestampMicrosecondArray::from(vec![at.micros(); rows.num_rows()]).with_timezone("UTC");
     columns.retain(|(name, _)| name != "time");
     columns.push(("time".to_owned(), Arc::new(moments)));
     RecordBatch::try_from_iter(columns).map_err(bug)

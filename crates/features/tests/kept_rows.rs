@@ -250,6 +250,7 @@ async fn what_is_kept_wrong_is_seen() {
     let moment = Timestamp::from_micros(BASE + 12 * DAY);
     assert_eq!(world.differences(&asked, moment).await, Vec::<String>::new());
     assert_eq!(world.of_newest_rows().await, ["newest", "newest_with_ties", "newest_recent", "newest_since"]);
+    assert_eq!(world.of_newest_columns().await, ["newest", "newest_with_ties", "newest_since"], "an age depends on the moment");
     for (what, change) in world::WRONG {
         let before = world.tamper("settled", change).await;
         let differ = world.differences(&asked, moment).await;

@@ -261,6 +261,8 @@ pub const MATERIALIZE_WAIT_MS: u64 = 10 * 60 * 1_000;
 pub const IMPORT_FIELDS_MAX: usize = 500_000;
 /// Memory for the newest rows of entities that were asked for lately.
 pub const ONLINE_NEWEST_BYTES_MAX: u64 = 64 << 20;
+/// Memory for the features of such rows as Feast's clients are answered.
+pub const ONLINE_TEXT_BYTES_MAX: u64 = 64 << 20;
 /// Predictions of a window that a parity audit computes again, unless the project says otherwise.
 pub const PARITY_ROWS: u64 = 1_000;
 /// The most that it may be asked to compute again.

@@ -25,6 +25,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::physical_plan::ExecutionPlan;
+use gristmill_kernel::Timestamp;
 use gristmill_kernel::error::{Code, Fault, Result};
 use gristmill_kernel::port::{AsOfPlan, Known, NewestRows, TableShape, ViewShape};
 use gristmill_kernel::table::{Catalog, LOAD, LOADED_AT, ROW, Relation};
@@ -195,6 +196,13 @@ impl AsOfPlan for Compiled {
         let moments = moments(asked)?;
         let laid_out = || self.asked_rows(&self.how.asked_schema, asked, &moments, &HashMap::new());
         sliding.newest(self.text(), laid_out, (&self.tables[0].table, newest), &moments, &self.shape.features)
+    }
+
+    fn newest_counts(&self, row: Timestamp, moment: Timestamp) -> Option<bool> {
+        match &self.how.how {
+            How::Sliding(sliding) => sliding.newest_counts(row.micros(), moment.micros()),
+            How::Joined(_) | How::Literal(_) => None,
+        }
     }
 
     async fn evaluate_known(&self, asked: &RecordBatch, tables: &Catalog, known: Known<'_>) -> Result<RecordBatch> {

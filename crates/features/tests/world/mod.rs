@@ -1,6 +1,6 @@
 //! Tables, a ledger and a real online store in a fresh folder, and views kept in it.
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::cast;
 use arrow::row::{RowConverter, SortField};
 use gristmill_engine::LocalEngine;
@@ -161,16 +161,38 @@ impl World {
                     differ.push(format!("{name} of {entity}: {online:?} online, {offline:?} offline"));
                 }
             }
+            differ.extend(self.differently_found(name, entities, at).await);
+        }
+        differ
+    }
+
+    /// Where the newest rows that are found alone say something else than the request plane reads.
+    async fn differently_found(&self, view: &str, entities: &[String], at: Timestamp) -> Vec<String> {
+        let FeatureRequest { views, rows, at } = request(view, entities, at);
+        let Some(found) = self.features.newest(&views, &rows, at).await.unwrap().pop().unwrap() else { return Vec::new() };
+        let read = self.features.read(FeatureRequest { views, rows, at }).await.unwrap();
+        let there: Vec<usize> = (0..entities.len()).filter(|row| found.sources()[*row].is_some()).collect();
+        let mut columns = bits(&found.columns(&there).await.unwrap()).into_iter();
+        let schema = read.columns.schema();
+        let nothing = schema.fields().iter().map(|field| new_null_array(field.data_type(), 1)).collect();
+        let nothing = bits(&RecordBatch::try_new(schema, nothing).unwrap()).remove(0);
+        let (mut differ, read_bits) = (Vec::new(), bits(&read.columns));
+        for (row, entity) in entities.iter().enumerate() {
+            let (bits, moment) = match &found.sources()[row] {
+                Some((_, moment)) => (columns.next().unwrap(), Some(*moment)),
+                None => (nothing.clone(), None),
+            };
+            if bits != read_bits[row] || (moment.is_some() && moment != read.newest[row]) {
+                differ
+                    .push(format!("{view} of {entity}: {bits:?} of {moment:?} found, {:?} of {:?} read", read_bits[row], read.newest[row]));
+            }
         }
         differ
     }
 
     /// What the request plane answers, a row of bits per entity.
     pub async fn online(&self, view: &str, entities: &[String], at: Timestamp) -> Vec<Vec<u8>> {
-        let names: StringArray = entities.iter().map(|e| Some(e.as_str())).collect();
-        let rows = RecordBatch::try_from_iter([("customer_id", Arc::new(names) as ArrayRef)]).unwrap();
-        let request = FeatureRequest { views: vec![ViewRef::newest(Name::new(view).unwrap())], rows, at };
-        bits(&self.features.read(request).await.unwrap().columns)
+        bits(&self.features.read(request(view, entities, at)).await.unwrap().columns)
     }
 
     async fn offline(&self, view: &ViewDef, entities: &[String], at: Timestamp) -> Vec<Vec<u8>> {
@@ -236,6 +258,18 @@ impl World {
         found
     }
 
+    /// Those that are nothing but columns of it, which are found without being read.
+    pub async fn of_newest_columns(&self) -> Vec<&str> {
+        let mut found = Vec::new();
+        for view in &self.views {
+            let FeatureRequest { views, rows, at } = request(view.name.as_str(), &["c1".to_owned()], Timestamp::from_micros(BASE));
+            if self.features.newest(&views, &rows, at).await.unwrap()[0].is_some() {
+                found.push(view.name.as_str());
+            }
+        }
+        found
+    }
+
     async fn slots(&self, view: &ViewDef) -> Vec<Slot> {
         let shapes = self.shapes(view).await;
         let plan = self.ports.engine.compile(view, &shapes).await.unwrap();
@@ -292,6 +326,12 @@ impl World {
         };
         self.ports.ledger.finish(&run, finish, self.ports.clock.now()).await.unwrap();
     }
+}
+
+fn request(view: &str, entities: &[String], at: Timestamp) -> FeatureRequest {
+    let names: StringArray = entities.iter().map(|e| Some(e.as_str())).collect();
+    let rows = RecordBatch::try_from_iter([("customer_id", Arc::new(names) as ArrayRef)]).unwrap();
+    FeatureRequest { views: vec![ViewRef::newest(Name::new(view).unwrap())], rows, at }
 }
 
 fn table(source: &str) -> TableName {

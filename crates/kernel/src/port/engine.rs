@@ -6,7 +6,7 @@ use crate::condition::{Figures, Judged};
 use crate::error::{Code, Fault};
 use crate::table::{Catalog, TableInfo, TableName, TableWrite, Written};
 use crate::view::{PinnedTable, REQUEST, Ties, ViewDef};
-use crate::{Check, Result, Span};
+use crate::{Check, Result, Span, Timestamp};
 use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -99,6 +99,11 @@ pub trait AsOfPlan: Send + Sync {
     /// looking for them again.
     async fn evaluate_newest(&self, _asked: &RecordBatch, _newest: &NewestRows) -> Result<RecordBatch> {
         Err(Fault::internal("a view that reads more than the newest row was asked with that alone"))
+    }
+    /// Of a view whose features are columns of the newest row and nothing else, neither of the moment nor of what is asked: whether a row of this
+    /// time counts at a moment. `None` for every other view.
+    fn newest_counts(&self, _row: Timestamp, _moment: Timestamp) -> Option<bool> {
+        None
     }
     /// As [`Self::evaluate`], over the rows that were known then. Of a snapshot that is the latest load not after the moment among those known, or the
     /// first of them; if none is known, there are no rows.

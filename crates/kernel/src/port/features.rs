@@ -51,11 +51,40 @@ pub struct FeatureRows {
     pub basis: Basis,
 }
 
+/// Which row of which table all features of an entity come from, and by which definition: for as long as the process lives, equal ones are equal
+/// features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FeatureSource {
+    /// The definition, by a number that it has in this process.
+    pub definition: u64,
+    /// The table's generation.
+    pub generation: u64,
+    /// The load that brought the row.
+    pub load: i64,
+    /// The row's number within the load.
+    pub row: i64,
+}
+
+/// The newest rows of the asked entities, found and not yet read, of a view whose features are columns of that row and nothing else. Whoever kept the
+/// features of a [`FeatureSource`] need not read it again.
+#[async_trait]
+pub trait NewestFound: Send + Sync {
+    /// Per asked row: where its features come from, and the row's event time. `None`: there is no row that counts, and every feature is NULL.
+    fn sources(&self) -> &[Option<(FeatureSource, Timestamp)>];
+    /// The features of some of the asked rows, which have a source: one column per feature, as [`FeatureReader::read`] gives them.
+    async fn columns(&self, asked: &[usize]) -> Result<RecordBatch>;
+}
+
 /// Reads features for serving: kept rows, evaluated by the one compiled plan. Implemented by `features`, used by `serve`.
 #[async_trait]
 pub trait FeatureReader: Send + Sync {
     /// The rows as of the moment.
     async fn read(&self, request: FeatureRequest) -> Result<FeatureRows>;
+    /// The newest rows of the asked entities, for each view that is nothing but columns of them. `None` for every other view, and for one that
+    /// cannot be asked: [`FeatureReader::read`] reads it, or says why not.
+    async fn newest(&self, views: &[ViewRef], _rows: &RecordBatch, _at: Timestamp) -> Result<Vec<Option<Box<dyn NewestFound>>>> {
+        Ok(views.iter().map(|_| None).collect())
+    }
     /// The names and types of a view's features, in order. A pinned definition is loaded by this call if it was not yet; reading it later is quick.
     async fn schema(&self, view: &ViewRef) -> Result<arrow::datatypes::SchemaRef>;
 }

@@ -20,7 +20,7 @@ mod webhooks;
 
 pub use blobs::Blobs;
 pub use engine::{Analysis, AsOfPlan, Engine, KeptRows, Known, NewestRows, TableShape, ViewShape, compile_view, judge_all};
-pub use features::{FeatureReader, FeatureRequest, FeatureRows, ViewRef};
+pub use features::{FeatureReader, FeatureRequest, FeatureRows, FeatureSource, NewestFound, ViewRef};
 pub use import::{Cell, ForeignDb, ImportedModel, ImportedVersion, RegistryImport, Taken, TrackingImport};
 pub use journal::{Journal, JournalEntry, JournalState};
 pub use ledger::{AuditEntry, AuditFilter, Ledger, RunFilter, Token, Tokens};

@@ -174,6 +174,12 @@ impl Sliding {
         self.recipe.newest.is_some()
     }
 
+    /// Whether a row of this time counts at a moment, of a view whose features are columns of the newest row and nothing else.
+    pub fn newest_counts(&self, row: i64, moment: i64) -> Option<bool> {
+        let plain = self.recipe.newest.as_ref().is_some_and(|features| features.iter().all(Option::is_some));
+        plain.then(|| self.recipe.windows.iter().all(|window| window.holds(row, moment)))
+    }
+
     /// The answers of a view that [`Self::reads_newest`], from these rows; `asked` lays out the asked rows where an expression needs them.
     pub fn newest(
         &self,
