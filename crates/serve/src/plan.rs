@@ -125,30 +125,42 @@ pub fn arm_of(endpoint: &Name, canary: Option<&Canary>, key: &str) -> Arm {
 /// The rows as columns: the entity's first, then every other field by name. Numbers without a fraction are Int64.
 pub fn columns_of(rows: &[&Row], entity: &[String]) -> Result<RecordBatch> {
     let others: BTreeSet<&String> = rows.iter().flat_map(|r| r.keys()).filter(|k| !entity.contains(k)).collect();
-    if others.len() > PREDICT_FIELDS_MAX {
-        return Err(Fault::invalid(
-            Code::BAD_BODY,
-            format!("the rows have {} different fields, at most {PREDICT_FIELDS_MAX} are read", others.len()),
-        )
-        .fix("send only the fields that the endpoint's request views read"));
+    check_field_count(others.len())?;
+    let names = entity.iter().chain(others);
+    let column = |name: &String| column_of(name, rows.iter().map(|row| row.get(name).unwrap_or(&Value::Null)));
+    batch_of(names.map(|name| Ok((name.as_str(), column(name)?))), rows.len())
+}
+
+/// As [`columns_of`], of columns that are lists of so many values already.
+pub fn columns_of_lists<'v>(lists: impl Iterator<Item = (&'v str, &'v [Value])> + Clone, rows: usize) -> Result<RecordBatch> {
+    check_field_count(lists.clone().count())?;
+    batch_of(lists.map(|(name, values)| Ok((name, column_of(name, values.iter())?))), rows)
+}
+
+fn check_field_count(fields: usize) -> Result<()> {
+    if fields > PREDICT_FIELDS_MAX {
+        let what = format!("the rows have {fields} different fields, at most {PREDICT_FIELDS_MAX} are read");
+        return Err(Fault::invalid(Code::BAD_BODY, what).fix("send only the fields that the endpoint's request views read"));
     }
-    let names: Vec<&String> = entity.iter().chain(others).collect();
-    let mut fields = Vec::with_capacity(names.len());
-    let mut columns = Vec::with_capacity(names.len());
-    for name in names {
-        let column = column_of(name, rows)?;
+    Ok(())
+}
+
+fn batch_of<'n>(named: impl Iterator<Item = Result<(&'n str, ArrayRef)>>, rows: usize) -> Result<RecordBatch> {
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for named in named {
+        let (name, column) = named?;
         fields.push(Field::new(name, column.data_type().clone(), true));
         columns.push(column);
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
         .map_err(|e| Fault::internal("the rows of a request do not make a batch").because(e))
 }
 
-fn column_of(name: &str, rows: &[&Row]) -> Result<ArrayRef> {
+fn column_of<'v>(name: &str, values: impl Iterator<Item = &'v Value> + Clone) -> Result<ArrayRef> {
     let mut kind: Option<(DataType, usize)> = None;
-    for (number, row) in rows.iter().enumerate() {
-        let Some(this) = type_of(name, number, row.get(name))? else { continue };
+    for (number, value) in values.clone().enumerate() {
+        let Some(this) = type_of(name, number, value)? else { continue };
         kind = Some(match kind.take() {
             None => (this, number),
             Some((known, first)) => match (&known, &this) {
@@ -161,7 +173,6 @@ fn column_of(name: &str, rows: &[&Row]) -> Result<ArrayRef> {
             },
         });
     }
-    let values = rows.iter().map(|row| row.get(name).unwrap_or(&Value::Null));
     Ok(match kind.map(|(kind, _)| kind) {
         Some(DataType::Boolean) => Arc::new(values.map(Value::as_bool).collect::<BooleanArray>()),
         Some(DataType::Int64) => Arc::new(values.map(Value::as_i64).collect::<Int64Array>()),
@@ -170,14 +181,14 @@ fn column_of(name: &str, rows: &[&Row]) -> Result<ArrayRef> {
     })
 }
 
-fn type_of(name: &str, number: usize, value: Option<&Value>) -> Result<Option<DataType>> {
+fn type_of(name: &str, number: usize, value: &Value) -> Result<Option<DataType>> {
     Ok(match value {
-        None | Some(Value::Null) => None,
-        Some(Value::Bool(_)) => Some(DataType::Boolean),
-        Some(Value::String(_)) => Some(DataType::Utf8),
-        Some(Value::Number(n)) if n.is_i64() => Some(DataType::Int64),
-        Some(Value::Number(n)) if n.is_f64() => Some(DataType::Float64),
-        Some(other) => {
+        Value::Null => None,
+        Value::Bool(_) => Some(DataType::Boolean),
+        Value::String(_) => Some(DataType::Utf8),
+        Value::Number(n) if n.is_i64() => Some(DataType::Int64),
+        Value::Number(n) if n.is_f64() => Some(DataType::Float64),
+        other => {
             return Err(Fault::invalid(Code::BAD_BODY, format!("`{name}` of row {number} is {other}, which no column can hold"))
                 .fix("give a number of 64 bits, text, true or false"));
         }

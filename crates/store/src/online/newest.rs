@@ -7,11 +7,21 @@
 use bytes::Bytes;
 use gristmill_kernel::limits;
 use gristmill_kernel::port::OnlineRow;
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, Weighter};
 
 /// An entity of an epoch.
 type Key = (u64, Bytes);
+
+/// The same for a look that owns nothing: it hashes as a [`Key`] does.
+#[derive(Hash)]
+struct Asked<'k>(u64, &'k [u8]);
+
+impl Equivalent<Key> for Asked<'_> {
+    fn equivalent(&self, (epoch, key): &Key) -> bool {
+        self.0 == *epoch && self.1 == key.as_ref()
+    }
+}
 
 /// The newest rows.
 pub(super) struct Newest(Cache<Key, OnlineRow, ByBytes>);
@@ -41,7 +51,7 @@ impl Default for Newest {
 impl Newest {
     /// The newest row of a key, if it is remembered.
     pub(super) fn of(&self, epoch: u64, key: &Bytes) -> Option<OnlineRow> {
-        self.0.get(&(epoch, key.clone()))
+        self.0.get(&Asked(epoch, key))
     }
     /// Remembers it.
     pub(super) fn remember(&self, epoch: u64, row: OnlineRow) {
