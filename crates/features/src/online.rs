@@ -384,7 +384,7 @@ impl FeatureReader for OnlineFeatures {
 
     async fn newest(&self, views: &[ViewRef], rows: &RecordBatch, at: Timestamp) -> Result<Vec<Option<Box<dyn NewestFound>>>> {
         // Views of one entity mostly have the same keys.
-        let mut encoded: Vec<(Arc<Ready>, Vec<Option<Bytes>>)> = Vec::new();
+        let mut encoded: Vec<(Arc<Ready>, Vec<Bytes>, Vec<bool>)> = Vec::new();
         let mut all = Vec::with_capacity(views.len());
         for view in views {
             let Some(ready) = self.of_newest_columns(view, at) else {
@@ -398,25 +398,26 @@ impl FeatureReader for OnlineFeatures {
                 continue;
             }
             let types = slot.key_types()?;
-            let same = encoded.iter().position(|(known, _)| {
+            let same = encoded.iter().position(|(known, ..)| {
                 known.meta.view.entity == *entity && known.kept.iter().all(|(_, slot)| slot.key_types().is_ok_and(|known| known == types))
             });
             let number = match same {
                 Some(number) => number,
                 None => {
-                    encoded.push((ready.clone(), slot.keys(rows, entity)?));
+                    let keys = slot.keys(rows, entity)?;
+                    let there = keys.iter().map(Option::is_some).collect();
+                    encoded.push((ready.clone(), keys.into_iter().flatten().collect(), there));
                     encoded.len() - 1
                 }
             };
-            let of_rows = &encoded[number].1;
-            let keys: Vec<Bytes> = of_rows.iter().flatten().cloned().collect();
+            let (_, keys, there) = &encoded[number];
             let (from, before) = edges(kept, at);
-            let read = OnlineRead { keys: &keys, from, before, newest: true };
+            let read = OnlineRead { keys, from, before, newest: true };
             let WholeRows { state, rows: found } = self.ports.online.read_whole(&slot.name, read).await?;
             let generation = whole(slot, state.as_ref())?.unwrap_or(0);
             let counts = |row: &OnlineRow| ready.plan.newest_counts(row.at, at) == Some(true);
             let mut found = found.into_iter().map(|mut rows| rows.pop().filter(&counts));
-            let found: Vec<Option<OnlineRow>> = of_rows.iter().map(|key| key.as_ref().and_then(|_| found.next().flatten())).collect();
+            let found: Vec<Option<OnlineRow>> = there.iter().map(|there| if *there { found.next().flatten() } else { None }).collect();
             let source = |row: &OnlineRow| (FeatureSource { definition: ready.number, generation, load: row.load, row: row.row }, row.at);
             let sources = found.iter().map(|row| row.as_ref().map(source)).collect();
             let newest = FoundNewest { ready: ready.clone(), entities: rows.clone(), at, sources, rows: found };

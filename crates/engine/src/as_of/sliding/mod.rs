@@ -60,6 +60,8 @@ pub struct Sliding {
     reads: Vec<usize>,
     /// The features, over the asked rows and the calls.
     features: Vec<Arc<dyn PhysicalExpr>>,
+    /// Whether all of them are columns of the newest row and nothing else.
+    only_columns: bool,
 }
 
 /// Rows from which more than one thread is worth it.
@@ -132,7 +134,8 @@ impl Sliding {
             })
             .collect();
         let known = known.is_some();
-        Ok(Some(Sliding { recipe, needed, passes, columns, known, entity: entity.to_vec(), calls, kept, reads, features }))
+        let only_columns = recipe.newest.as_ref().is_some_and(|features| features.iter().all(Option::is_some));
+        Ok(Some(Sliding { only_columns, recipe, needed, passes, columns, known, entity: entity.to_vec(), calls, kept, reads, features }))
     }
 
     /// The answers; `asked` is laid out as at compilation.
@@ -176,8 +179,7 @@ impl Sliding {
 
     /// Whether a row of this time counts at a moment, of a view whose features are columns of the newest row and nothing else.
     pub fn newest_counts(&self, row: i64, moment: i64) -> Option<bool> {
-        let plain = self.recipe.newest.as_ref().is_some_and(|features| features.iter().all(Option::is_some));
-        plain.then(|| self.recipe.windows.iter().all(|window| window.holds(row, moment)))
+        self.only_columns.then(|| self.recipe.windows.iter().all(|window| window.holds(row, moment)))
     }
 
     /// The answers of a view that [`Self::reads_newest`], from these rows; `asked` lays out the asked rows where an expression needs them.
