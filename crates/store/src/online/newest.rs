@@ -165,7 +165,7 @@ mod tests {
         for ((epoch, key), number) in &distinct {
             assert_eq!(newest.of(*epoch, key), Some(row(*number, key)));
         }
-        for ((epoch, key), _) in &distinct {
+        for (epoch, key) in distinct.keys() {
             newest.forget(*epoch, key);
             assert_eq!(newest.of(*epoch, key), None);
         }
