@@ -263,6 +263,8 @@ pub const IMPORT_FIELDS_MAX: usize = 500_000;
 pub const ONLINE_NEWEST_BYTES_MAX: u64 = 64 << 20;
 /// Memory for the features of such rows as Feast's clients are answered.
 pub const ONLINE_TEXT_BYTES_MAX: u64 = 64 << 20;
+/// Features times entities of one question of Feast's clients: about 56 bytes of answer each.
+pub const ONLINE_CELLS_MAX: usize = 4_000_000;
 /// Predictions of a window that a parity audit computes again, unless the project says otherwise.
 pub const PARITY_ROWS: u64 = 1_000;
 /// The most that it may be asked to compute again.

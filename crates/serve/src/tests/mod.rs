@@ -1,6 +1,7 @@
 //! The request plane, driven through its routes.
 
 pub(crate) mod bench;
+mod feast;
 mod fuzz;
 mod grpc;
 mod registered;

@@ -13,6 +13,7 @@ use crate::plan::{check_row_count, columns_of_lists};
 use crate::plane::Plane;
 use answer::{Answer, Features, NEVER, json_bytes};
 use arrow::datatypes::SchemaRef;
+use gristmill_kernel::limits::ONLINE_CELLS_MAX;
 use gristmill_kernel::port::{FeatureRequest, ViewRef};
 use gristmill_kernel::{Code, Fault, Kind, Name, Result};
 use gristmill_web::schema::{any, flag, list, map, maybe, open, text};
@@ -58,6 +59,7 @@ async fn answer(plane: Arc<Plane>, written: Arc<Written>, call: Call) -> Result<
     let rows = row_count(&wanted.entities)?;
     check_row_count(rows)?;
     let views = views_of(&plane, &wanted).await?;
+    check_cell_count(rows, views.features.len())?;
     let asked = columns_of_lists(wanted.entities.iter().map(|(name, values)| (name.as_str(), values.as_slice())), rows)?;
     let at = plane.parts.features_clock.now();
     let refs: Vec<ViewRef> = views.asked.iter().map(|(view, _)| view.clone()).collect();
@@ -95,6 +97,19 @@ fn row_count(entities: &IndexMap<String, Vec<Value>>) -> Result<usize> {
             let what = format!("`{name}` has {} values, another entity column has {count}", values.len());
             Err(Fault::invalid(Code::BAD_BODY, what).fix("give every entity column one value per row"))
         }
+    }
+}
+
+/// Refuses a question whose answer would be out of all proportion to it: a feature may be named any number of times.
+fn check_cell_count(rows: usize, features: usize) -> Result<()> {
+    match rows.saturating_mul(features) <= ONLINE_CELLS_MAX {
+        true => Ok(()),
+        false => Err(Fault::new(
+            Kind::TooLarge,
+            Code::BODY_TOO_LARGE,
+            format!("{features} features of {rows} entities are asked for, at most {ONLINE_CELLS_MAX} values are answered at once"),
+        )
+        .fix("ask for fewer entities at once")),
     }
 }
 
