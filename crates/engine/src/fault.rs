@@ -77,21 +77,13 @@ pub fn query(error: DataFusionError, text: Text<'_>) -> Fault {
         }
         DataFusionError::SQL(parse, _) => return syntax(&parse.to_string(), text),
         DataFusionError::External(inner) => match inner.downcast_ref::<Fault>() {
-            Some(own) => copy(own),
+            Some(own) => own.again(),
             None => Fault::invalid(Code::SQL_FAILED, tidy(&inner.to_string())),
         },
         DataFusionError::Internal(message) => Fault::internal(tidy(message)),
         other => plan_fault(&other.strip_backtrace()),
     };
     placed(fault.because(error), spot)
-}
-
-/// The same fault again; causes cannot be copied.
-fn copy(fault: &Fault) -> Fault {
-    let mut copied = Fault::new(fault.kind, fault.code, fault.message.clone());
-    copied.fix = fault.fix.clone();
-    copied.spot = fault.spot.clone();
-    copied
 }
 
 fn schema_fault(error: &SchemaError) -> Fault {

@@ -8,7 +8,7 @@ use crate::plan::{bug, moment_type, sent};
 use crate::run::{stored, table_info};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, UInt64Array, new_empty_array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
 use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_kernel::error::Code;
@@ -384,7 +384,7 @@ impl FeatureReader for OnlineFeatures {
 
     async fn newest(&self, views: &[ViewRef], rows: &RecordBatch, at: Timestamp) -> Result<Vec<Option<Box<dyn NewestFound>>>> {
         // Views of one entity mostly have the same keys.
-        let mut encoded: Vec<(Arc<Ready>, Vec<Bytes>, Vec<bool>)> = Vec::new();
+        let mut encoded: Vec<(Arc<Ready>, Vec<DataType>, Vec<Bytes>, Vec<bool>)> = Vec::new();
         let mut all = Vec::with_capacity(views.len());
         for view in views {
             let Some(ready) = self.of_newest_columns(view, at) else {
@@ -398,19 +398,17 @@ impl FeatureReader for OnlineFeatures {
                 continue;
             }
             let types = slot.key_types()?;
-            let same = encoded.iter().position(|(known, ..)| {
-                known.meta.view.entity == *entity && known.kept.iter().all(|(_, slot)| slot.key_types().is_ok_and(|known| known == types))
-            });
+            let same = encoded.iter().position(|(known, known_types, ..)| known.meta.view.entity == *entity && *known_types == types);
             let number = match same {
                 Some(number) => number,
                 None => {
                     let keys = slot.keys(rows, entity)?;
                     let there = keys.iter().map(Option::is_some).collect();
-                    encoded.push((ready.clone(), keys.into_iter().flatten().collect(), there));
+                    encoded.push((ready.clone(), types, keys.into_iter().flatten().collect(), there));
                     encoded.len() - 1
                 }
             };
-            let (_, keys, there) = &encoded[number];
+            let (_, _, keys, there) = &encoded[number];
             let (from, before) = edges(kept, at);
             let read = OnlineRead { keys, from, before, newest: true };
             let WholeRows { state, rows: found } = self.ports.online.read_whole(&slot.name, read).await?;

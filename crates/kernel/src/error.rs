@@ -287,6 +287,12 @@ impl Fault {
         };
         Fault::new(kind, code, format!("{what}: {error}")).fix(fix).because(error)
     }
+    /// The same fault for another one who is told of it; causes cannot be copied.
+    #[must_use]
+    pub fn again(&self) -> Fault {
+        let (message, fix, spot) = (self.message.clone(), self.fix.clone(), self.spot.clone());
+        Fault { kind: self.kind, code: self.code, message, fix, spot, source: None }
+    }
     /// Adds what to do next.
     #[must_use]
     pub fn fix(mut self, fix: impl Into<String>) -> Fault {

@@ -205,7 +205,7 @@ impl Call {
             }
             Err(fault) => {
                 for owner in self.owners {
-                    let _ = owner.tell.send(Err(Fault::new(fault.kind, fault.code, fault.message.clone())));
+                    let _ = owner.tell.send(Err(fault.again()));
                 }
             }
         }

@@ -263,6 +263,10 @@ impl Routes {
         self.0.extend(others.0);
         self
     }
+    /// Whether one of them answers this at this path.
+    pub fn answers(&self, method: &Method, path: &str) -> bool {
+        self.0.iter().any(|route| route.method == *method && route.takes_path(path))
+    }
     /// Every route, in the order given.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.0.iter()
@@ -287,6 +291,21 @@ impl Routes {
         match clash(&paths) {
             Some((one, other)) => Err(Fault::internal(format!("the routes {one} and {other} are in each other's way"))),
             None => Ok(paths),
+        }
+    }
+}
+
+impl Route {
+    /// Whether a path is one of this route's.
+    fn takes_path(&self, path: &str) -> bool {
+        let (mut parts, mut words) = (self.path.split('/'), path.split('/'));
+        loop {
+            match (parts.next(), words.next()) {
+                (None, None) => return true,
+                (Some(part), Some(_)) if part.starts_with("{*") => return true,
+                (Some(part), Some(word)) if part == word || (part.starts_with('{') && !word.is_empty()) => {}
+                _ => return false,
+            }
         }
     }
 }

@@ -56,18 +56,7 @@ fn wanted(ours: &Routes, method: &Method, path: &str) -> Result<bool> {
         return Err(Fault::invalid(Code::BAD_VALUE, format!("`{path}` is not a path that a server can answer at"))
             .fix("give Vertex AI's container routes such as /health and /predict"));
     }
-    let answers = |pattern: &str| {
-        let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
-        loop {
-            match (pattern.next(), path.next()) {
-                (None, None) => return true,
-                (Some(part), Some(_)) if part.starts_with("{*") => return true,
-                (Some(part), Some(word)) if part == word || (part.starts_with('{') && !word.is_empty()) => {}
-                _ => return false,
-            }
-        }
-    };
-    Ok(!ours.iter().any(|route| route.method == *method && answers(&route.path)))
+    Ok(!ours.answers(method, path))
 }
 
 #[cfg(test)]

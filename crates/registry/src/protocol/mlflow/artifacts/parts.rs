@@ -143,18 +143,9 @@ async fn wait(ended: Ended, progress: Progress) -> Result<()> {
     let mut ended = ended;
     loop {
         match tokio::time::timeout(HEARTBEAT, &mut ended).await {
-            Ok(outcome) => return outcome.map_err(|fault| again(&fault)),
+            Ok(outcome) => return outcome.map_err(|fault| fault.again()),
             Err(_) => progress.tick(),
         }
-    }
-}
-
-/// A fault that several callers are told.
-fn again(fault: &Fault) -> Fault {
-    let told = Fault::new(fault.kind, fault.code, fault.message.clone());
-    match &fault.fix {
-        Some(fix) => told.fix(fix.clone()),
-        None => told,
     }
 }
 

@@ -6,7 +6,7 @@
 //! meanwhile are dropped. While the tables cannot be written nothing is lost: readers are told why, and the thread tries again.
 
 use super::direct::Direct;
-use super::group::{again, lost};
+use super::group::lost;
 use super::journal::{self, Journal, LogFile};
 use super::log;
 use super::rows::PointRow;
@@ -290,7 +290,7 @@ impl Drop for Served<'_> {
 fn answer(readers: Vec<(u64, oneshot::Sender<Result<()>>)>, fault: Option<&Fault>) {
     for (_, reader) in readers {
         // Nobody listens when the caller went away.
-        let _ = reader.send(fault.map_or(Ok(()), |fault| Err(again(fault))));
+        let _ = reader.send(fault.map_or(Ok(()), |fault| Err(fault.again())));
     }
 }
 

@@ -61,7 +61,7 @@ where
         let outcome = match (self.outcome, failed) {
             // A refusal stands, whatever became of the others.
             (Some(Err(refused)), _) => Err(refused),
-            (_, Some(failed)) => Err(again(failed)),
+            (_, Some(failed)) => Err(failed.again()),
             (Some(outcome), None) => outcome,
             (None, None) => Err(lost()),
         };
@@ -188,13 +188,6 @@ async fn write_group(db: &mut SqliteConnection, jobs: &mut [Box<dyn Job>]) -> Re
 async fn mark(db: &mut SqliteConnection, text: &'static str) -> Result<()> {
     sqlx::query(text).execute(db).await.map_err(|e| fault("mark a write", e))?;
     Ok(())
-}
-
-/// The same fault for another one who waited.
-pub(super) fn again(fault: &Fault) -> Fault {
-    let mut copy = Fault::new(fault.kind, fault.code, fault.message.clone());
-    copy.fix.clone_from(&fault.fix);
-    copy
 }
 
 pub(super) fn lost() -> Fault {

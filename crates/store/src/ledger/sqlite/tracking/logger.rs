@@ -12,7 +12,7 @@
 
 use super::behind::Behind;
 use super::direct::Direct;
-use super::group::{again, lost};
+use super::group::lost;
 use super::journal::LogFile;
 use super::log::{self, Admitted};
 use crate::tracked;
@@ -343,7 +343,7 @@ impl Drop for End<'_> {
 /// A group none of which was written.
 fn refused(group: Vec<LogWrite>, fault: &Fault) -> Written {
     tracing::warn!(error = %fault, writes = group.len(), "a group of tracking writes failed");
-    Written { log: None, outcomes: group.into_iter().map(|log| (log, Err(again(fault)))).collect() }
+    Written { log: None, outcomes: group.into_iter().map(|log| (log, Err(fault.again()))).collect() }
 }
 
 /// A group that is written, but perhaps not on the disk yet.
@@ -391,11 +391,11 @@ fn answer(outcomes: Vec<(LogWrite, Result<()>)>, unsynced: Option<&Fault>) {
     if let Some(fault) = unsynced {
         tracing::error!(error = %fault, writes = outcomes.len(), "the disk did not take what was logged");
     }
-    let failed = unsynced.map(again);
+    let failed = unsynced.map(Fault::again);
     let tell = move |outcomes: Vec<(LogWrite, Result<()>)>| {
         for (log, outcome) in outcomes {
             let outcome = match &failed {
-                Some(failed) if outcome.is_ok() => Err(again(failed)),
+                Some(failed) if outcome.is_ok() => Err(failed.again()),
                 _ => outcome,
             };
             // Nobody listens when the caller went away; what was written stays written.
