@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::{SortColumn, lexsort_to_indices, take};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
 use gristmill_kernel::error::Code;
 use gristmill_kernel::training::{self, Split};
@@ -33,12 +33,28 @@ pub fn cast_column(rows: &RecordBatch, name: &str, to: &DataType) -> Result<Arra
         let known: Vec<&str> = rows.schema_ref().fields().iter().map(|f| f.name().as_str()).collect();
         Fault::invalid(Code::UNKNOWN_COLUMN, format!("column `{name}` is missing")).fix(format!("columns are {}", known.join(", ")))
     })?;
+    if column.data_type().is_floating() && to.is_integer() {
+        check_whole(column, name)?;
+    }
     let options = arrow::compute::CastOptions { safe: false, ..Default::default() };
     arrow::compute::cast_with_options(column, to, &options).map_err(|e| {
         Fault::invalid(Code::WRONG_TYPE, format!("column `{name}` is {}, which cannot be read as {to}", column.data_type()))
             .fix(format!("cast it in the query: cast({name} as ...)"))
             .because(e)
     })
+}
+
+/// A cast would cut off what is behind the point: 1.5 would be the entity 1.
+fn check_whole(column: &ArrayRef, name: &str) -> Result<()> {
+    let numbers = arrow::compute::cast(column, &DataType::Float64).map_err(bug)?;
+    let mut numbers = numbers.as_primitive::<Float64Type>().iter().enumerate();
+    match numbers.find_map(|(row, number)| number.filter(|number| number.fract() != 0.0).map(|number| (row, number))) {
+        None => Ok(()),
+        Some((row, number)) => {
+            Err(Fault::invalid(Code::WRONG_TYPE, format!("`{name}` of row {row} is {number}, which is no whole number"))
+                .fix("give whole numbers"))
+        }
+    }
 }
 
 /// What callers send for a view that is computed in the call, in the declared columns and types.
@@ -279,6 +295,23 @@ mod tests {
         let few = label_rows(&def(), &answer(&many[500..510])).unwrap().0;
         let (some, _) = split_rows(&Split::Random { test: 0.25 }, &few, &def().entity).unwrap();
         assert_eq!(some.iter().collect::<Vec<_>>(), sides.iter().skip(500).take(10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_fraction_is_no_whole_number() {
+        let cast = |numbers: Vec<Option<f64>>| {
+            let column: ArrayRef = Arc::new(arrow::array::Float64Array::from(numbers));
+            let rows = RecordBatch::try_from_iter_with_nullable([("id", column, true)]).unwrap();
+            cast_column(&rows, "id", &DataType::Int64)
+        };
+        let whole = cast(vec![Some(7.0), None, Some(-0.0)]).unwrap();
+        assert_eq!(whole.as_ref(), &Int64Array::from(vec![Some(7), None, Some(0)]) as &dyn Array);
+        for wrong in [1.5, f64::NAN, f64::INFINITY] {
+            let fault = cast(vec![Some(7.0), Some(wrong)]).unwrap_err();
+            assert_eq!((fault.code, fault.fix.is_some()), (Code::WRONG_TYPE, true));
+            assert!(fault.message.contains("`id` of row 1"), "{fault}");
+        }
+        assert_eq!(cast(vec![Some(1e300)]).unwrap_err().code, Code::WRONG_TYPE, "too large for the type");
     }
 
     #[test]

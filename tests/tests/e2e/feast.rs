@@ -61,6 +61,11 @@ fn features_are_answered_as_feasts_server_does() {
             ],
         })
     );
+    // 1001.0 is 1001, as pandas writes it; 1001.5 is nobody.
+    let fraction = |id: f64| server.post("/get-online-features", &json!({ "entities": { "driver_id": [id] }, "features": features }));
+    assert_eq!(fraction(1001.0).1["results"][2]["values"], json!([7]));
+    let (status, refused) = fraction(1001.5);
+    assert!(status == 422 && error(&refused).to_string().contains("is 1001.5, which is no whole number"), "{refused}");
     let full = ask(&server, &json!({ "entities": { "driver_id": [1001] }, "features": features, "full_feature_names": true }));
     assert_eq!(full.expect("an answer")["metadata"]["feature_names"][1], "driver_hourly_stats__acc_rate");
 
